@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE RelWithDebInfo CACHE STRING "" FORCE)
+endif()
+
+option(SPILLWAY_TESTS "Build the tests" ON)
+option(SPILLWAY_BENCHMARKS "Build the benchmarks in tests/bench" OFF)
+option(SPILLWAY_WERROR "Warnings are errors" OFF)
+set(SPILLWAY_SANITIZE "" CACHE STRING "Sanitizers, as for -fsanitize=: address,undefined or thread")
+set(SPILLWAY_URING AUTO CACHE STRING "io_uring through liburing: AUTO, ON or OFF")
+set_property(CACHE SPILLWAY_URING PROPERTY STRINGS AUTO ON OFF)
+
+find_program(SPILLWAY_CCACHE ccache)
+if(SPILLWAY_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${SPILLWAY_CCACHE})
+endif()

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace spillway {
+
+/// What `Event` waits for. One implementation for each kind of device.
+class EventState {
+ public:
+  virtual ~EventState() = default;
+  /// Blocks the calling thread until the work before the event is done. \throws what that work threw
+  virtual void wait() = 0;
+  [[nodiscard]] virtual bool ready() = 0;
+};
+
+/// A point in a queue's work. Cheap to copy; a default-made event has already happened.
+class Event {
+ public:
+  Event() = default;
+  explicit Event(std::shared_ptr<EventState> state) : state_(std::move(state)) {}
+  /// Blocks until everything before the event is done. \throws what that work threw
+  void wait() const {
+    if (state_) state_->wait();
+  }
+  [[nodiscard]] bool ready() const { return !state_ || state_->ready(); }
+
+ private:
+  std::shared_ptr<EventState> state_;
+};
+
+/// Work in order, as a CUDA stream: `submit` returns at once unless the queue is inline.
+/// If a task throws, the tasks after it are skipped and every later event rethrows that error.
+/// One thread at a time may submit to a queue.
+class Queue {
+ public:
+  virtual ~Queue() = default;
+  /// Runs `work` on the host after all earlier work of this queue.
+  virtual void submit(std::function<void()> work) = 0;
+  /// An event after everything submitted so far.
+  [[nodiscard]] virtual Event record() = 0;
+  /// Later work of this queue starts only after `event`. Does not block the caller (an inline queue does).
+  virtual void wait(const Event& event) = 0;
+  /// Blocks until all submitted work is done. \throws what that work threw
+  void synchronize() { record().wait(); }
+};
+
+enum class MemoryKind { device, pinned_host };
+
+/// Frees what a Device allocated.
+struct MemoryDeleter {
+  std::function<void(std::byte*)> release;
+  void operator()(std::byte* memory) const noexcept {
+    if (release) release(memory);
+  }
+};
+
+/// Owning, aligned memory of a device. Zero-filled, every page touched.
+class Buffer {
+ public:
+  Buffer() = default;
+  Buffer(std::unique_ptr<std::byte[], MemoryDeleter> memory, std::size_t bytes, MemoryKind kind)
+      : memory_(std::move(memory)), bytes_(bytes), kind_(kind) {}
+  [[nodiscard]] std::byte* data() const noexcept { return memory_.get(); }
+  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+  [[nodiscard]] MemoryKind kind() const noexcept { return kind_; }
+
+ private:
+  std::unique_ptr<std::byte[], MemoryDeleter> memory_;
+  std::size_t bytes_ = 0;
+  MemoryKind kind_ = MemoryKind::device;
+};
+
+/// Memory, queues and copies of one accelerator, or of the host.
+class Device {
+ public:
+  virtual ~Device() = default;
+  [[nodiscard]] virtual std::string name() const = 0;
+  /// Zero-filled memory on a 4 KiB boundary, all pages touched, `bytes` rounded up to 4 KiB.
+  /// \throws Error with the amount asked and the amount free
+  [[nodiscard]] virtual Buffer allocate(MemoryKind kind, std::size_t bytes) = 0;
+  /// A queue that the caller's thread submits compute to. On the host it is inline: `submit` runs the work before it returns.
+  [[nodiscard]] virtual std::unique_ptr<Queue> create_compute_queue() = 0;
+  /// A queue with a thread of its own for host work (communication, optimizer, storage), named `name` in debuggers.
+  [[nodiscard]] virtual std::unique_ptr<Queue> create_worker_queue(const std::string& name) = 0;
+  /// Copies `bytes` between any two memories of this device in `queue`'s order. Both must live until then.
+  virtual void copy(Queue& queue, std::byte* to, const std::byte* from, std::size_t bytes) = 0;
+};
+
+/// The host as a device: device memory and pinned host memory are both ordinary memory.
+[[nodiscard]] std::unique_ptr<Device> make_host_device();
+
+}  // namespace spillway

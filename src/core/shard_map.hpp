@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/tensor_view.hpp"
+
+namespace spillway {
+
+/// Every tensor of a unit and every shard starts at a multiple of this many elements.
+inline constexpr std::int64_t kShardAlignment = 256;
+/// The gradient norm is summed over blocks of at most this many elements, which never cross a shard's edge.
+inline constexpr std::int64_t kNormBlock = 65536;
+
+/// [begin, end) in elements.
+struct Range {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+  [[nodiscard]] std::int64_t size() const noexcept { return end - begin; }
+  friend bool operator==(const Range&, const Range&) = default;
+};
+
+/// One parameter tensor and where it lies in its unit's flat buffer.
+struct TensorSpec {
+  std::string name;         // Hugging Face's
+  Shape shape;
+  int unit = 0;
+  std::int64_t offset = 0;  // elements from the start of the unit
+};
+
+/// Part of a tensor inside a range of its unit.
+struct TensorPiece {
+  int tensor = 0;                  // index into ShardMap::tensors()
+  std::int64_t tensor_begin = 0;   // first element, flat, inside the tensor
+  std::int64_t range_begin = 0;    // the same element, counted from the range's start
+  std::int64_t count = 0;          // elements
+};
+
+/// The pure arithmetic of sharding: which rank owns which elements of which unit. Every rank's shard of a unit is
+/// an equal part of the unit's flat buffer, padded with zeros to a multiple of kShardAlignment times the ranks.
+class ShardMap {
+ public:
+  /// \param tensors  in any order; offsets must be those of a valid layout (inside a unit ascending, not overlapping)
+  /// \throws Error if tensors overlap, or if a unit below the highest one is empty
+  ShardMap(std::vector<TensorSpec> tensors, int ranks);
+
+  [[nodiscard]] int ranks() const noexcept { return ranks_; }
+  [[nodiscard]] int units() const noexcept { return static_cast<int>(unit_end_.size()); }
+  /// Sorted by unit, then offset.
+  [[nodiscard]] const std::vector<TensorSpec>& tensors() const noexcept { return tensors_; }
+  /// Elements of the unit's gathered buffer: the padded size, size of a shard times ranks.
+  [[nodiscard]] std::int64_t unit_elements(int unit) const { return shard_elements(unit) * ranks_; }
+  [[nodiscard]] std::int64_t shard_elements(int unit) const;
+  /// The part of the unit's flat buffer that `rank` owns.
+  [[nodiscard]] Range shard(int unit, int rank) const;
+  /// What tensors lie in a range of a unit's flat buffer, ascending. Padding belongs to no tensor.
+  [[nodiscard]] std::vector<TensorPiece> pieces(int unit, Range range) const;
+  /// Elements of all shards of one rank.
+  [[nodiscard]] std::int64_t rank_elements() const;
+  /// Elements of all tensors, without padding.
+  [[nodiscard]] std::int64_t parameters() const;
+  /// Blocks of the gradient norm inside one shard of a unit, counted from the shard's start.
+  [[nodiscard]] std::vector<Range> norm_blocks(int unit) const;
+
+ private:
+  std::vector<TensorSpec> tensors_;
+  std::vector<std::int64_t> unit_end_;        // end of the last tensor
+  std::vector<std::size_t> unit_first_tensor_;
+  int ranks_;
+};
+
+/// Smallest multiple of `multiple` that is not below `value`.
+[[nodiscard]] constexpr std::int64_t round_up(std::int64_t value, std::int64_t multiple) noexcept {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+}  // namespace spillway

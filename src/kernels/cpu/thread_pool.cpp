@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cpu/thread_pool.hpp"
+
+#include <algorithm>
+#include <exception>
+
+namespace spillway::kernels::cpu {
+
+struct ThreadPool::Loop {
+  const std::function<void(std::int64_t)>* task;
+  std::int64_t count;
+  std::int64_t next = 0;
+  std::int64_t done = 0;
+  std::exception_ptr error;
+};
+
+ThreadPool::ThreadPool(int threads) {
+  for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+}
+
+ThreadPool::~ThreadPool() {
+  {
+    const std::scoped_lock lock(mutex_);
+    closing_ = true;
+    changed_.notify_all();
+  }
+  for (std::thread& worker : workers_) worker.join();
+}
+
+bool ThreadPool::run_one(Loop& loop, std::unique_lock<std::mutex>& lock) {
+  if (loop.next == loop.count) return false;
+  const std::int64_t index = loop.next++;
+  lock.unlock();
+  std::exception_ptr error;
+  try {
+    (*loop.task)(index);
+  } catch (...) {
+    error = std::current_exception();
+  }
+  lock.lock();
+  ++loop.done;
+  if (error && !loop.error) loop.error = error;
+  return true;
+}
+
+void ThreadPool::parallel_for(std::int64_t count, const std::function<void(std::int64_t)>& task) {
+  if (workers_.empty() || count <= 1) {
+    for (std::int64_t i = 0; i < count; ++i) task(i);
+    return;
+  }
+  Loop loop{.task = &task, .count = count, .error = nullptr};
+  std::unique_lock lock(mutex_);
+  const auto place = loops_.insert(loops_.end(), &loop);
+  changed_.notify_all();
+  while (run_one(loop, lock)) {}
+  loops_.erase(place);
+  changed_.wait(lock, [&loop] { return loop.done == loop.count; });
+  lock.unlock();
+  if (loop.error) std::rethrow_exception(loop.error);
+}
+
+void ThreadPool::work() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    const auto busy = std::find_if(loops_.begin(), loops_.end(), [](const Loop* loop) { return loop->next < loop->count; });
+    if (busy != loops_.end()) {
+      Loop& loop = **busy;
+      run_one(loop, lock);
+      if (loop.done == loop.count) changed_.notify_all();
+    } else if (closing_) {
+      return;
+    } else {
+      changed_.wait(lock);
+    }
+  }
+}
+
+}  // namespace spillway::kernels::cpu

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace spillway::kernels::cpu {
+
+/// A rank's compute threads. Several threads may call parallel_for at once: each works on its own loop, the pool's workers help
+/// whoever has tasks left.
+class ThreadPool {
+ public:
+  /// \param threads  that work on one loop, the caller included; at least 1, 1 makes no worker
+  explicit ThreadPool(int threads);
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+  ~ThreadPool();
+
+  [[nodiscard]] int threads() const noexcept { return static_cast<int>(workers_.size()) + 1; }
+  /// Calls task(0) ... task(count - 1), each once, in any order on any thread; returns when all are done. What a task may compute
+  /// must depend on its number only, never on the thread, so that results do not depend on the pool's size.
+  /// \throws what the first failing task threw
+  void parallel_for(std::int64_t count, const std::function<void(std::int64_t)>& task);
+
+ private:
+  struct Loop;
+  void work();
+  static bool run_one(Loop& loop, std::unique_lock<std::mutex>& lock);
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::list<Loop*> loops_;
+  bool closing_ = false;
+  std::vector<std::thread> workers_;
+};
+
+}  // namespace spillway::kernels::cpu

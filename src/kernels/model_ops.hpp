@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "core/device.hpp"
+#include "kernels/common.hpp"
+
+namespace spillway::kernels {
+
+/// What becomes of what is in the output already.
+enum class Output { overwrite, add };
+
+/// y = alpha · x wᵀ (+ y). x (N, in), w (out, in), y (N, out).
+struct Linear {
+  ConstTensorView x, w;
+  TensorView y;
+  float alpha = 1.0F;
+  Output output = Output::overwrite;
+};
+
+/// dx = alpha · dy w (+ dx). dy (N, out), w (out, in), dx (N, in).
+struct LinearInputGradient {
+  ConstTensorView dy, w;
+  TensorView dx;
+  float alpha = 1.0F;
+  Output output = Output::overwrite;
+};
+
+/// dw += alpha · dyᵀ x. dy (N, out), x (N, in), dw (out, in) fp32.
+struct LinearWeightGradient {
+  ConstTensorView dy, x;
+  TensorView dw;
+  float alpha = 1.0F;
+};
+
+/// out = dropout(table[ids]). ids i32 (N), table (vocabulary, width), out (N, width).
+struct Embedding {
+  PackedSequences sequences;
+  ConstTensorView ids, table;
+  Dropout dropout;
+  TensorView out;
+};
+
+/// d_table[ids[n]] += dropout'(d_out[n]), rows in ascending n: deterministic. d_table fp32.
+struct EmbeddingGradient {
+  PackedSequences sequences;
+  ConstTensorView ids, d_out;
+  Dropout dropout;
+  TensorView d_table;
+};
+
+/// hidden_out = hidden_in + dropout(branch); normed = output_dropout(hidden_out · rstd · weight),
+/// rstd = 1 / sqrt(mean(hidden_out²) + epsilon) in fp32 (T5LayerNorm: no mean, no bias).
+/// hidden_in, branch, hidden_out, normed (N, width); weight (width); rstd f32 (N). Without `branch` hidden_out may be left
+/// out too (it is hidden_in). hidden_out may alias hidden_in.
+struct ResidualNorm {
+  PackedSequences sequences;
+  ConstTensorView hidden_in, branch, weight;
+  Dropout dropout, output_dropout;
+  float epsilon = 1e-6F;
+  TensorView hidden_out, normed, rstd;
+};
+
+/// The gradient of ResidualNorm. `d_hidden` comes in as the gradient of hidden_out from later layers and leaves as that of
+/// hidden_in: d_hidden += norm'(output_dropout'(d_normed)); d_weight += ...; d_branch = dropout'(d_hidden).
+/// d_branch is left out where the forward had no branch. d_normed, hidden (= hidden_out), d_hidden, d_branch (N, width);
+/// rstd f32 (N); weight (width); d_weight f32 (width).
+struct ResidualNormGradient {
+  PackedSequences sequences;
+  ConstTensorView d_normed, hidden, rstd, weight;
+  Dropout dropout, output_dropout;
+  TensorView d_hidden, d_branch, d_weight;
+};
+
+/// hidden_out = hidden_in + dropout(branch): a residual connection with no norm after it.
+struct ResidualAdd {
+  PackedSequences sequences;
+  ConstTensorView hidden_in, branch;
+  Dropout dropout;
+  TensorView hidden_out;
+};
+
+/// d_branch = dropout'(d_hidden).
+struct ResidualAddGradient {
+  PackedSequences sequences;
+  ConstTensorView d_hidden;
+  Dropout dropout;
+  TensorView d_branch;
+};
+
+/// relu(x); gelu_new(x) = 0.5 x (1 + tanh(sqrt(2/π) (x + 0.044715 x³))).
+enum class ActivationKind { relu, gelu_new };
+
+/// out = dropout(f(u)), or dropout(f(u[:, :width]) · u[:, width:]) if gated. u (N, width or 2 width), out (N, width).
+struct Activation {
+  PackedSequences sequences;
+  ActivationKind kind = ActivationKind::relu;
+  bool gated = false;
+  ConstTensorView u;
+  Dropout dropout;
+  TensorView out;
+};
+
+/// du from d_out. u, du (N, width or 2 width), d_out (N, width). du may alias u.
+struct ActivationGradient {
+  PackedSequences sequences;
+  ActivationKind kind = ActivationKind::relu;
+  bool gated = false;
+  ConstTensorView u, d_out;
+  Dropout dropout;
+  TensorView du;
+};
+
+/// T5's relative position bias: bias(query i, key j, head h) = table[bucket(j - i), h].
+/// table (buckets, heads); not given: no bias.
+struct RelativeBias {
+  ConstTensorView table;
+  bool bidirectional = true;
+  std::int64_t max_distance = 128;
+};
+
+/// For every sequence s and head h: out = dropout(softmax(q kᵀ + bias, causal mask)) v, no 1/sqrt(d), softmax in fp32, the scores
+/// of at most a block of queries of one head in memory at a time. Sequence s of `queries` attends to sequence s of `keys`.
+/// q (Nq, heads, head_size) and k, v (Nk, heads, head_size) are column ranges of wider rows: `q_stride`, `k_stride`, `v_stride`
+/// elements from row to row. out (Nq, heads · head_size) dense. log_sum_exp f32 (Nq, heads), for the backward pass; optional.
+struct Attention {
+  PackedSequences queries, keys;
+  std::int64_t heads = 0;
+  std::int64_t head_size = 0;
+  ConstTensorView q, k, v;  // views that start at the first element: shape (rows, ...) is not looked at, strides are
+  std::int64_t q_stride = 0, k_stride = 0, v_stride = 0;
+  RelativeBias bias;
+  bool causal = false;
+  Dropout dropout;
+  TensorView out, log_sum_exp;
+};
+
+/// Gradients of Attention, the probabilities recomputed from log_sum_exp. d_q, d_k, d_v have the strides of q, k, v and are
+/// overwritten; d_bias f32 (buckets, heads) is added to in an order that does not depend on threads.
+struct AttentionGradient {
+  Attention forward;          // with `out` and `log_sum_exp` as the forward pass left them
+  ConstTensorView d_out;      // (Nq, heads · head_size)
+  TensorView d_q, d_k, d_v;
+  TensorView d_bias;          // not given where the forward had no bias
+};
+
+/// Softmax cross-entropy of a chunk of rows with label smoothing e, Hugging Face's LabelSmoother per token:
+/// loss = (1 - e) · -log p[label] + e / V · Σ_v -log p[v]. logits (N, V), labels i32 (N), losses f32 (N).
+/// If gradient_scale is not 0, logits is overwritten with gradient_scale · dloss/dlogits.
+struct CrossEntropy {
+  TensorView logits;
+  ConstTensorView labels;
+  float label_smoothing = 0.0F;
+  float gradient_scale = 0.0F;
+  TensorView losses;
+};
+
+/// The maths of a T5's forward and backward pass: each op once, in the order of the queue it is given. Tensors are dense and
+/// row-major and must live until the queue has passed the op. Gradients of weights are added to, in fp32. Results do not depend
+/// on the number of threads. \throws Error if shapes or dtypes do not fit, at once, before anything is queued
+class ModelOps {
+ public:
+  virtual ~ModelOps() = default;
+  virtual void linear(Queue&, const Linear&) = 0;
+  virtual void linear_input_gradient(Queue&, const LinearInputGradient&) = 0;
+  virtual void linear_weight_gradient(Queue&, const LinearWeightGradient&) = 0;
+  virtual void embedding(Queue&, const Embedding&) = 0;
+  virtual void embedding_gradient(Queue&, const EmbeddingGradient&) = 0;
+  virtual void residual_norm(Queue&, const ResidualNorm&) = 0;
+  virtual void residual_norm_gradient(Queue&, const ResidualNormGradient&) = 0;
+  virtual void residual_add(Queue&, const ResidualAdd&) = 0;
+  virtual void residual_add_gradient(Queue&, const ResidualAddGradient&) = 0;
+  virtual void activation(Queue&, const Activation&) = 0;
+  virtual void activation_gradient(Queue&, const ActivationGradient&) = 0;
+  virtual void attention(Queue&, const Attention&) = 0;
+  virtual void attention_gradient(Queue&, const AttentionGradient&) = 0;
+  virtual void cross_entropy(Queue&, const CrossEntropy&) = 0;
+  virtual void fill_zero(Queue&, TensorView) = 0;
+  /// to += from, same shape.
+  virtual void add(Queue&, ConstTensorView from, TensorView to) = 0;
+};
+
+}  // namespace spillway::kernels
