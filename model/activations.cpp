@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/activations.hpp"
+
+#include <algorithm>
+
+namespace spillway::model {
+
+TensorView Carver::take(Shape shape, DType dtype) {
+  constexpr std::size_t kBoundary = 64;
+  const TensorView tensor(memory_ == nullptr ? nullptr : memory_ + bytes_, dtype, shape);
+  bytes_ += (tensor.bytes() + kBoundary - 1) / kBoundary * kBoundary;
+  return tensor;
+}
+
+BlockActivations carve_block(Carver& carver, const T5Config& c, std::int64_t rows, std::int64_t source_rows, bool decoder) {
+  const auto attention = [&](std::int64_t q_width, bool cross) {
+    AttentionActivations a;
+    a.normed = carver.take({rows, c.d_model});
+    a.rstd = carver.take({rows});
+    a.q = carver.take({rows, q_width});
+    if (cross) a.kv = carver.take({source_rows, 2 * c.inner()});
+    a.log_sum_exp = carver.take({rows, c.num_heads});
+    a.out = carver.take({rows, c.inner()});
+    return a;
+  };
+  BlockActivations block;
+  block.self = attention(3 * c.inner(), false);
+  block.hidden_attention = carver.take({rows, c.d_model});
+  if (decoder) {
+    block.cross = attention(c.inner(), true);
+    block.hidden_cross = carver.take({rows, c.d_model});
+  }
+  block.feed_forward.normed = carver.take({rows, c.d_model});
+  block.feed_forward.rstd = carver.take({rows});
+  block.feed_forward.u = carver.take({rows, c.ff_in()});
+  block.feed_forward.act = carver.take({rows, c.d_ff});
+  return block;
+}
+
+OutputActivations carve_output(Carver& carver, const T5Config& config, std::int64_t rows, bool training) {
+  OutputActivations output;
+  output.hidden = carver.take({rows, config.d_model});
+  output.normed = carver.take({rows, config.d_model});
+  output.rstd = carver.take({rows});
+  if (training) {
+    output.d_normed = carver.take({rows, config.d_model});
+    output.d_hidden = carver.take({rows, config.d_model});
+  }
+  return output;
+}
+
+std::int64_t head_chunk_rows(const T5Config& config, std::int64_t rows) {
+  constexpr std::int64_t kLogitBytes = 32 << 20;
+  return std::min(std::max<std::int64_t>(rows, 1), std::max<std::int64_t>(16, kLogitBytes / (4 * config.vocab_size)));
+}
+
+Scratch carve_scratch(Carver& carver, const T5Config& c, const BatchLimits& limits, bool training) {
+  const std::int64_t rows = std::max(limits.source_rows, limits.target_rows);
+  Scratch scratch;
+  scratch.branch = carver.take({rows, c.d_model});
+  scratch.d_normed = carver.take({rows, c.d_model});
+  scratch.logits = carver.take({head_chunk_rows(c, limits.target_rows), c.vocab_size});
+  if (training) {
+    scratch.d_wide = carver.take({rows, std::max(c.d_ff, 3 * c.inner())});
+    scratch.d_inner = carver.take({rows, c.inner()});
+    scratch.d_kv = carver.take({limits.source_rows, 2 * c.inner()});
+  }
+  Carver encoder;
+  Carver decoder;
+  (void)carve_block(encoder, c, limits.source_rows, 0, false);
+  (void)carve_block(decoder, c, limits.target_rows, limits.source_rows, true);
+  scratch.recomputed = carver.take({static_cast<std::int64_t>(std::max(encoder.bytes(), decoder.bytes()))}, DType::u8);
+  return scratch;
+}
+
+}  // namespace spillway::model

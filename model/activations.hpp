@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/tensor_view.hpp"
+#include "model/micro_batch.hpp"
+#include "model/t5_config.hpp"
+
+namespace spillway::model {
+
+/// Hands out fp32 tensors from a piece of memory one after the other, each on a 64-byte boundary. Without memory it only counts, so
+/// the sizes of the ledger come from the same code as the tensors.
+class Carver {
+ public:
+  explicit Carver(std::byte* memory = nullptr) : memory_(memory) {}
+  [[nodiscard]] TensorView take(Shape shape, DType dtype = DType::f32);
+  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+
+ private:
+  std::byte* memory_;
+  std::size_t bytes_ = 0;
+};
+
+/// One attention sublayer: what its backward pass reads. Nq query rows, Nk key rows.
+struct AttentionActivations {
+  TensorView normed, rstd;     // (Nq, d_model), (Nq)
+  TensorView q;                // cross-attention: (Nq, inner); self-attention: qkv (Nq, 3 inner)
+  TensorView kv;               // cross-attention: (Nk, 2 inner)
+  TensorView log_sum_exp;      // (Nq, heads)
+  TensorView out;              // (Nq, inner)
+};
+
+/// One feed-forward sublayer.
+struct FeedForwardActivations {
+  TensorView normed, rstd;     // (N, d_model), (N)
+  TensorView u, act;           // (N, ff_in), (N, d_ff)
+};
+
+/// Everything inside a block. hidden_attention is the residual stream after self-attention, hidden_cross after cross-attention.
+struct BlockActivations {
+  AttentionActivations self, cross;
+  FeedForwardActivations feed_forward;
+  TensorView hidden_attention, hidden_cross;
+};
+
+[[nodiscard]] BlockActivations carve_block(Carver& carver, const T5Config& config, std::int64_t rows, std::int64_t source_rows, bool decoder);
+
+/// What the end of a stack keeps: the hidden state it read, its final norm, and the gradients of both. d_hidden is the one gradient
+/// of the residual stream that the stack's backward pass carries from block to block.
+struct OutputActivations {
+  TensorView hidden, normed, rstd;  // (N, d_model), (N, d_model), (N)
+  TensorView d_normed, d_hidden;    // (N, d_model); training only
+};
+
+[[nodiscard]] OutputActivations carve_output(Carver& carver, const T5Config& config, std::int64_t rows, bool training);
+
+/// Temporary memory of one op sequence, shared by all stages and micro-batches.
+struct Scratch {
+  TensorView branch;        // (N, d_model) a sublayer's output, forward; its gradient, backward
+  TensorView d_normed;      // (N, d_model)
+  TensorView d_wide;        // (N, max(d_ff, 3 inner)): gradient of act, or of qkv, or of cross q
+  TensorView d_inner;       // (N, inner) gradient of an attention's output
+  TensorView d_kv;          // (source rows, 2 inner)
+  TensorView logits;        // (head_chunk_rows, vocabulary)
+  TensorView recomputed;    // bytes of the largest block's activations, for activation checkpointing
+};
+
+/// Rows of the head's product at a time: at most 32 MiB of logits, at least 16 rows.
+[[nodiscard]] std::int64_t head_chunk_rows(const T5Config& config, std::int64_t rows);
+
+/// \param training  false: what only the backward pass uses is left out
+[[nodiscard]] Scratch carve_scratch(Carver& carver, const T5Config& config, const BatchLimits& limits, bool training);
+
+}  // namespace spillway::model

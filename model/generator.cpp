@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/generator.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+namespace spillway::model {
+
+GenerationMemory carve_generation(Carver& carver, const T5Config& c, const GenerationLimits& limits) {
+  const std::int64_t rows = limits.items * limits.options.num_beams;
+  const std::int64_t capacity = limits.options.max_length;
+  const std::int64_t candidates = 2 * limits.options.num_beams;
+  GenerationMemory m;
+  for (std::int64_t block = 0; block < c.num_decoder_layers; ++block) {
+    m.cache_k.push_back(carver.take({rows, capacity, c.inner()}));
+    m.cache_v.push_back(carver.take({rows, capacity, c.inner()}));
+    m.cross_kv.push_back(carver.take({limits.source_rows, 2 * c.inner()}));
+  }
+  m.hidden = carver.take({rows, c.d_model});
+  m.normed = carver.take({rows, c.d_model});
+  m.rstd = carver.take({rows});
+  m.qkv = carver.take({rows, 3 * c.inner()});
+  m.attended = carver.take({rows, c.inner()});
+  m.branch = carver.take({rows, c.d_model});
+  m.u = carver.take({rows, c.ff_in()});
+  m.act = carver.take({rows, c.d_ff});
+  m.logits = carver.take({rows, c.vocab_size});
+  m.ancestry = carver.take({rows, capacity}, DType::i32);
+  m.next_ancestry = carver.take({rows, capacity}, DType::i32);
+  m.tokens = carver.take({rows}, DType::i32);
+  m.row_sequence = carver.take({rows}, DType::i32);
+  m.row_number = carver.take({rows + 1}, DType::i32);
+  m.row_zero = carver.take({rows}, DType::i32);
+  m.row_scores = carver.take({rows});
+  m.top_scores = carver.take({limits.items, candidates});
+  m.top_rows = carver.take({limits.items, candidates}, DType::i32);
+  m.top_tokens = carver.take({limits.items, candidates}, DType::i32);
+  return m;
+}
+
+Generator::Generator(const T5Config& config, const T5Layout& layout, T5Model& t5, kernels::ModelOps& ops,
+                     kernels::GenerationOps& generation_ops, ParameterSource& parameters, const GenerationMemory& memory)
+    : config_(config), layout_(layout), t5_(t5), ops_(ops), generation_ops_(generation_ops), parameters_(parameters), memory_(memory) {
+  std::ranges::fill(memory_.row_zero.as<std::int32_t>(), 0);
+  const auto numbers = memory_.row_number.as<std::int32_t>();
+  std::iota(numbers.begin(), numbers.end(), 0);
+}
+
+std::vector<std::vector<Hypothesis>> Generator::generate(Queue& queue, const MicroBatch& batch, const GenerationOptions& options,
+                                                         const std::function<bool(bool)>& all_done) {
+  const std::int64_t items = batch.source.count;
+  const std::int64_t rows = items * options.num_beams;
+  BeamSearch search(items, options, config_.decoder_start_token_id, config_.eos_token_id, config_.pad_token_id);
+  encode(queue, batch);
+  const auto sequence = memory_.row_sequence.as<std::int32_t>();
+  for (std::int64_t row = 0; row < rows; ++row)
+    sequence[static_cast<std::size_t>(row)] = static_cast<std::int32_t>(row / options.num_beams);
+
+  while (!all_done(search.done())) {
+    const std::int64_t position = std::min(search.length(), options.max_length) - 1;
+    const bool mine = rows > 0 && !search.done();
+    if (mine) {
+      std::ranges::copy(search.next_tokens(), memory_.tokens.as<std::int32_t>().begin());
+      std::ranges::copy(search.row_scores(), memory_.row_scores.as<float>().begin());
+      reorder(search, rows);
+    }
+    decode_one(queue, batch, mine ? rows : 0, position);
+    if (!mine) continue;
+    const kernels::TopContinuations top{.items = items,
+                                        .beams = options.num_beams,
+                                        .count = search.candidates(),
+                                        .logits = memory_.logits.rows(0, rows),
+                                        .row_scores = memory_.row_scores.rows(0, rows),
+                                        .scores = memory_.top_scores.rows(0, items),
+                                        .rows = memory_.top_rows.rows(0, items),
+                                        .tokens = memory_.top_tokens.rows(0, items)};
+    generation_ops_.top_continuations(queue, top);
+    queue.synchronize();
+    search.advance(top.scores.as<float>(), top.rows.as<std::int32_t>(), top.tokens.as<std::int32_t>());
+  }
+  return search.finish();
+}
+
+void Generator::encode(Queue& queue, const MicroBatch& batch) {
+  const PassOptions options{.dropout = 0.0F, .keep_activations = false};
+  const std::vector<Stage>& stages = t5_.stages();
+  for (int stage = 0; stages[static_cast<std::size_t>(stage)].kind != StageKind::decoder_embedding; ++stage) {
+    const int unit = stages[static_cast<std::size_t>(stage)].unit;
+    const int next = stages[static_cast<std::size_t>(stage) + 1].unit;
+    if (next != 0) parameters_.prefetch(next);
+    if (unit != 0) parameters_.acquire(unit);
+    if (batch.source.rows > 0) t5_.forward(queue, stage, batch, options);
+    if (unit != 0) parameters_.release(unit);
+  }
+  for (std::int64_t block = 0; block < config_.num_decoder_layers; ++block) {
+    const int unit = layout_.decoder_unit(block);
+    parameters_.acquire(unit);
+    if (batch.source.rows > 0)
+      ops_.linear(queue, {.x = t5_.encoder_output(batch),
+                          .w = weight(unit, layout_.decoder_block().cross_kv, {2 * config_.inner(), config_.d_model}),
+                          .y = memory_.cross_kv[static_cast<std::size_t>(block)].rows(0, batch.source.rows)});
+    parameters_.release(unit);
+  }
+}
+
+void Generator::reorder(const BeamSearch& search, std::int64_t rows) {
+  const auto capacity = static_cast<std::size_t>(memory_.ancestry.extent(1));
+  const auto position = static_cast<std::size_t>(search.length() - 1);
+  const auto from = memory_.ancestry.as<std::int32_t>();
+  const auto to = memory_.next_ancestry.as<std::int32_t>();
+  for (std::size_t row = 0; row < static_cast<std::size_t>(rows); ++row) {
+    const auto parent = static_cast<std::size_t>(search.parents()[row]);
+    std::copy_n(from.begin() + static_cast<std::ptrdiff_t>(parent * capacity), position,
+                to.begin() + static_cast<std::ptrdiff_t>(row * capacity));
+    to[row * capacity + position] = static_cast<std::int32_t>(row);
+  }
+  std::swap(memory_.ancestry, memory_.next_ancestry);
+}
+
+kernels::PackedSequences Generator::single_rows(std::int64_t rows) const {
+  return {.offsets = memory_.row_number.rows(0, rows + 1),
+          .row_sample = memory_.row_zero.rows(0, rows),
+          .row_position = memory_.row_zero.rows(0, rows),
+          .count = rows,
+          .rows = rows,
+          .longest = 1};
+}
+
+ConstTensorView Generator::weight(int unit, std::int64_t offset, Shape shape) {
+  return parameters_.weights(unit).flat(offset, shape.elements()).reshape(shape);
+}
+
+void Generator::decode_one(Queue& queue, const MicroBatch& batch, std::int64_t rows, std::int64_t position) {
+  if (rows > 0)
+    ops_.embedding(queue, {.sequences = single_rows(rows),
+                           .ids = memory_.tokens.rows(0, rows),
+                           .table = weight(0, layout_.persistent().shared, {config_.vocab_size, config_.d_model}),
+                           .out = memory_.hidden.rows(0, rows)});
+  for (std::int64_t block = 0; block < config_.num_decoder_layers; ++block) {
+    const int unit = layout_.decoder_unit(block);
+    if (unit + 1 < layout_.units()) parameters_.prefetch(unit + 1);
+    parameters_.acquire(unit);
+    if (rows > 0) decode_block(queue, batch, rows, position, block);
+    parameters_.release(unit);
+  }
+  const int head = layout_.head_unit();
+  if (head != 0) parameters_.acquire(head);
+  if (rows > 0) {
+    norm(queue, rows, layout_.persistent().decoder_norms.back(), true);
+    const float alpha = config_.scale_logits ? static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.d_model))) : 1.0F;
+    ops_.linear(queue, {.x = memory_.normed.rows(0, rows),
+                        .w = weight(head, head == 0 ? layout_.persistent().shared : 0, {config_.vocab_size, config_.d_model}),
+                        .y = memory_.logits.rows(0, rows),
+                        .alpha = alpha});
+  }
+  if (head != 0) parameters_.release(head);
+}
+
+void Generator::norm(Queue& queue, std::int64_t rows, std::int64_t offset, bool add_branch) {
+  ops_.residual_norm(queue, {.sequences = single_rows(rows),
+                             .hidden_in = memory_.hidden.rows(0, rows),
+                             .branch = add_branch ? memory_.branch.rows(0, rows) : TensorView{},
+                             .weight = weight(0, offset, {config_.d_model}),
+                             .epsilon = static_cast<float>(config_.layer_norm_epsilon),
+                             .hidden_out = memory_.hidden.rows(0, rows),
+                             .normed = memory_.normed.rows(0, rows),
+                             .rstd = memory_.rstd.rows(0, rows)});
+}
+
+void Generator::decode_block(Queue& queue, const MicroBatch& batch, std::int64_t rows, std::int64_t position, std::int64_t block) {
+  const auto index = static_cast<std::size_t>(block);
+  const int unit = layout_.decoder_unit(block);
+  const BlockOffsets& at = layout_.decoder_block();
+  const std::int64_t d = config_.d_model;
+  const std::int64_t inner = config_.inner();
+  const std::int64_t capacity = memory_.cache_k[index].extent(1);
+  const auto width = static_cast<std::size_t>(inner) * sizeof(float);
+  const TensorView normed = memory_.normed.rows(0, rows);
+  const TensorView attended = memory_.attended.rows(0, rows);
+  const TensorView branch = memory_.branch.rows(0, rows);
+
+  norm(queue, rows, layout_.persistent().decoder_norms[3 * index], block > 0);
+  const TensorView qkv = memory_.qkv.rows(0, rows);
+  ops_.linear(queue, {.x = normed, .w = weight(unit, at.qkv, {3 * inner, d}), .y = qkv});
+  generation_ops_.append_to_cache(queue, {.rows = rows,
+                                          .capacity = capacity,
+                                          .position = position,
+                                          .width = inner,
+                                          .k = {qkv.data() + width, qkv.dtype(), qkv.shape()},
+                                          .v = {qkv.data() + 2 * width, qkv.dtype(), qkv.shape()},
+                                          .stride = 3 * inner,
+                                          .cache_k = memory_.cache_k[index].rows(0, rows),
+                                          .cache_v = memory_.cache_v[index].rows(0, rows)});
+  generation_ops_.cached_self_attention(
+      queue, {.rows = rows,
+              .capacity = capacity,
+              .position = position,
+              .heads = config_.num_heads,
+              .head_size = config_.d_kv,
+              .q = qkv,
+              .q_stride = 3 * inner,
+              .cache_k = memory_.cache_k[index].rows(0, rows),
+              .cache_v = memory_.cache_v[index].rows(0, rows),
+              .ancestry = memory_.ancestry.rows(0, rows),
+              .bias = {.table = weight(0, layout_.persistent().decoder_bias, {config_.relative_attention_num_buckets, config_.num_heads}),
+                       .bidirectional = false,
+                       .max_distance = config_.relative_attention_max_distance},
+              .out = attended});
+  ops_.linear(queue, {.x = attended, .w = weight(unit, at.o, {d, inner}), .y = branch});
+
+  norm(queue, rows, layout_.persistent().decoder_norms[3 * index + 1], true);
+  const TensorView q = memory_.qkv.flat(0, rows * inner).reshape({rows, inner});
+  const TensorView kv = memory_.cross_kv[index].rows(0, batch.source.rows);
+  ops_.linear(queue, {.x = normed, .w = weight(unit, at.cross_q, {inner, d}), .y = q});
+  generation_ops_.cached_cross_attention(queue, {.keys = batch.source,
+                                                 .rows = rows,
+                                                 .heads = config_.num_heads,
+                                                 .head_size = config_.d_kv,
+                                                 .q = q,
+                                                 .k = kv,
+                                                 .v = {kv.data() + width, kv.dtype(), kv.shape()},
+                                                 .row_sequence = memory_.row_sequence.rows(0, rows),
+                                                 .k_stride = 2 * inner,
+                                                 .v_stride = 2 * inner,
+                                                 .out = attended});
+  ops_.linear(queue, {.x = attended, .w = weight(unit, at.cross_o, {d, inner}), .y = branch});
+
+  norm(queue, rows, layout_.persistent().decoder_norms[3 * index + 2], true);
+  const TensorView u = memory_.u.rows(0, rows);
+  const TensorView act = memory_.act.rows(0, rows);
+  ops_.linear(queue, {.x = normed, .w = weight(unit, at.wi, {config_.ff_in(), d}), .y = u});
+  ops_.activation(queue, {.sequences = single_rows(rows), .kind = config_.activation, .gated = config_.gated, .u = u, .out = act});
+  ops_.linear(queue, {.x = act, .w = weight(unit, at.wo, {d, config_.d_ff}), .y = branch});
+}
+
+}  // namespace spillway::model

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "kernels/generation_ops.hpp"
+#include "model/beam_search.hpp"
+#include "model/t5_model.hpp"
+
+namespace spillway::model {
+
+/// The largest batch that generation memory is set aside for.
+struct GenerationLimits {
+  std::int64_t items = 0;
+  std::int64_t source_rows = 0;
+  GenerationOptions options;
+};
+
+/// Everything that decoding keeps, for R = items · beams rows and `capacity` tokens.
+struct GenerationMemory {
+  std::vector<TensorView> cache_k, cache_v;  // each decoder block: (R, capacity, inner)
+  std::vector<TensorView> cross_kv;          // each decoder block: (source rows, 2 inner)
+  TensorView hidden, normed, rstd, qkv, attended, branch, u, act, logits;
+  TensorView ancestry, next_ancestry;        // i32 (R, capacity)
+  TensorView tokens, row_sequence, row_number, row_zero, row_scores;  // (R), row_number (R + 1)
+  TensorView top_scores, top_rows, top_tokens;                        // (items, 2 beams)
+};
+
+[[nodiscard]] GenerationMemory carve_generation(Carver& carver, const T5Config& config, const GenerationLimits& limits);
+
+/// Decodes batches of sources by greedy or beam search with a key-value cache.
+class Generator {
+ public:
+  /// \param t5  reads the same parameters; its residual store has inference memory
+  Generator(const T5Config& config, const T5Layout& layout, T5Model& t5, kernels::ModelOps& ops, kernels::GenerationOps& generation_ops,
+            ParameterSource& parameters, const GenerationMemory& memory);
+
+  /// The best hypotheses of every sequence of batch.source, best first; batch.target is not looked at. A rank without items takes part
+  /// with an empty batch.
+  /// \param all_done  given whether this rank's items are finished, says whether every rank's are: ranks that share sharded weights
+  ///                  decode in step
+  [[nodiscard]] std::vector<std::vector<Hypothesis>> generate(Queue& queue, const MicroBatch& batch, const GenerationOptions& options,
+                                                              const std::function<bool(bool)>& all_done);
+
+ private:
+  void encode(Queue& queue, const MicroBatch& batch);
+  void decode_one(Queue& queue, const MicroBatch& batch, std::int64_t rows, std::int64_t position);
+  void decode_block(Queue& queue, const MicroBatch& batch, std::int64_t rows, std::int64_t position, std::int64_t block);
+  void norm(Queue& queue, std::int64_t rows, std::int64_t offset, bool add_branch);
+  [[nodiscard]] kernels::PackedSequences single_rows(std::int64_t rows) const;
+  [[nodiscard]] ConstTensorView weight(int unit, std::int64_t offset, Shape shape);
+  void reorder(const BeamSearch& search, std::int64_t rows);
+
+  const T5Config& config_;
+  const T5Layout& layout_;
+  T5Model& t5_;
+  kernels::ModelOps& ops_;
+  kernels::GenerationOps& generation_ops_;
+  ParameterSource& parameters_;
+  GenerationMemory memory_;
+};
+
+}  // namespace spillway::model
