@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/step_program.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+namespace spillway::plan {
+namespace {
+
+constexpr std::array kOpNames = {"prefetch", "acquire", "begin_gradient", "forward", "backward", "release", "reduce", "norm", "update"};
+
+class Builder {
+ public:
+  explicit Builder(const ProgramFacts& facts) : facts_(facts) {}
+
+  StepProgram build() {
+    program_.group_size = facts_.group_size;
+    program_.groups = (facts_.micro_batches + facts_.group_size - 1) / facts_.group_size;
+    push({.kind = OpKind::prefetch, .unit = 0});
+    push({.kind = OpKind::acquire, .unit = 0});
+    push({.kind = OpKind::begin_gradient, .unit = 0});
+    for (int group = 0; group < program_.groups; ++group) add_group(group);
+    push({.kind = OpKind::release, .unit = 0});
+    push({.kind = OpKind::reduce, .unit = 0, .group = program_.groups - 1});
+    push({.kind = OpKind::norm});
+    for (int unit = 0; unit < facts_.units; ++unit) push({.kind = OpKind::update, .unit = unit});
+    return std::move(program_);
+  }
+
+ private:
+  struct Visit {
+    int stage;
+    bool backward;
+  };
+
+  void push(const Op& op) { program_.ops.push_back(op); }
+  [[nodiscard]] int unit_of(int stage) const { return facts_.stage_units[static_cast<std::size_t>(stage)]; }
+
+  /// The unit whose weights the walk needs after visit `index`, if any.
+  [[nodiscard]] int next_unit(const std::vector<Visit>& walk, std::size_t index) const {
+    for (std::size_t i = index + 1; i < walk.size(); ++i)
+      if (unit_of(walk[i].stage) != 0 && unit_of(walk[i].stage) != unit_of(walk[index].stage)) return unit_of(walk[i].stage);
+    return 0;
+  }
+
+  void add_group(int group) {
+    const int stages = static_cast<int>(facts_.stage_units.size());
+    const int head = stages - 1;
+    std::vector<Visit> walk;
+    for (int stage = 0; stage < stages; ++stage) walk.push_back({stage, false});
+    for (int stage = head - 1; stage >= 0; --stage) walk.push_back({stage, true});  // the head's backward is part of its forward
+    const int in_group = std::min(facts_.group_size, facts_.micro_batches - group * facts_.group_size);
+
+    for (std::size_t i = 0; i < walk.size(); ++i) {
+      const auto [stage, backward] = walk[i];
+      const int unit = unit_of(stage);
+      const bool makes_gradient = backward || stage == head;
+      if (unit != 0) {
+        push({.kind = OpKind::acquire, .unit = unit, .group = group});
+        if (makes_gradient) push({.kind = OpKind::begin_gradient, .unit = unit, .group = group});
+      }
+      if (const int next = next_unit(walk, i); next != 0) push({.kind = OpKind::prefetch, .unit = next, .group = group});
+      for (int slot = 0; slot < in_group; ++slot)
+        push({.kind = backward ? OpKind::backward : OpKind::forward, .unit = unit, .stage = stage, .slot = slot, .group = group});
+      if (unit != 0) {
+        push({.kind = OpKind::release, .unit = unit, .group = group});
+        if (makes_gradient) push({.kind = OpKind::reduce, .unit = unit, .group = group});
+      }
+    }
+  }
+
+  const ProgramFacts& facts_;
+  StepProgram program_;
+};
+
+}  // namespace
+
+std::uint64_t StepProgram::hash() const noexcept {
+  std::uint64_t hash = 0xcbf29ce484222325ULL;  // FNV-1a
+  const auto mix = [&hash](int value) { hash = (hash ^ static_cast<std::uint32_t>(value)) * 0x100000001b3ULL; };
+  for (const Op& op : ops)
+    for (const int value : {static_cast<int>(op.kind), op.unit, op.stage, op.slot, op.group}) mix(value);
+  return hash;
+}
+
+std::string StepProgram::text() const {
+  std::string out;
+  for (const Op& op : ops) {
+    out += kOpNames[static_cast<std::size_t>(op.kind)];
+    if (op.unit >= 0) out += fmt::format(" unit {}", op.unit);
+    if (op.stage >= 0) out += fmt::format(" stage {} slot {}", op.stage, op.slot);
+    out += fmt::format(" group {}\n", op.group);
+  }
+  return out;
+}
+
+StepProgram make_step_program(const ProgramFacts& facts) { return Builder(facts).build(); }
+
+}  // namespace spillway::plan
