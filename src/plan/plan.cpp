@@ -17,16 +17,15 @@ std::size_t bytes_of(std::int64_t elements) { return static_cast<std::size_t>(el
 struct Choice {
   int group_size;
   Tier exp_avg, exp_avg_sq;
-  bool evaluate_gathered;
 };
 
 Ledger make_ledger(const JobFacts& job, const Choice& choice) {
-  std::int64_t all = 0;
   std::int64_t owned = 0;
   std::int64_t largest = 0;
+  std::int64_t largest_owned = 0;
   for (std::size_t unit = 0; unit < job.units.size(); ++unit) {
-    all += job.units[unit].elements;
     owned += job.units[unit].owned;
+    largest_owned = std::max(largest_owned, job.units[unit].owned);
     if (unit > 0) largest = std::max(largest, job.units[unit].elements);
   }
   const std::int64_t persistent = job.units.front().elements;
@@ -37,15 +36,13 @@ Ledger make_ledger(const JobFacts& job, const Choice& choice) {
   ledger.add({.name = entry::kProgram, .tier = Tier::host, .bytes = job.program_bytes});
   ledger.add({.name = entry::kData, .tier = Tier::host, .bytes = job.data_bytes});
   ledger.add({.name = entry::kWeights, .tier = Tier::device, .bytes = bytes_of(owned)});
-  if (job.sharded_weights) {
-    const std::int64_t slots = choice.evaluate_gathered ? all - persistent : 2 * largest;
-    ledger.add({.name = entry::kGathered, .tier = Tier::device, .bytes = bytes_of(persistent + slots)});
-  }
+  if (job.sharded_weights)
+    ledger.add({.name = entry::kGathered, .tier = Tier::device, .bytes = bytes_of(persistent + kGatherSlots * largest)});
   if (job.training) {
-    ledger.add({.name = entry::kGradients, .tier = Tier::device, .bytes = bytes_of(persistent + 2 * largest)});
+    ledger.add({.name = entry::kGradients, .tier = Tier::device, .bytes = bytes_of(persistent + kGradientSlots * largest)});
     ledger.add({.name = entry::kGradientShards,
                 .tier = Tier::device,
-                .bytes = bytes_of(owned + (many_groups ? 2 * std::max_element(job.units.begin(), job.units.end(), [](const UnitFacts& a, const UnitFacts& b) { return a.owned < b.owned; })->owned : 0))});
+                .bytes = bytes_of(owned + (many_groups ? kGradientSlots * largest_owned : 0))});
     ledger.add({.name = entry::kExpAvg, .tier = choice.exp_avg, .bytes = bytes_of(owned)});
     ledger.add({.name = entry::kExpAvgSq, .tier = choice.exp_avg_sq, .bytes = bytes_of(owned)});
     const auto kinds = static_cast<std::size_t>(choice.exp_avg == Tier::nvme) + static_cast<std::size_t>(choice.exp_avg_sq == Tier::nvme);
@@ -86,7 +83,7 @@ std::vector<Tier> tiers_to_try(const TierWish& wish) {
 }  // namespace
 
 Plan make_plan(const JobFacts& job, const Budgets& budgets) {
-  std::string first_shortage;
+  std::string last_shortage;
   Ledger smallest;
   const int largest_group = std::max(1, std::min(job.program.group_size, job.program.micro_batches));
   // Nearest tiers first: a smaller group costs less time than moments that are further away.
@@ -94,23 +91,20 @@ Plan make_plan(const JobFacts& job, const Budgets& budgets) {
     for (const Tier exp_avg_sq : tiers_to_try(job.exp_avg_sq)) {
       if (!job.exp_avg && !job.exp_avg_sq && exp_avg_sq != exp_avg) continue;
       for (int group = largest_group; group >= 1; --group) {
-        for (const bool gathered : {true, false}) {
-          if (gathered && !job.sharded_weights) continue;
-          const Choice choice{group, exp_avg, exp_avg_sq, gathered};
-          Ledger ledger = make_ledger(job, choice);
-          std::string missing = shortage(ledger, budgets);
-          if (missing.empty()) {
-            ProgramFacts facts = job.program;
-            facts.group_size = group;
-            return {make_step_program(facts), std::move(ledger), exp_avg, exp_avg_sq, gathered};
-          }
-          first_shortage = std::move(missing);
-          smallest = std::move(ledger);
+        const Choice choice{group, exp_avg, exp_avg_sq};
+        Ledger ledger = make_ledger(job, choice);
+        std::string missing = shortage(ledger, budgets);
+        if (missing.empty()) {
+          ProgramFacts facts = job.program;
+          facts.group_size = group;
+          return {make_step_program(facts), std::move(ledger), exp_avg, exp_avg_sq};
         }
+        last_shortage = std::move(missing);
+        smallest = std::move(ledger);
       }
     }
   }
-  throw PlanError(fmt::format("the plan does not fit: {}\n{}", first_shortage, smallest.text()));
+  throw PlanError(fmt::format("the plan does not fit: {}\n{}", last_shortage, smallest.text()));
 }
 
 }  // namespace spillway::plan

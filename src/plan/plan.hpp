@@ -30,6 +30,10 @@ inline constexpr const char* kBatches = "batches";
 inline constexpr const char* kStaging = "checkpoint staging";
 }  // namespace entry
 
+/// Places for gathered units besides the persistent one, and for gradients of units: one in use, one on its way.
+inline constexpr int kGatherSlots = 2;
+inline constexpr int kGradientSlots = 2;
+
 /// One unit of the model in elements (fp32).
 struct UnitFacts {
   std::int64_t elements = 0;  // gathered, padded
@@ -72,7 +76,6 @@ struct Plan {
   Ledger ledger;
   Tier exp_avg = Tier::device;
   Tier exp_avg_sq = Tier::device;
-  bool evaluate_gathered = false;  // evaluation holds all weights whole instead of gathering them for each token
 };
 
 /// The largest group of micro-batches that fits, moments on the first of device, host, nvme that has room unless the job says where.
