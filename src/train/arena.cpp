@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/arena.hpp"
+
+#include <fmt/format.h>
+
+#include <set>
+
+#include "core/error.hpp"
+
+namespace spillway::train {
+
+Arena::Arena(Device& device, const plan::Ledger& ledger) {
+  // What is there already, and is in the ledger because it takes memory too.
+  const std::set<std::string> elsewhere = {plan::entry::kProgram, plan::entry::kData, plan::entry::kReduce};
+  for (const plan::LedgerEntry& entry : ledger.entries()) {
+    if (entry.tier == plan::Tier::nvme || elsewhere.contains(entry.name)) continue;
+    const MemoryKind kind = entry.tier == plan::Tier::device ? MemoryKind::device : MemoryKind::pinned_host;
+    buffers_.emplace(entry.name, std::pair{device.allocate(kind, entry.bytes), entry.bytes});
+  }
+}
+
+TensorView Arena::bytes(const std::string& name) const {
+  const auto found = buffers_.find(name);
+  if (found == buffers_.end()) return {};
+  return {found->second.first.data(), DType::u8, {static_cast<std::int64_t>(found->second.second)}};
+}
+
+TensorView Arena::floats(const std::string& name, std::int64_t elements) const {
+  const TensorView memory = bytes(name);
+  const std::size_t found = memory ? memory.bytes() : 0;
+  if (found < static_cast<std::size_t>(elements) * sizeof(float))
+    throw Error(fmt::format("ledger entry \"{}\": expected {} elements, found {} bytes", name, elements, found));
+  return {memory.data(), DType::f32, {elements}};
+}
+
+}  // namespace spillway::train

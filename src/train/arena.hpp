@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <string>
+
+#include "core/device.hpp"
+#include "core/tensor_view.hpp"
+#include "plan/plan.hpp"
+
+namespace spillway::train {
+
+/// All memory of a run, allocated before step 0: one buffer for each entry of the ledger that lives in device or host memory.
+class Arena {
+ public:
+  /// \throws Error if the device cannot give what the ledger says
+  Arena(Device& device, const plan::Ledger& ledger);
+
+  /// The entry's memory; an empty view if the ledger has no such entry.
+  [[nodiscard]] TensorView bytes(const std::string& name) const;
+  /// The entry's memory as fp32. \throws Error if it holds fewer than `elements`
+  [[nodiscard]] TensorView floats(const std::string& name, std::int64_t elements) const;
+
+ private:
+  std::map<std::string, std::pair<Buffer, std::size_t>> buffers_;
+};
+
+}  // namespace spillway::train

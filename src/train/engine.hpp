@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "kernels/cpu/cpu_kernels.hpp"
+#include "model/generator.hpp"
+#include "model/t5_model.hpp"
+#include "offload/block_store.hpp"
+#include "train/arena.hpp"
+#include "train/batches.hpp"
+#include "train/gradients.hpp"
+#include "train/job.hpp"
+#include "train/optimizer.hpp"
+#include "train/parameters.hpp"
+#include "train/residuals.hpp"
+#include "train/step_clock.hpp"
+#include "train/step_executor.hpp"
+
+namespace spillway::train {
+
+/// Switches that only tests and benchmarks set.
+struct EngineSwitches {
+  bool wait_at_once = false;                                // nothing overlaps: what overlap is worth
+  std::unique_ptr<offload::BlockStore> store = nullptr;     // instead of the configured one
+};
+
+/// Everything that a job's plan asked for, allocated and put together. Members stand in the order in which they need one another.
+class Engine {
+ public:
+  Engine(const Job& job, Runtime& runtime, EngineSwitches switches = {});
+
+  /// One optimizer step on this rank's part of a global batch of training samples.
+  /// \param samples  indices of examples in drawn order; \param tokens  target tokens of the whole global batch
+  StepResult step(const std::vector<std::int64_t>& samples, std::int64_t tokens, std::int64_t data_step, double learning_rate,
+                  std::int64_t optimizer_step);
+
+  /// Losses of some evaluation samples (in nats, summed over their target tokens), in the order given. Collective under stage 3: a
+  /// rank without samples calls it too.
+  [[nodiscard]] std::vector<double> losses(const std::vector<std::int64_t>& samples);
+  /// The best hypotheses for some sources. Collective in the same way.
+  [[nodiscard]] std::vector<std::vector<model::Hypothesis>> generate(const std::vector<std::span<const std::int32_t>>& sources);
+  /// Gathers what evaluation holds throughout; after the update in the background is over.
+  void begin_evaluation();
+  void end_evaluation();
+
+  [[nodiscard]] const Job& job() const noexcept { return job_; }
+  [[nodiscard]] Parameters& parameters() { return *parameters_; }
+  /// Null unless the job trains.
+  [[nodiscard]] Optimizer* optimizer() { return optimizer_.get(); }
+  [[nodiscard]] StepClock& clock() { return clock_; }
+  [[nodiscard]] const offload::BlockStore* store() const { return store_.get(); }
+  /// Blocks until the last step's update is over.
+  void finish_update();
+
+ private:
+  void make_training(Runtime& runtime, bool wait_at_once);
+  void make_evaluation();
+
+  const Job& job_;
+  comm::Communicator& communicator_;
+  Arena arena_;
+  std::shared_ptr<kernels::cpu::ThreadPool> pool_;
+  std::unique_ptr<kernels::ModelOps> model_ops_;
+  std::unique_ptr<kernels::OptimizerOps> optimizer_ops_;
+  std::unique_ptr<kernels::GenerationOps> generation_ops_;
+  std::unique_ptr<Queue> queue_;
+  std::unique_ptr<offload::BlockStore> store_;
+  StepClock clock_;
+  std::unique_ptr<Gradients> gradients_;
+  std::unique_ptr<Parameters> parameters_;
+  std::unique_ptr<TrainingResiduals> training_residuals_;
+  std::unique_ptr<InferenceResiduals> inference_residuals_;
+  std::unique_ptr<model::T5Model> training_model_, inference_model_;
+  std::unique_ptr<model::Generator> generator_;
+  std::vector<BatchMemory> batches_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<StepExecutor> executor_;
+};
+
+}  // namespace spillway::train

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "comm/communicator.hpp"
+#include "core/device.hpp"
+#include "core/shard_map.hpp"
+#include "data/examples.hpp"
+#include "model/activations.hpp"
+#include "model/generator.hpp"
+#include "model/stages.hpp"
+#include "plan/plan.hpp"
+#include "train/model_source.hpp"
+#include "train/run_options.hpp"
+#include "train/zero.hpp"
+
+namespace spillway::train {
+
+/// What a run is lent by the program around it.
+struct Runtime {
+  Device& device;
+  comm::Communicator& communicator;
+  int local_size = 1;  // ranks of this node
+  std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
+};
+
+/// What a job is for: it decides what is read and what memory is set aside.
+enum class Purpose { train, evaluate, generate };
+
+/// A run as it is known before step 0: the model's shape, the data, who holds what, the plan. Nothing is allocated yet but the data.
+struct Job {
+  RunOptions options;
+  Purpose purpose = Purpose::train;
+  ModelSource source;
+  std::unique_ptr<model::T5Layout> layout;
+  std::unique_ptr<ShardMap> map;
+  Zero zero;
+  std::vector<model::Stage> stages;
+  std::unique_ptr<data::Tokenizer> tokenizer;
+  std::optional<data::Examples> train_examples, eval_examples;
+
+  std::int64_t global_batch_size = 0;
+  int micro_batches = 1;                // of one rank in one step
+  std::int64_t total_steps = 0;
+  bool keep_activations = true;
+  model::BatchLimits train_limits, eval_limits;
+  model::GenerationLimits generation;   // items 0: no generation
+  model::PassOptions pass;              // of training
+  std::int64_t extent_elements = 0;
+  std::vector<std::string> nvme_dirs;
+  int threads = 1;
+
+  plan::JobFacts facts;
+  plan::Plan plan;
+
+  /// Bytes that one stage keeps for one micro-batch of a training step, for every stage; likewise of a forward pass alone.
+  [[nodiscard]] std::vector<std::size_t> training_stage_bytes() const;
+  [[nodiscard]] std::vector<std::size_t> inference_stage_bytes() const;
+  [[nodiscard]] std::string checkpoint_dir() const;
+};
+
+/// Extra sizes that `generate` knows instead of a data set.
+struct GenerateLimits {
+  std::int64_t batch = 16;
+  std::int64_t longest_source = 0;  // tokens
+};
+
+/// Reads model and data, and plans. Every rank calls it and comes to the same plan; the failure of one is thrown by all.
+/// \throws what reading throws; PlanError if the job does not fit its budgets
+[[nodiscard]] std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Runtime& runtime,
+                                               const GenerateLimits& generate = {}, const std::string& eval_path = {});
+
+}  // namespace spillway::train

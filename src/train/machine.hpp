@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "comm/communicator.hpp"
+
+namespace spillway::train {
+
+/// Bytes of this process in memory now (VmRSS).
+[[nodiscard]] std::size_t resident_bytes();
+/// The most that there ever were (VmHWM).
+[[nodiscard]] std::size_t peak_resident_bytes();
+/// Bytes that this node's processes may still take: MemAvailable, and never more than this control group's limit leaves.
+[[nodiscard]] std::size_t available_memory_bytes();
+/// Bytes free on the file systems of the directories, each counted once. \throws ConfigError naming one that is not there
+[[nodiscard]] std::size_t free_disk_bytes(const std::vector<std::string>& directories);
+/// Threads that this rank computes with: the CPUs it is bound to, divided by the ranks of the node that are bound to the same ones.
+/// OMP_NUM_THREADS goes before that. Collective.
+[[nodiscard]] int compute_threads(comm::Communicator& communicator);
+
+}  // namespace spillway::train

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/step_executor.hpp"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <limits>
+
+#include "core/error.hpp"
+
+namespace spillway::train {
+
+using plan::Op;
+using plan::OpKind;
+
+StepExecutor::StepExecutor(const plan::StepProgram& program, const Zero& zero, comm::Communicator& communicator, model::T5Model& t5,
+                           kernels::OptimizerOps& ops, Queue& queue, Parameters& parameters, Gradients& gradients, Optimizer& optimizer,
+                           StepClock& clock, bool wait_at_once)
+    : program_(program), zero_(zero), communicator_(communicator), t5_(t5), ops_(ops), queue_(queue), parameters_(parameters),
+      gradients_(gradients), optimizer_(optimizer), clock_(clock), wait_at_once_(wait_at_once),
+      batches_(static_cast<std::size_t>(program.group_size)) {}
+
+StepResult StepExecutor::run(const StepInput& input) {
+  StepResult result;
+  UpdateNumbers numbers{.learning_rate = input.learning_rate, .step = input.optimizer_step};
+  packed_group_ = -1;
+  gradients_.begin_step();
+  for (const Op& op : program_.ops) {
+    switch (op.kind) {
+      case OpKind::prefetch: start_gather(op.unit); break;
+      case OpKind::acquire: acquire(op.unit); break;
+      case OpKind::release: parameters_.release(op.unit); break;
+      case OpKind::begin_gradient: {
+        const StepClock::Span span(clock_, Activity::collective);
+        gradients_.begin(op.unit);
+        break;
+      }
+      case OpKind::forward: {
+        pack_group(input, op.group);
+        const model::MicroBatch& batch = batches_[static_cast<std::size_t>(op.slot)];
+        if (batch.empty()) break;
+        const StepClock::Span span(clock_, Activity::compute);
+        t5_.forward(queue_, op.stage, batch, input.pass);
+        if (t5_.stages()[static_cast<std::size_t>(op.stage)].kind != model::StageKind::head) break;
+        for (const double loss : sample_losses(batch)) result.loss_sum += loss;
+        break;
+      }
+      case OpKind::backward: {
+        const model::MicroBatch& batch = batches_[static_cast<std::size_t>(op.slot)];
+        if (batch.empty()) break;
+        const StepClock::Span span(clock_, Activity::compute);
+        t5_.backward(queue_, op.stage, batch, input.pass);
+        break;
+      }
+      case OpKind::reduce: start_reduction(op.unit); break;
+      case OpKind::norm: {
+        result.grad_norm = gradient_norm();
+        if (!std::isfinite(result.grad_norm))
+          throw Error(fmt::format("the gradient's norm is {}: training has diverged; nothing was updated in this step", result.grad_norm),
+                      ExitCode::failure);
+        // torch's clip_grad_norm_.
+        if (input.max_grad_norm > 0.0)
+          numbers.gradient_scale = static_cast<float>(std::min(1.0, input.max_grad_norm / (result.grad_norm + 1e-6)));
+        break;
+      }
+      case OpKind::update: {
+        const StepClock::Span span(clock_, Activity::cpu_update);  // only the hand-over, unless the update is waited for
+        optimizer_.update(op.unit, numbers);
+        break;
+      }
+    }
+  }
+  return result;
+}
+
+void StepExecutor::pack_group(const StepInput& input, int group) {
+  if (group == packed_group_) return;
+  packed_group_ = group;
+  const StepClock::Span span(clock_, Activity::data);
+  for (int slot = 0; slot < program_.group_size; ++slot) {
+    model::MicroBatch& batch = batches_[static_cast<std::size_t>(slot)];
+    batch = input.pack(group * program_.group_size + slot, slot);
+    batch.slot = slot;
+  }
+}
+
+void StepExecutor::start_gather(int unit) {
+  const StepClock::Span span(clock_, Activity::collective);
+  parameters_.prefetch(unit);
+  if (wait_at_once_) parameters_.wait_for_gather(unit);
+}
+
+void StepExecutor::start_reduction(int unit) {
+  const StepClock::Span span(clock_, Activity::collective);
+  gradients_.reduce(unit);
+  if (wait_at_once_) gradients_.wait_for_reduction(unit);
+}
+
+void StepExecutor::acquire(int unit) {
+  const double nvme_before = optimizer_.nvme_seconds();
+  {
+    const auto start = std::chrono::steady_clock::now();
+    parameters_.updated(unit).wait();
+    const double waited = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    // While this thread waited for the update, the update itself may have waited for the drive.
+    const double nvme = std::min(waited, optimizer_.nvme_seconds() - nvme_before);
+    clock_.add(Activity::nvme, nvme);
+    clock_.add(Activity::cpu_update, waited - nvme);
+  }
+  const StepClock::Span span(clock_, Activity::collective);
+  parameters_.acquire(unit);
+}
+
+double StepExecutor::gradient_norm() {
+  {
+    const StepClock::Span span(clock_, Activity::collective);
+    gradients_.finish();
+  }
+  std::vector<double> partial_sums;
+  {
+    const StepClock::Span span(clock_, Activity::compute);
+    for (int unit = 0; unit < zero_.map->units(); ++unit) {
+      const std::size_t begin = partial_sums.size();
+      const std::size_t blocks = zero_.map->norm_blocks(unit).size();
+      partial_sums.resize(begin + blocks);
+      ops_.sum_of_squares(queue_, {.x = gradients_.shard(unit),
+                                   .block = kNormBlock,
+                                   .partial_sums = {std::span(partial_sums).subspan(begin), Shape{static_cast<std::int64_t>(blocks)}}});
+    }
+    queue_.synchronize();
+  }
+  const StepClock::Span span(clock_, Activity::collective);
+  double sum = 0.0;
+  for (const double partial : comm::all_gather_doubles(communicator_, partial_sums)) sum += partial;
+  return std::sqrt(sum);
+}
+
+}  // namespace spillway::train
