@@ -20,7 +20,7 @@ struct Bleu {
   [[nodiscard]] std::string text() const;
 };
 
-/// BLEU of whole texts, equal to sacreBLEU 2.6 with its defaults: one reference, mixed case, 13a, exponential smoothing.
+/// BLEU of whole texts, equal to sacreBLEU 2.6 with its defaults: one reference, mixed case, 13a, exp smoothing.
 ///   score = brevity_penalty * exp(mean over n = 1..4 of log precision_n)
 ///   brevity_penalty = exp(1 - reference_length / hypothesis_length) where the hypothesis is shorter, else 1
 /// (Papineni et al. 2002; Post 2018, "A Call for Clarity in Reporting BLEU Scores"). UTF-8, an item per segment.

@@ -2,6 +2,8 @@
 #include "data/deal.hpp"
 
 #include <algorithm>
+#include <cstddef>
+#include <functional>
 #include <numeric>
 
 #include <fmt/format.h>
@@ -28,7 +30,8 @@ std::vector<std::vector<std::vector<std::int32_t>>> deal(std::span<const std::in
   const std::size_t slots = rank_count * static_cast<std::size_t>(micro_batches);
   std::vector<std::int32_t> order(lengths.size());
   std::iota(order.begin(), order.end(), 0);
-  std::ranges::stable_sort(order, std::greater<>(), [&](std::int32_t i) { return lengths[static_cast<std::size_t>(i)]; });
+  const auto length = [&](std::int32_t index) { return lengths[static_cast<std::size_t>(index)]; };
+  std::ranges::stable_sort(order, std::greater<>(), length);
 
   std::vector<std::vector<std::vector<std::int32_t>>> dealt(
       rank_count, std::vector<std::vector<std::int32_t>>(static_cast<std::size_t>(micro_batches)));

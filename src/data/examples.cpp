@@ -17,10 +17,11 @@ namespace spillway::data {
 /// Fills an Examples from either form of file.
 class ExamplesReader {
  public:
-  ExamplesReader(const ExamplesOptions& options, const Tokenizer& tokenizer) : options_(options), tokenizer_(tokenizer) {
+  ExamplesReader(const ExamplesOptions& options, const Tokenizer& tokenizer)
+      : options_(options), tokenizer_(tokenizer) {
     if (options.max_source_length < 1 || options.max_target_length < 1) {
-      throw ConfigError(fmt::format("{}: max_source_length and max_target_length must be at least 1, they are {} and {}",
-                                    options.path, options.max_source_length, options.max_target_length));
+      throw ConfigError(fmt::format("max_source_length and max_target_length must be at least 1, they are {} and {}",
+                                    options.max_source_length, options.max_target_length));
     }
   }
 
@@ -92,7 +93,8 @@ class ExamplesReader {
       const std::size_t end = std::min(key.find('.', begin), key.size());
       const std::string name = key.substr(begin, end - begin);
       if (!place->is_object()) {
-        lines.fail(fmt::format("looking for \"{}\": an object with \"{}\" was expected, found {}", key, name, place->type_name()));
+        lines.fail(fmt::format("looking for \"{}\": an object with \"{}\" was expected, found {}", key, name,
+                               place->type_name()));
       }
       const auto found = place->find(name);
       if (found == place->end()) lines.fail(fmt::format("looking for \"{}\": there is no key \"{}\"", key, name));

@@ -27,7 +27,8 @@ std::optional<std::string_view> LineReader::next() {
   ++line_;
   if (!text_.empty() && text_.back() == '\r') text_.pop_back();
   if (const auto at = find_invalid_utf8(text_)) {
-    fail(fmt::format("not valid UTF-8: byte {} of the line is 0x{:02X}", *at + 1, static_cast<unsigned char>(text_[*at])));
+    const auto byte = static_cast<unsigned char>(text_[*at]);
+    fail(fmt::format("not valid UTF-8: byte {} of the line is 0x{:02X}", *at + 1, byte));
   }
   return text_;
 }

@@ -39,7 +39,8 @@ std::string space_punctuation(std::string_view text) {
   return spaced;
 }
 
-/// Wherever `first` and `second` hold for two neighbours, writes them with a space between, `before` and `after` around, and goes on behind both.
+/// Wherever `first` and `second` hold for two neighbours, writes them with a space between and `before` and `after`
+/// around them, and goes on behind both.
 template <typename First, typename Second>
 std::string space_pairs(std::string_view text, First first, Second second, std::string_view before,
                         std::string_view after) {

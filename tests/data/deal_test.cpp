@@ -18,7 +18,9 @@ using testing::ElementsAre;
 using testing::IsEmpty;
 
 TEST(Deal, ToOneSlot_SortsByLengthAndKeepsEqualOnesInOrder) {
-  EXPECT_THAT(deal(std::vector<std::int64_t>{3, 9, 3, 5, 9}, 1, 1), ElementsAre(ElementsAre(ElementsAre(1, 4, 3, 0, 2))));
+  const std::vector<std::int64_t> lengths{3, 9, 3, 5, 9};
+
+  EXPECT_THAT(deal(lengths, 1, 1), ElementsAre(ElementsAre(ElementsAre(1, 4, 3, 0, 2))));
 }
 
 TEST(Deal, ToRanks_GoesToAndFro) {
@@ -86,7 +88,8 @@ TEST_P(DealShape, GivesEverySampleOnceInEvenSlotsOfEqualWork) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, DealShape,
-                         testing::Combine(testing::Values(1, 7, 64, 101), testing::Values(1, 2, 3, 8), testing::Values(1, 2, 5)));
+                         testing::Combine(testing::Values(1, 7, 64, 101), testing::Values(1, 2, 3, 8),
+                                          testing::Values(1, 2, 5)));
 
 }  // namespace
 }  // namespace spillway::data

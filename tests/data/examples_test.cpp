@@ -70,7 +70,9 @@ TEST_F(ExamplesTest, Read_OfLongLines_TruncatesKeepsEosAndCounts) {
 
 TEST_F(ExamplesTest, Read_OfJsonl_LooksInsideAtDots) {
   const std::string path = folder_.write(
-      "train.jsonl", "{\"translation\": {\"en\": \"a\", \"ro\": \"\\u0219\"}}\n{\"id\": 7, \"translation\": {\"ro\": \"b\", \"en\": \"c\"}}");
+      "train.jsonl",
+      "{\"translation\": {\"en\": \"a\", \"ro\": \"\\u0219\"}}\n"
+      "{\"id\": 7, \"translation\": {\"ro\": \"b\", \"en\": \"c\"}}");
 
   const Examples examples = read({.path = path, .source_key = "translation.en", .target_key = "translation.ro"});
 
@@ -127,9 +129,11 @@ TEST_F(ExamplesTest, Read_OfBadUtf8_NamesTheLine) {
 TEST_F(ExamplesTest, Read_OfMissingFile_NamesIt) {
   folder_.write("half.source", "a\n");
 
-  EXPECT_EQ(refusal({.path = folder_.file("no")}), folder_.file("no.source") + ": cannot open: No such file or directory");
-  EXPECT_EQ(refusal({.path = folder_.file("half")}), folder_.file("half.target") + ": cannot open: No such file or directory");
-  EXPECT_EQ(refusal({.path = folder_.file("no.jsonl")}), folder_.file("no.jsonl") + ": cannot open: No such file or directory");
+  const std::string reason = ": cannot open: No such file or directory";
+
+  EXPECT_EQ(refusal({.path = folder_.file("no")}), folder_.file("no.source") + reason);
+  EXPECT_EQ(refusal({.path = folder_.file("half")}), folder_.file("half.target") + reason);
+  EXPECT_EQ(refusal({.path = folder_.file("no.jsonl")}), folder_.file("no.jsonl") + reason);
 }
 
 TEST_F(ExamplesTest, Read_OfEmptyFiles_IsRefused) {
@@ -158,7 +162,8 @@ TEST_F(ExamplesTest, Read_OfBadJsonl_NamesLineAndReason) {
   EXPECT_THAT(refusal_of(""), HasSubstr("empty line"));
   EXPECT_THAT(refusal_of("[1]"), AllOf(HasSubstr("an object"), HasSubstr("found array")));
   EXPECT_THAT(refusal_of("{\"source\":\"a\"}"), HasSubstr("there is no key \"target\""));
-  EXPECT_THAT(refusal_of("{\"source\":\"a\",\"target\":3}"), HasSubstr("\"target\": a string was expected, found number"));
+  EXPECT_THAT(refusal_of("{\"source\":\"a\",\"target\":3}"),
+              HasSubstr("\"target\": a string was expected, found number"));
   EXPECT_THAT(refusal_of("{\"source\":\" \",\"target\":\"b\"}"), HasSubstr("\"source\" is empty"));
 }
 

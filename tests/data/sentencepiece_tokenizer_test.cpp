@@ -58,7 +58,9 @@ class SentencePieceTokenizerTest : public testing::Test {
 };
 
 TEST_F(SentencePieceTokenizerTest, Encode_GivesSentencePiecesOwnIds) {
-  for (const std::string text : {"the sheep left", "  two  spaces ", "A kite, 7.30!", "ﬁ ½ Ș", "<extra_id_100> <b>", ""}) {
+  const std::vector<std::string> texts = {"the sheep left", "  two  spaces ",     "A kite, 7.30!",
+                                          "ﬁ ½ Ș",          "<extra_id_100> <b>", ""};
+  for (const std::string& text : texts) {
     EXPECT_EQ(tokenizer_->encode(text), raw_ids(text)) << text;
   }
   EXPECT_GT(tokenizer_->encode("the sheep left").size(), 2U);
