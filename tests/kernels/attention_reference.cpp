@@ -25,7 +25,8 @@ std::vector<double> random_values(std::int64_t count, std::uint64_t stream) {
 }
 
 /// The mask as kernels/common.hpp words it.
-double multiplier(const Dropout& dropout, std::uint32_t sample, std::uint32_t head, std::int64_t query, std::int64_t key, std::int64_t keys) {
+double multiplier(const Dropout& dropout, std::uint32_t sample, std::uint32_t head, std::int64_t query,
+                  std::int64_t key, std::int64_t keys) {
   if (!dropout.active()) return 1.0;
   const std::int64_t block = query * ((keys + 7) / 8) + key / 8;
   const auto draws = Philox::draw(dropout.key, {static_cast<std::uint32_t>(block), sample, dropout.site, head});
@@ -37,7 +38,8 @@ double multiplier(const Dropout& dropout, std::uint32_t sample, std::uint32_t he
 }  // namespace
 
 AttentionReference::AttentionReference(const AttentionCase& which)
-    : shape(which), query_offsets(offsets_of(which.query_lengths)),
+    : shape(which),
+      query_offsets(offsets_of(which.query_lengths)),
       key_offsets(offsets_of(which.key_lengths.empty() ? which.query_lengths : which.key_lengths)),
       dropout{.probability = which.dropout, .key = 0x0123456789ABCDEFULL, .site = 5} {
   for (std::size_t s = 0; s < shape.query_lengths.size(); ++s) {
@@ -49,16 +51,18 @@ AttentionReference::AttentionReference(const AttentionCase& which)
 }
 
 std::size_t AttentionReference::query_at(const Place& place) const {
-  return static_cast<std::size_t>((query_offsets[place.sequence] + place.query) * width()) + place.head * static_cast<std::size_t>(shape.head_size);
+  return static_cast<std::size_t>((query_offsets[place.sequence] + place.query) * width()) +
+         place.head * static_cast<std::size_t>(shape.head_size);
 }
 
 std::size_t AttentionReference::key_at(const Place& place, std::int64_t key) const {
-  return static_cast<std::size_t>((key_offsets[place.sequence] + key) * width()) + place.head * static_cast<std::size_t>(shape.head_size);
+  return static_cast<std::size_t>((key_offsets[place.sequence] + key) * width()) +
+         place.head * static_cast<std::size_t>(shape.head_size);
 }
 
 std::size_t AttentionReference::table_at(const Place& place, std::int64_t key) const {
-  const std::int64_t bucket =
-      relative_bucket(key - place.query, {.count = buckets, .bidirectional = !shape.causal, .max_distance = max_distance});
+  const std::int64_t bucket = relative_bucket(
+      key - place.query, {.count = buckets, .bidirectional = !shape.causal, .max_distance = max_distance});
   return static_cast<std::size_t>(bucket * shape.heads) + place.head;
 }
 
@@ -75,8 +79,8 @@ AttentionReference::Row AttentionReference::probabilities(const AttentionValues&
     row.probability.push_back(std::exp(score));
     sum += row.probability.back();
     const auto at = static_cast<std::size_t>(query_offsets[place.sequence] + place.query);
-    row.multiplier.push_back(multiplier(dropout, static_cast<std::uint32_t>(row_sample[at]), static_cast<std::uint32_t>(place.head),
-                                        row_position[at], j, keys));
+    row.multiplier.push_back(multiplier(dropout, static_cast<std::uint32_t>(row_sample[at]),
+                                        static_cast<std::uint32_t>(place.head), row_position[at], j, keys));
   }
   for (double& p : row.probability) p /= sum;
   row.lse = std::log(sum);
@@ -97,7 +101,8 @@ AttentionResult AttentionReference::forward(const AttentionValues& values) const
                          .lse = std::vector<double>(static_cast<std::size_t>(query_rows() * shape.heads))};
   each_row([&](const Place& place) {
     const Row row = probabilities(values, place);
-    result.lse[static_cast<std::size_t>((query_offsets[place.sequence] + place.query) * shape.heads) + place.head] = row.lse;
+    result.lse[static_cast<std::size_t>((query_offsets[place.sequence] + place.query) * shape.heads) + place.head] =
+        row.lse;
     for (std::size_t j = 0; j < row.probability.size(); ++j) {
       for (std::size_t c = 0; c < static_cast<std::size_t>(shape.head_size); ++c) {
         result.out[query_at(place) + c] +=
@@ -109,8 +114,10 @@ AttentionResult AttentionReference::forward(const AttentionValues& values) const
 }
 
 AttentionValues AttentionReference::gradient(const AttentionValues& values, const std::vector<double>& d_out) const {
-  AttentionValues d{.q = std::vector<double>(values.q.size()), .k = std::vector<double>(values.k.size()),
-                    .v = std::vector<double>(values.v.size()), .table = std::vector<double>(values.table.size())};
+  AttentionValues d{.q = std::vector<double>(values.q.size()),
+                    .k = std::vector<double>(values.k.size()),
+                    .v = std::vector<double>(values.v.size()),
+                    .table = std::vector<double>(values.table.size())};
   each_row([&](const Place& place) {
     const Row row = probabilities(values, place);
     const std::size_t q = query_at(place);
@@ -138,8 +145,10 @@ AttentionValues AttentionReference::gradient(const AttentionValues& values, cons
 }
 
 AttentionValues AttentionReference::example_values() const {
-  return {.q = random_values(query_rows() * width(), 1), .k = random_values(key_rows() * width(), 2),
-          .v = random_values(key_rows() * width(), 3), .table = random_values(buckets * shape.heads, 4)};
+  return {.q = random_values(query_rows() * width(), 1),
+          .k = random_values(key_rows() * width(), 2),
+          .v = random_values(key_rows() * width(), 3),
+          .table = random_values(buckets * shape.heads, 4)};
 }
 
 std::vector<double> AttentionReference::example_d_out() const { return random_values(query_rows() * width(), 5); }

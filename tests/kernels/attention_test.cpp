@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/attention.hpp"
 
-#include <gmock/gmock.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
+
+#include <gmock/gmock.h>
 
 #include "kernels/attention_reference.hpp"
 #include "kernels/cpu/attention_workspace.hpp"
@@ -32,8 +32,10 @@ struct Columns {
 };
 
 Columns spread(const std::vector<double>& dense, std::int64_t width, std::int64_t stride, std::int64_t column) {
-  Columns columns{.memory = std::vector<float>(dense.size() / static_cast<std::size_t>(width) * static_cast<std::size_t>(stride), kUntouched),
-                  .stride = stride, .column = column};
+  Columns columns{.memory = std::vector<float>(
+                      dense.size() / static_cast<std::size_t>(width) * static_cast<std::size_t>(stride), kUntouched),
+                  .stride = stride,
+                  .column = column};
   std::size_t next = 0;
   for (std::size_t i = 0; i < columns.memory.size(); ++i) {
     if (columns.inside(i, width)) columns.memory[i] = static_cast<float>(dense[next++]);
@@ -61,7 +63,8 @@ struct Outcome {
 
 constexpr double kBiasBefore = 2.0;  // what d_bias holds already
 
-Outcome run(const AttentionReference& reference, const AttentionValues& values, const std::vector<double>& d_out, int threads) {
+Outcome run(const AttentionReference& reference, const AttentionValues& values, const std::vector<double>& d_out,
+            int threads) {
   ThreadPool pool(threads);
   const AttentionCase& shape = reference.shape;
   const std::int64_t width = reference.width();
@@ -77,33 +80,60 @@ Outcome run(const AttentionReference& reference, const AttentionValues& values, 
   Columns d_k = spread(std::vector<double>(values.k.size(), nan), width, k_stride, k.column);
   Columns d_v = spread(std::vector<double>(values.v.size(), nan), width, k_stride, v.column);
   Outcome outcome{.out = std::vector<float>(dense_d_out.size(), static_cast<float>(nan)),
-                  .lse = std::vector<float>(static_cast<std::size_t>(reference.query_rows() * shape.heads), static_cast<float>(nan)),
-                  .d_q = {}, .d_k = {}, .d_v = {}, .d_bias = std::vector<float>(table.size(), static_cast<float>(kBiasBefore))};
+                  .lse = std::vector<float>(static_cast<std::size_t>(reference.query_rows() * shape.heads),
+                                            static_cast<float>(nan)),
+                  .d_q = {},
+                  .d_k = {},
+                  .d_v = {},
+                  .d_bias = std::vector<float>(table.size(), static_cast<float>(kBiasBefore))};
 
   const auto ids = [](const std::vector<std::int32_t>& list) {
     return ConstTensorView(std::span(list), {static_cast<std::int64_t>(list.size())});
   };
-  const auto longest = [](const std::vector<std::int32_t>& lengths) { return std::int64_t{*std::max_element(lengths.begin(), lengths.end())}; };
+  const auto longest = [](const std::vector<std::int32_t>& lengths) {
+    return std::int64_t{*std::max_element(lengths.begin(), lengths.end())};
+  };
   const auto count = static_cast<std::int64_t>(shape.query_lengths.size());
   // Samples and positions only where dropout needs them: a job without dropout need not make them.
   const bool rows = shape.dropout > 0.0F;
-  const PackedSequences queries{.offsets = ids(reference.query_offsets), .row_sample = rows ? ids(reference.row_sample) : ConstTensorView(),
-                                .row_position = rows ? ids(reference.row_position) : ConstTensorView(), .count = count,
-                                .rows = reference.query_rows(), .longest = longest(shape.query_lengths)};
-  const PackedSequences keys{.offsets = ids(reference.key_offsets), .row_sample = {}, .row_position = {}, .count = count,
+  const PackedSequences queries{.offsets = ids(reference.query_offsets),
+                                .row_sample = rows ? ids(reference.row_sample) : ConstTensorView(),
+                                .row_position = rows ? ids(reference.row_position) : ConstTensorView(),
+                                .count = count,
+                                .rows = reference.query_rows(),
+                                .longest = longest(shape.query_lengths)};
+  const PackedSequences keys{.offsets = ids(reference.key_offsets),
+                             .row_sample = {},
+                             .row_position = {},
+                             .count = count,
                              .rows = reference.key_rows(),
                              .longest = reference.self() ? queries.longest : longest(shape.key_lengths)};
   const Shape table_shape{reference.buckets, shape.heads};
-  const RelativeBias bias{.table = shape.bias ? ConstTensorView(std::span<const float>(table), table_shape) : ConstTensorView(),
-                          .bidirectional = !shape.causal, .max_distance = reference.max_distance};
-  const Attention op{.queries = queries, .keys = keys, .heads = shape.heads, .head_size = shape.head_size,
-                     .q = q.view(), .k = k.view(), .v = v.view(), .q_stride = q_stride, .k_stride = k_stride, .v_stride = k_stride,
-                     .bias = bias, .causal = shape.causal, .dropout = reference.dropout,
+  const RelativeBias bias{
+      .table = shape.bias ? ConstTensorView(std::span<const float>(table), table_shape) : ConstTensorView(),
+      .bidirectional = !shape.causal,
+      .max_distance = reference.max_distance};
+  const Attention op{.queries = queries,
+                     .keys = keys,
+                     .heads = shape.heads,
+                     .head_size = shape.head_size,
+                     .q = q.view(),
+                     .k = k.view(),
+                     .v = v.view(),
+                     .q_stride = q_stride,
+                     .k_stride = k_stride,
+                     .v_stride = k_stride,
+                     .bias = bias,
+                     .causal = shape.causal,
+                     .dropout = reference.dropout,
                      .out = {std::span(outcome.out), {reference.query_rows(), width}},
                      .log_sum_exp = {std::span(outcome.lse), {reference.query_rows(), shape.heads}}};
   attention(pool, op);
-  attention_gradient(pool, {.forward = op, .d_out = {std::span<const float>(dense_d_out), {reference.query_rows(), width}},
-                            .d_q = d_q.view(), .d_k = d_k.view(), .d_v = d_v.view(),
+  attention_gradient(pool, {.forward = op,
+                            .d_out = {std::span<const float>(dense_d_out), {reference.query_rows(), width}},
+                            .d_q = d_q.view(),
+                            .d_k = d_k.view(),
+                            .d_v = d_v.view(),
                             .d_bias = shape.bias ? TensorView(std::span(outcome.d_bias), table_shape) : TensorView()});
   outcome.d_q = gather(d_q, width);
   outcome.d_k = gather(d_k, width);
@@ -111,7 +141,8 @@ Outcome run(const AttentionReference& reference, const AttentionValues& values, 
   return outcome;
 }
 
-void expect_near(const std::vector<float>& found, const std::vector<double>& expected, double tolerance, const char* what) {
+void expect_near(const std::vector<float>& found, const std::vector<double>& expected, double tolerance,
+                 const char* what) {
   ASSERT_EQ(found.size(), expected.size()) << what;
   double largest = 0.0;
   for (const double value : expected) largest = std::max(largest, std::abs(value));
@@ -160,9 +191,10 @@ TEST_P(AttentionOp, GradientIsTheFiniteDifferenceOfTheForwardFormula) {
     const std::vector<float>& gradient;
     double before;
   };
-  for (const Operand& operand : {Operand{"q", &AttentionValues::q, found.d_q, 0.0}, Operand{"k", &AttentionValues::k, found.d_k, 0.0},
-                                 Operand{"v", &AttentionValues::v, found.d_v, 0.0},
-                                 Operand{"table", &AttentionValues::table, found.d_bias, kBiasBefore}}) {
+  for (const Operand& operand :
+       {Operand{"q", &AttentionValues::q, found.d_q, 0.0}, Operand{"k", &AttentionValues::k, found.d_k, 0.0},
+        Operand{"v", &AttentionValues::v, found.d_v, 0.0},
+        Operand{"table", &AttentionValues::table, found.d_bias, kBiasBefore}}) {
     const std::size_t size = operand.gradient.size();
     for (std::size_t probe = 0; probe < 5; ++probe) {
       const std::size_t i = (probe * 7919 + 3) % size;
@@ -188,26 +220,62 @@ INSTANTIATE_TEST_SUITE_P(
     Cases, AttentionOp,
     testing::Values(
         AttentionCase{.name = "one_token", .query_lengths = {1}, .key_lengths = {}, .heads = 1, .head_size = 1},
-        AttentionCase{.name = "encoder", .query_lengths = {5, 1, 17}, .key_lengths = {}, .heads = 3, .head_size = 12, .bias = true},
-        AttentionCase{.name = "encoder_without_bias", .query_lengths = {5, 1, 17}, .key_lengths = {}, .heads = 2, .head_size = 3},
-        AttentionCase{.name = "encoder_of_several_blocks", .query_lengths = {130, 1, 65}, .key_lengths = {}, .heads = 2, .head_size = 16,
-                      .bias = true, .dropout = 0.1F},
-        AttentionCase{.name = "decoder", .query_lengths = {1, 16, 9}, .key_lengths = {}, .heads = 2, .head_size = 3, .causal = true, .bias = true},
-        AttentionCase{.name = "decoder_of_several_blocks", .query_lengths = {70, 1, 129}, .key_lengths = {}, .heads = 2, .head_size = 5,
-                      .causal = true, .bias = true, .dropout = 0.25F},
-        AttentionCase{.name = "decoder_without_bias", .query_lengths = {33, 2}, .key_lengths = {}, .heads = 1, .head_size = 64, .causal = true,
+        AttentionCase{.name = "encoder",
+                      .query_lengths = {5, 1, 17},
+                      .key_lengths = {},
+                      .heads = 3,
+                      .head_size = 12,
+                      .bias = true},
+        AttentionCase{
+            .name = "encoder_without_bias", .query_lengths = {5, 1, 17}, .key_lengths = {}, .heads = 2, .head_size = 3},
+        AttentionCase{.name = "encoder_of_several_blocks",
+                      .query_lengths = {130, 1, 65},
+                      .key_lengths = {},
+                      .heads = 2,
+                      .head_size = 16,
+                      .bias = true,
                       .dropout = 0.1F},
-        AttentionCase{.name = "cross", .query_lengths = {4, 1, 20}, .key_lengths = {9, 30, 1}, .heads = 3, .head_size = 12},
-        AttentionCase{.name = "cross_with_dropout", .query_lengths = {66, 3}, .key_lengths = {7, 100}, .heads = 2, .head_size = 1, .dropout = 0.5F}),
+        AttentionCase{.name = "decoder",
+                      .query_lengths = {1, 16, 9},
+                      .key_lengths = {},
+                      .heads = 2,
+                      .head_size = 3,
+                      .causal = true,
+                      .bias = true},
+        AttentionCase{.name = "decoder_of_several_blocks",
+                      .query_lengths = {70, 1, 129},
+                      .key_lengths = {},
+                      .heads = 2,
+                      .head_size = 5,
+                      .causal = true,
+                      .bias = true,
+                      .dropout = 0.25F},
+        AttentionCase{.name = "decoder_without_bias",
+                      .query_lengths = {33, 2},
+                      .key_lengths = {},
+                      .heads = 1,
+                      .head_size = 64,
+                      .causal = true,
+                      .dropout = 0.1F},
+        AttentionCase{
+            .name = "cross", .query_lengths = {4, 1, 20}, .key_lengths = {9, 30, 1}, .heads = 3, .head_size = 12},
+        AttentionCase{.name = "cross_with_dropout",
+                      .query_lengths = {66, 3},
+                      .key_lengths = {7, 100},
+                      .heads = 2,
+                      .head_size = 1,
+                      .dropout = 0.5F}),
     [](const testing::TestParamInfo<AttentionCase>& each) { return each.param.name; });
 
 TEST(AttentionWorkspace, IsTheScratchOfAllThreadsAndWhatAnOpShares) {
-  // A tile of 64 queries has rows of 64 floats for 50 keys; backward has two, bias and its gradient by distance, and a row.
+  // A tile of 64 queries has rows of 64 floats for 50 keys; backward has two, bias and its gradient by distance, and a
+  // row.
   const std::size_t thread = 2 * 64 * 64 + 2 * (100 + 64) + 64;
   const std::size_t buckets_by_distance = 100 + 50;
   const std::size_t bias_gradients = 2 * 3 * 32;
 
-  EXPECT_EQ(attention_workspace_bytes({.longest_queries = 100, .longest_keys = 50, .sequences = 2, .heads = 3, .buckets = 32, .threads = 4}),
+  EXPECT_EQ(attention_workspace_bytes(
+                {.longest_queries = 100, .longest_keys = 50, .sequences = 2, .heads = 3, .buckets = 32, .threads = 4}),
             4 * (4 * thread + buckets_by_distance + bias_gradients));
 }
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/generation_ops.hpp"
 
-#include <gmock/gmock.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numeric>
 #include <tuple>
 #include <vector>
+
+#include <gmock/gmock.h>
 
 #include "core/error.hpp"
 #include "core/philox.hpp"
@@ -50,12 +50,19 @@ class GenerationOpsTest : public testing::Test {
 };
 
 TEST_F(GenerationOpsTest, AppendWritesEachRowsTokenAndNothingElse) {
-  const std::vector<float> kv = {1, 2, -1, -2, 9, 3, 4, -3, -4, 9};  // two rows: k (2), v (2), one column of something else
+  const std::vector<float> kv = {1, 2, -1, -2, 9,
+                                 3, 4, -3, -4, 9};  // two rows: k (2), v (2), one column of something else
   std::vector<float> cache_k(2 * 3 * 2, 0.5F);
   std::vector<float> cache_v(2 * 3 * 2, 0.5F);
 
-  ops_->append_to_cache(*queue_, {.rows = 2, .capacity = 3, .position = 1, .width = 2, .k = view(kv, {2, 5}),
-                                  .v = view(kv, {2, 5}).flat(2, 8), .stride = 5, .cache_k = writable(cache_k, {2, 3, 2}),
+  ops_->append_to_cache(*queue_, {.rows = 2,
+                                  .capacity = 3,
+                                  .position = 1,
+                                  .width = 2,
+                                  .k = view(kv, {2, 5}),
+                                  .v = view(kv, {2, 5}).flat(2, 8),
+                                  .stride = 5,
+                                  .cache_k = writable(cache_k, {2, 3, 2}),
                                   .cache_v = writable(cache_v, {2, 3, 2})});
 
   EXPECT_THAT(cache_k, ElementsAre(0.5F, 0.5F, 1, 2, 0.5F, 0.5F, 0.5F, 0.5F, 3, 4, 0.5F, 0.5F));
@@ -78,9 +85,11 @@ TEST_P(CachedAttention, SelfIsTheLastRowOfCausalAttentionOverTheAncestors) {
   const std::vector<float> cache_v = random_values(rows * capacity * width, 3);
   const std::vector<float> table = random_values(32 * heads, 4);
   PhiloxStream random(3, 5);
-  std::vector<std::int32_t> ancestry(static_cast<std::size_t>(rows * capacity), -1);  // from `position` on nobody may look
+  std::vector<std::int32_t> ancestry(static_cast<std::size_t>(rows * capacity),
+                                     -1);  // from `position` on nobody may look
   for (std::int64_t r = 0; r < rows; ++r) {
-    for (std::int64_t j = 0; j < position; ++j) ancestry[static_cast<std::size_t>(r * capacity + j)] = static_cast<std::int32_t>(random.below(rows));
+    for (std::int64_t j = 0; j < position; ++j)
+      ancestry[static_cast<std::size_t>(r * capacity + j)] = static_cast<std::int32_t>(random.below(rows));
   }
   // The same as packed sequences: each row with its own history.
   std::vector<float> full_q(static_cast<std::size_t>(rows * length * width), 0.25F);
@@ -100,18 +109,42 @@ TEST_P(CachedAttention, SelfIsTheLastRowOfCausalAttentionOverTheAncestors) {
   const RelativeBias bias{.table = view(table, {32, heads}), .bidirectional = false, .max_distance = 128};
   std::vector<float> out(static_cast<std::size_t>(rows * width));
 
-  ops_->cached_self_attention(*queue_, {.rows = rows, .capacity = capacity, .position = position, .heads = heads, .head_size = head_size,
-                                        .q = view(q, {rows, width + 4}), .q_stride = width + 4,
-                                        .cache_k = view(cache_k, {rows, capacity, width}), .cache_v = view(cache_v, {rows, capacity, width}),
-                                        .ancestry = view(ancestry, {rows, capacity}), .bias = bias, .out = writable(out, {rows, width})});
+  ops_->cached_self_attention(*queue_, {.rows = rows,
+                                        .capacity = capacity,
+                                        .position = position,
+                                        .heads = heads,
+                                        .head_size = head_size,
+                                        .q = view(q, {rows, width + 4}),
+                                        .q_stride = width + 4,
+                                        .cache_k = view(cache_k, {rows, capacity, width}),
+                                        .cache_v = view(cache_v, {rows, capacity, width}),
+                                        .ancestry = view(ancestry, {rows, capacity}),
+                                        .bias = bias,
+                                        .out = writable(out, {rows, width})});
 
-  const PackedSequences sequences{.offsets = view(offsets, {rows + 1}), .row_sample = {}, .row_position = {}, .count = rows,
-                                  .rows = rows * length, .longest = length};
+  const PackedSequences sequences{.offsets = view(offsets, {rows + 1}),
+                                  .row_sample = {},
+                                  .row_position = {},
+                                  .count = rows,
+                                  .rows = rows * length,
+                                  .longest = length};
   std::vector<float> full_out(full_q.size());
   const Shape full{rows * length, width};
-  cpu::attention(*pool_, {.queries = sequences, .keys = sequences, .heads = heads, .head_size = head_size, .q = view(full_q, full),
-                          .k = view(full_k, full), .v = view(full_v, full), .q_stride = width, .k_stride = width, .v_stride = width,
-                          .bias = bias, .causal = true, .dropout = {}, .out = writable(full_out, full), .log_sum_exp = {}});
+  cpu::attention(*pool_, {.queries = sequences,
+                          .keys = sequences,
+                          .heads = heads,
+                          .head_size = head_size,
+                          .q = view(full_q, full),
+                          .k = view(full_k, full),
+                          .v = view(full_v, full),
+                          .q_stride = width,
+                          .k_stride = width,
+                          .v_stride = width,
+                          .bias = bias,
+                          .causal = true,
+                          .dropout = {},
+                          .out = writable(full_out, full),
+                          .log_sum_exp = {}});
   for (std::int64_t r = 0; r < rows; ++r) {
     const auto last = full_out.begin() + (r * length + position) * width;
     EXPECT_THAT(std::vector<float>(out.begin() + r * width, out.begin() + (r + 1) * width),
@@ -131,13 +164,22 @@ TEST_P(CachedAttention, CrossIsAttentionOfOneQueryPerRow) {
   const std::vector<float> kv = random_values(keys * (2 * width + 1), 2);
   std::vector<float> out(static_cast<std::size_t>(rows * width));
 
-  ops_->cached_cross_attention(
-      *queue_, {.keys = {.offsets = view(offsets, {4}), .row_sample = {}, .row_position = {}, .count = 3, .rows = keys,
-                         .longest = std::max<std::int64_t>(3, position + 1)},
-                .rows = rows, .heads = heads, .head_size = head_size, .q = view(q, {rows, width}),
-                .k = view(kv, {keys, 2 * width + 1}), .v = view(kv, {keys, 2 * width + 1}).flat(width, width),
-                .row_sequence = view(row_sequence, {rows}), .k_stride = 2 * width + 1, .v_stride = 2 * width + 1,
-                .out = writable(out, {rows, width})});
+  ops_->cached_cross_attention(*queue_, {.keys = {.offsets = view(offsets, {4}),
+                                                  .row_sample = {},
+                                                  .row_position = {},
+                                                  .count = 3,
+                                                  .rows = keys,
+                                                  .longest = std::max<std::int64_t>(3, position + 1)},
+                                         .rows = rows,
+                                         .heads = heads,
+                                         .head_size = head_size,
+                                         .q = view(q, {rows, width}),
+                                         .k = view(kv, {keys, 2 * width + 1}),
+                                         .v = view(kv, {keys, 2 * width + 1}).flat(width, width),
+                                         .row_sequence = view(row_sequence, {rows}),
+                                         .k_stride = 2 * width + 1,
+                                         .v_stride = 2 * width + 1,
+                                         .out = writable(out, {rows, width})});
 
   for (std::int64_t r = 0; r < rows; ++r) {
     const auto s = static_cast<std::size_t>(row_sequence[static_cast<std::size_t>(r)]);
@@ -147,35 +189,43 @@ TEST_P(CachedAttention, CrossIsAttentionOfOneQueryPerRow) {
       for (std::int64_t j = offsets[s]; j < offsets[s + 1]; ++j) {
         const float* const key = kv.data() + j * (2 * width + 1) + h * head_size;
         double score = 0.0;
-        for (std::int64_t c = 0; c < head_size; ++c) score += double{q[static_cast<std::size_t>(r * width + h * head_size + c)]} * double{key[c]};
+        for (std::int64_t c = 0; c < head_size; ++c)
+          score += double{q[static_cast<std::size_t>(r * width + h * head_size + c)]} * double{key[c]};
         sum += std::exp(score);
-        for (std::int64_t c = 0; c < head_size; ++c) expected[static_cast<std::size_t>(c)] += std::exp(score) * double{key[width + c]};
+        for (std::int64_t c = 0; c < head_size; ++c)
+          expected[static_cast<std::size_t>(c)] += std::exp(score) * double{key[width + c]};
       }
       for (std::int64_t c = 0; c < head_size; ++c) {
-        EXPECT_NEAR(out[static_cast<std::size_t>(r * width + h * head_size + c)], expected[static_cast<std::size_t>(c)] / sum, 1e-5) << "row " << r;
+        EXPECT_NEAR(out[static_cast<std::size_t>(r * width + h * head_size + c)],
+                    expected[static_cast<std::size_t>(c)] / sum, 1e-5)
+            << "row " << r;
       }
     }
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, CachedAttention,
-                         testing::Values(HeadShape{1, 1, 0}, HeadShape{2, 3, 4}, HeadShape{3, 12, 16}, HeadShape{2, 16, 31},
-                                         HeadShape{2, 20, 70}));
+                         testing::Values(HeadShape{1, 1, 0}, HeadShape{2, 3, 4}, HeadShape{3, 12, 16},
+                                         HeadShape{2, 16, 31}, HeadShape{2, 20, 70}));
 
 struct Best {
   std::vector<float> scores;
   std::vector<std::int32_t> rows, tokens;
 };
 
-Best top(GenerationOps& ops, Queue& queue, std::int64_t items, std::int64_t beams, std::int64_t count, const std::vector<float>& logits,
-         const std::vector<float>& row_scores) {
+Best top(GenerationOps& ops, Queue& queue, std::int64_t items, std::int64_t beams, std::int64_t count,
+         const std::vector<float>& logits, const std::vector<float>& row_scores) {
   const auto size = static_cast<std::size_t>(items * count);
   Best best{std::vector<float>(size), std::vector<std::int32_t>(size), std::vector<std::int32_t>(size)};
   const std::int64_t rows = items * beams;
-  ops.top_continuations(queue, {.items = items, .beams = beams, .count = count,
+  ops.top_continuations(queue, {.items = items,
+                                .beams = beams,
+                                .count = count,
                                 .logits = view(logits, {rows, static_cast<std::int64_t>(logits.size()) / rows}),
-                                .row_scores = view(row_scores, {rows}), .scores = writable(best.scores, {items, count}),
-                                .rows = writable(best.rows, {items, count}), .tokens = writable(best.tokens, {items, count})});
+                                .row_scores = view(row_scores, {rows}),
+                                .scores = writable(best.scores, {items, count}),
+                                .rows = writable(best.rows, {items, count}),
+                                .tokens = writable(best.tokens, {items, count})});
   return best;
 }
 
@@ -196,7 +246,8 @@ TEST_F(GenerationOpsTest, TopContinuationsAreTheHeadOfASort) {
         double sum = 0.0;
         for (auto x = begin; x != begin + vocabulary; ++x) sum += std::exp(double{*x});
         for (std::int64_t token = 0; token < vocabulary; ++token) {
-          all.emplace_back(-(double{row_scores[static_cast<std::size_t>(row)]} + double{begin[token]} - std::log(sum)), row, token);
+          all.emplace_back(-(double{row_scores[static_cast<std::size_t>(row)]} + double{begin[token]} - std::log(sum)),
+                           row, token);
         }
       }
       std::sort(all.begin(), all.end());
@@ -264,34 +315,83 @@ TEST_F(GenerationOpsTest, LogitsThatAreNotFiniteAreAnErrorThatNamesTheRow) {
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     std::vector<float> logits(3 * 20, 0.0F);
     logits[2 * 20 + 7] = bad;
-    EXPECT_THAT([&] { (void)top(*ops_, *queue_, 3, 1, 2, logits, {0.0F, 0.0F, 0.0F}); }, ThrowsMessage<DataError>(HasSubstr("row 2")));
+    EXPECT_THAT(
+        [&] {
+          (void)top(*ops_, *queue_, 3, 1, 2, logits, {0.0F, 0.0F, 0.0F});
+        },
+        ThrowsMessage<DataError>(HasSubstr("row 2")));
   }
 }
 
 TEST_F(GenerationOpsTest, WrongShapesAreRefusedWithBoth) {
   std::vector<float> floats(64);
   std::vector<std::int32_t> ints(64);
-  const auto matrix = [&](std::int64_t rows, std::int64_t columns) { return TensorView(std::span(floats).first(static_cast<std::size_t>(rows * columns)), {rows, columns}); };
-  const auto cache = [&](std::int64_t rows) { return TensorView(std::span(floats).first(static_cast<std::size_t>(rows * 8)), {rows, 4, 2}); };
-  const auto ids = [&](std::int64_t rows, std::int64_t columns) { return TensorView(std::span(ints).first(static_cast<std::size_t>(rows * columns)), {rows, columns}); };
+  const auto matrix = [&](std::int64_t rows, std::int64_t columns) {
+    return TensorView(std::span(floats).first(static_cast<std::size_t>(rows * columns)), {rows, columns});
+  };
+  const auto cache = [&](std::int64_t rows) {
+    return TensorView(std::span(floats).first(static_cast<std::size_t>(rows * 8)), {rows, 4, 2});
+  };
+  const auto ids = [&](std::int64_t rows, std::int64_t columns) {
+    return TensorView(std::span(ints).first(static_cast<std::size_t>(rows * columns)), {rows, columns});
+  };
 
-  const AppendToCache append{.rows = 2, .capacity = 4, .position = 4, .width = 2, .k = matrix(2, 2), .v = matrix(2, 2), .stride = 2,
-                             .cache_k = cache(2), .cache_v = cache(2)};
-  EXPECT_THAT([&] { ops_->append_to_cache(*queue_, append); }, ThrowsMessage<Error>(HasSubstr("position below the capacity")));
+  const AppendToCache append{.rows = 2,
+                             .capacity = 4,
+                             .position = 4,
+                             .width = 2,
+                             .k = matrix(2, 2),
+                             .v = matrix(2, 2),
+                             .stride = 2,
+                             .cache_k = cache(2),
+                             .cache_v = cache(2)};
+  EXPECT_THAT([&] { ops_->append_to_cache(*queue_, append); },
+              ThrowsMessage<Error>(HasSubstr("position below the capacity")));
 
-  const CachedSelfAttention self{.rows = 2, .capacity = 4, .position = 1, .heads = 1, .head_size = 2, .q = matrix(2, 2), .q_stride = 2,
-                                 .cache_k = cache(3), .cache_v = cache(2), .ancestry = ids(2, 4), .bias = {}, .out = matrix(2, 2)};
+  const CachedSelfAttention self{.rows = 2,
+                                 .capacity = 4,
+                                 .position = 1,
+                                 .heads = 1,
+                                 .head_size = 2,
+                                 .q = matrix(2, 2),
+                                 .q_stride = 2,
+                                 .cache_k = cache(3),
+                                 .cache_v = cache(2),
+                                 .ancestry = ids(2, 4),
+                                 .bias = {},
+                                 .out = matrix(2, 2)};
   EXPECT_THAT([&] { ops_->cached_self_attention(*queue_, self); },
               ThrowsMessage<Error>(HasSubstr("cache_k must be f32 (2, 4, 2), got f32 (3, 4, 2)")));
 
-  const CachedCrossAttention cross{.keys = {.offsets = ids(1, 3).reshape({3}), .row_sample = {}, .row_position = {}, .count = 2, .rows = 2, .longest = 1},
-                                   .rows = 2, .heads = 1, .head_size = 2, .q = matrix(2, 2), .k = matrix(2, 2), .v = matrix(2, 2),
-                                   .row_sequence = ids(1, 3).reshape({3}), .k_stride = 2, .v_stride = 2, .out = matrix(2, 2)};
-  EXPECT_THAT([&] { ops_->cached_cross_attention(*queue_, cross); }, ThrowsMessage<Error>(HasSubstr("row_sequence must be i32 (2)")));
+  const CachedCrossAttention cross{.keys = {.offsets = ids(1, 3).reshape({3}),
+                                            .row_sample = {},
+                                            .row_position = {},
+                                            .count = 2,
+                                            .rows = 2,
+                                            .longest = 1},
+                                   .rows = 2,
+                                   .heads = 1,
+                                   .head_size = 2,
+                                   .q = matrix(2, 2),
+                                   .k = matrix(2, 2),
+                                   .v = matrix(2, 2),
+                                   .row_sequence = ids(1, 3).reshape({3}),
+                                   .k_stride = 2,
+                                   .v_stride = 2,
+                                   .out = matrix(2, 2)};
+  EXPECT_THAT([&] { ops_->cached_cross_attention(*queue_, cross); },
+              ThrowsMessage<Error>(HasSubstr("row_sequence must be i32 (2)")));
 
-  const TopContinuations too_many{.items = 1, .beams = 2, .count = 7, .logits = matrix(2, 3), .row_scores = matrix(1, 2).reshape({2}),
-                                  .scores = matrix(1, 7), .rows = ids(1, 7), .tokens = ids(1, 7)};
-  EXPECT_THAT([&] { ops_->top_continuations(*queue_, too_many); }, ThrowsMessage<Error>(HasSubstr("a count of 1 to beams times vocabulary")));
+  const TopContinuations too_many{.items = 1,
+                                  .beams = 2,
+                                  .count = 7,
+                                  .logits = matrix(2, 3),
+                                  .row_scores = matrix(1, 2).reshape({2}),
+                                  .scores = matrix(1, 7),
+                                  .rows = ids(1, 7),
+                                  .tokens = ids(1, 7)};
+  EXPECT_THAT([&] { ops_->top_continuations(*queue_, too_many); },
+              ThrowsMessage<Error>(HasSubstr("a count of 1 to beams times vocabulary")));
 }
 
 }  // namespace

@@ -21,13 +21,15 @@ TEST(RelativePosition, NearDistancesHaveBucketsOfTheirOwn) {
 }
 
 TEST(RelativePosition, FarDistancesShareBucketsOnALogarithmicScale) {
-  // Where a bucket begins, computed with Hugging Face's T5: 8 exact buckets, then 2 per doubling; 16 exact, then 16 for 3 doublings.
-  const std::vector<std::pair<std::int64_t, std::int64_t>> encoder = {{-7, 7},   {-8, 8},   {-11, 8},  {-12, 9},  {-15, 9},   {-16, 10},
-                                                                      {-22, 10}, {-23, 11}, {-31, 11}, {-32, 12}, {-64, 14},  {-90, 14},
-                                                                      {-91, 15}, {-128, 15}, {-5000, 15}, {8, 24}, {91, 31}, {5000, 31}};
+  // Where a bucket begins, computed with Hugging Face's T5: 8 exact buckets, then 2 per doubling; 16 exact, then 16 for
+  // 3 doublings.
+  const std::vector<std::pair<std::int64_t, std::int64_t>> encoder = {
+      {-7, 7},   {-8, 8},   {-11, 8},  {-12, 9},  {-15, 9},   {-16, 10},   {-22, 10}, {-23, 11}, {-31, 11},
+      {-32, 12}, {-64, 14}, {-90, 14}, {-91, 15}, {-128, 15}, {-5000, 15}, {8, 24},   {91, 31},  {5000, 31}};
   for (const auto& [distance, bucket] : encoder) EXPECT_EQ(relative_bucket(distance, kEncoder), bucket) << distance;
-  const std::vector<std::pair<std::int64_t, std::int64_t>> decoder = {{-15, 15}, {-16, 16}, {-18, 16},  {-19, 17},  {-20, 17},  {-21, 18},
-                                                                      {-32, 21}, {-64, 26}, {-112, 30}, {-113, 31}, {-128, 31}, {-5000, 31}};
+  const std::vector<std::pair<std::int64_t, std::int64_t>> decoder = {{-15, 15},  {-16, 16},  {-18, 16},  {-19, 17},
+                                                                      {-20, 17},  {-21, 18},  {-32, 21},  {-64, 26},
+                                                                      {-112, 30}, {-113, 31}, {-128, 31}, {-5000, 31}};
   for (const auto& [distance, bucket] : decoder) EXPECT_EQ(relative_bucket(distance, kDecoder), bucket) << distance;
 }
 
@@ -42,7 +44,8 @@ TEST(RelativePosition, TableHoldsEachDistanceInOrder) {
   const std::vector<std::int32_t> table = relative_bucket_table(-300, 300, kEncoder);
 
   ASSERT_EQ(table.size(), 601U);
-  for (std::int64_t d = -300; d <= 300; ++d) EXPECT_EQ(table[static_cast<std::size_t>(d + 300)], relative_bucket(d, kEncoder));
+  for (std::int64_t d = -300; d <= 300; ++d)
+    EXPECT_EQ(table[static_cast<std::size_t>(d + 300)], relative_bucket(d, kEncoder));
 }
 
 TEST(RelativePosition, RefusesSettingsThatTheFormulaDoesNotDefine) {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/softmax.hpp"
 
-#include <gmock/gmock.h>
-
 #include <array>
 #include <cmath>
 #include <limits>
 #include <vector>
+
+#include <gmock/gmock.h>
 
 namespace spillway::kernels::cpu {
 namespace {
@@ -72,10 +72,13 @@ TEST(SoftmaxRow, IsTheSoftmaxOfScoresPlusBiasOverVisibleKeys) {
     });
 
     double sum = 0.0;
-    for (std::size_t j = 0; j < static_cast<std::size_t>(visible); ++j) sum += std::exp(double{before.scores[j]} + double{before.bias[j]});
+    for (std::size_t j = 0; j < static_cast<std::size_t>(visible); ++j)
+      sum += std::exp(double{before.scores[j]} + double{before.bias[j]});
     EXPECT_NEAR(log_sum, std::log(sum), 1e-6 * std::abs(std::log(sum)) + 1e-6);
     for (std::size_t j = 0; j < 40; ++j) {
-      const double expected = j < static_cast<std::size_t>(visible) ? std::exp(double{before.scores[j]} + double{before.bias[j]}) / sum : 0.0;
+      const double expected = j < static_cast<std::size_t>(visible)
+                                  ? std::exp(double{before.scores[j]} + double{before.bias[j]}) / sum
+                                  : 0.0;
       EXPECT_NEAR(row.scores[j], expected, 1e-6) << "key " << j << " of " << visible;
     }
     EXPECT_EQ(row.scores[48], before.scores[48]);
@@ -116,7 +119,7 @@ TEST(SoftmaxRow, GivesTheSameBitsWithEveryInstructionSet) {
   Row plain = example_row();
   Row avx2 = example_row();
   Row avx512 = example_row();
-  const auto softmax = [](Row& row) __attribute__((always_inline)) {
+  const auto softmax = [](Row & row) __attribute__((always_inline)) {
     softmax_row({.scores = row.scores.data(), .bias = row.bias.data(), .visible = 45, .columns = 45});
   };
 

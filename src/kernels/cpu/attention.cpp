@@ -15,7 +15,8 @@ struct Scratch {
   explicit Scratch(const Attention& op)
       : stride(padded(op.keys.longest)),
         scores(attention_scratch(forward_scratch_floats(op.queries.longest, op.keys.longest)).data()),
-        multipliers(scores + block_rows(op.queries.longest) * stride), bias(multipliers + stride) {}
+        multipliers(scores + block_rows(op.queries.longest) * stride),
+        bias(multipliers + stride) {}
 
   std::int64_t stride;
   float* scores;
@@ -34,13 +35,16 @@ struct QueryBlock {
 void normalise(const Attention& op, const DistanceBias& bias, const QueryBlock& block, const Panel& scores) {
   const Scratch scratch(op);
   const std::int64_t last = block.begin + block.rows - 1;
-  if (bias) bias.read(block.at.head(), -last, {scratch.bias, static_cast<std::size_t>(block.rows + scores.columns - 1)});
+  if (bias)
+    bias.read(block.at.head(), -last, {scratch.bias, static_cast<std::size_t>(block.rows + scores.columns - 1)});
   float* const log_sum_exp = op.log_sum_exp ? op.log_sum_exp.as<float>().data() : nullptr;
 
   for (std::int64_t i = 0; i < block.rows; ++i) {
     const std::int64_t query = block.begin + i;
-    const ScoreRow row{.scores = scores.data + i * scores.stride, .bias = bias ? scratch.bias + (last - query) : nullptr,
-                       .visible = block.at.visible(query), .columns = scores.columns};
+    const ScoreRow row{.scores = scores.data + i * scores.stride,
+                       .bias = bias ? scratch.bias + (last - query) : nullptr,
+                       .visible = block.at.visible(query),
+                       .columns = scores.columns};
     if (op.dropout.active()) {
       dropout_multipliers(op.dropout, block.at.probability_row(query), row.visible, scratch.multipliers);
     }

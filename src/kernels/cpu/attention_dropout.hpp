@@ -16,9 +16,10 @@ struct ProbabilityRow {
   std::int64_t keys = 0;    // of the whole key sequence, masked ones too
 };
 
-/// What dropout multiplies the probabilities of the first `count` keys with: 0 or scale(), as `Dropout` says. Writes up to 7
-/// further elements.
-inline void dropout_multipliers(const Dropout& dropout, const ProbabilityRow& row, std::int64_t count, float* multipliers) {
+/// What dropout multiplies the probabilities of the first `count` keys with: 0 or scale(), as `Dropout` says. Writes up
+/// to 7 further elements.
+inline void dropout_multipliers(const Dropout& dropout, const ProbabilityRow& row, std::int64_t count,
+                                float* multipliers) {
   const std::uint32_t threshold = dropout.threshold();
   const float scale = dropout.scale();
   const auto first = static_cast<std::uint32_t>(row.query * ((row.keys + 7) / 8));

@@ -17,8 +17,10 @@ struct Scratch {
   explicit Scratch(const Attention& op)
       : stride(padded(op.keys.longest)),
         scores(attention_scratch(gradient_scratch_floats(op.queries.longest, op.keys.longest)).data()),
-        d_scores(scores + block_rows(op.queries.longest) * stride), multipliers(d_scores + block_rows(op.queries.longest) * stride),
-        bias(multipliers + stride), d_bias(bias + op.queries.longest + stride) {}
+        d_scores(scores + block_rows(op.queries.longest) * stride),
+        multipliers(d_scores + block_rows(op.queries.longest) * stride),
+        bias(multipliers + stride),
+        d_bias(bias + op.queries.longest + stride) {}
 
   std::int64_t stride;
   float* scores;
@@ -81,10 +83,13 @@ void gradient_rows(const AttentionGradient& op, const AttentionHead& at, std::in
     const std::int64_t visible = at.visible(query);
     if (dropout) dropout_multipliers(forward.dropout, at.probability_row(query), visible, scratch.multipliers);
     run_vectorised([&] [[gnu::always_inline]] {
-      gradient_row({.scores = scratch.scores + i * scratch.stride, .d_scores = scratch.d_scores + i * scratch.stride,
+      gradient_row({.scores = scratch.scores + i * scratch.stride,
+                    .d_scores = scratch.d_scores + i * scratch.stride,
                     .multipliers = dropout ? scratch.multipliers : nullptr,
                     .bias = forward.bias.table ? scratch.bias + shift : nullptr,
-                    .d_bias = op.d_bias ? scratch.d_bias + shift : nullptr, .visible = visible, .columns = tile.columns,
+                    .d_bias = op.d_bias ? scratch.d_bias + shift : nullptr,
+                    .visible = visible,
+                    .columns = tile.columns,
                     .log_sum_exp = log_sum_exp[at.statistic(query)],
                     .out_dot_d_out = dot(out.data + i * width, d_out.data + i * width, forward.head_size)});
     });
@@ -96,7 +101,8 @@ void fill_zero(const Panel& panel) {
 }
 
 /// All of one head of one sequence; adds to its `d_buckets`.
-void attend_backwards(const AttentionGradient& op, const DistanceBias& bias, const AttentionHead& at, std::span<float> d_buckets) {
+void attend_backwards(const AttentionGradient& op, const DistanceBias& bias, const AttentionHead& at,
+                      std::span<float> d_buckets) {
   const Attention& forward = op.forward;
   const Scratch scratch(forward);
   const std::int64_t width = forward.heads * forward.head_size;
@@ -118,9 +124,12 @@ void attend_backwards(const AttentionGradient& op, const DistanceBias& bias, con
     product_with_transposed(q, k, scores);
     product_with_transposed(d_out, at.key_panel<const float>(forward.v, forward.v_stride, keys), d_scores);
     gradient_rows(op, at, begin, scores);
-    add_transposed_product({scratch.scores, rows, keys, scratch.stride}, d_out, at.key_panel<float>(op.d_v, forward.v_stride, keys));
-    add_transposed_product({scratch.d_scores, rows, keys, scratch.stride}, q, at.key_panel<float>(op.d_k, forward.k_stride, keys));
-    product({scratch.d_scores, rows, keys, scratch.stride}, k, at.query_panel<float>(op.d_q, forward.q_stride, begin, rows));
+    add_transposed_product({scratch.scores, rows, keys, scratch.stride}, d_out,
+                           at.key_panel<float>(op.d_v, forward.v_stride, keys));
+    add_transposed_product({scratch.d_scores, rows, keys, scratch.stride}, q,
+                           at.key_panel<float>(op.d_k, forward.k_stride, keys));
+    product({scratch.d_scores, rows, keys, scratch.stride}, k,
+            at.query_panel<float>(op.d_q, forward.q_stride, begin, rows));
   }
   if (op.d_bias) bias.add_gradient({scratch.d_bias, distances}, 1 - at.queries(), d_buckets);
 }
@@ -136,8 +145,9 @@ void attention_gradient(ThreadPool& pool, const AttentionGradient& op) {
   std::vector<float> d_buckets(static_cast<std::size_t>(sequences * forward.heads * buckets));
   const std::int64_t work = 5 * forward.queries.longest * forward.keys.longest * forward.head_size;
   parallel_for_small(pool, sequences * forward.heads, work, [&](std::int64_t task) {
-    attend_backwards(op, bias, AttentionHead(forward, task / forward.heads, task % forward.heads),
-                     std::span(d_buckets).subspan(static_cast<std::size_t>(task * buckets), static_cast<std::size_t>(buckets)));
+    attend_backwards(
+        op, bias, AttentionHead(forward, task / forward.heads, task % forward.heads),
+        std::span(d_buckets).subspan(static_cast<std::size_t>(task * buckets), static_cast<std::size_t>(buckets)));
   });
 
   if (!op.d_bias) return;

@@ -16,12 +16,13 @@ struct AttentionExtents {
   std::int64_t longest_keys = 0;     // likewise; in generation the capacity of the caches too
   std::int64_t sequences = 0;        // of one micro-batch
   std::int64_t heads = 0;
-  std::int64_t buckets = 0;          // of the bias table
-  int threads = 1;                   // of the pool
+  std::int64_t buckets = 0;  // of the bias table
+  int threads = 1;           // of the pool
 };
 
-/// The most memory that attention, attention_gradient and the cached forms take besides their tensors: for the ledger. It grows to
-/// this at first use; the threads keep theirs. What OpenBLAS allocates itself (a fixed buffer per thread) is not in it.
+/// The most memory that attention, attention_gradient and the cached forms take besides their tensors: for the ledger.
+/// It grows to this at first use; the threads keep theirs. What OpenBLAS allocates itself (a fixed buffer per thread)
+/// is not in it.
 [[nodiscard]] std::size_t attention_workspace_bytes(const AttentionExtents& extents) noexcept;
 
 /// `n` rounded up to whole lanes: the length of a row of scores.

@@ -55,8 +55,11 @@ void cached_self_attention(ThreadPool& pool, const CachedSelfAttention& op) {
     if (bias) bias.read(head, -op.position, {by_distance, static_cast<std::size_t>(keys)});
 
     const CachedQuery one{.query = floats(op.q) + row * op.q_stride + head * op.head_size,
-                          .out = out + row * width + head * op.head_size, .keys = keys, .head_size = op.head_size,
-                          .scores = scratch.data(), .bias = bias ? by_distance : nullptr};
+                          .out = out + row * width + head * op.head_size,
+                          .keys = keys,
+                          .head_size = op.head_size,
+                          .scores = scratch.data(),
+                          .bias = bias ? by_distance : nullptr};
     run_vectorised([&] [[gnu::always_inline]] {
       const auto place = [&](std::int64_t j) __attribute__((always_inline)) {
         const std::int64_t cache_row = j == op.position ? row : ancestry[j];
@@ -64,8 +67,9 @@ void cached_self_attention(ThreadPool& pool, const CachedSelfAttention& op) {
       };
       const float* const k = floats(op.cache_k);
       const float* const v = floats(op.cache_v);
-      attend(one, [&](std::int64_t j) __attribute__((always_inline)) { return k + place(j); },
-             [&](std::int64_t j) __attribute__((always_inline)) { return v + place(j); });
+      attend(
+          one, [&](std::int64_t j) __attribute__((always_inline)) { return k + place(j); },
+          [&](std::int64_t j) __attribute__((always_inline)) { return v + place(j); });
     });
   });
 }
@@ -82,14 +86,18 @@ void cached_cross_attention(ThreadPool& pool, const CachedCrossAttention& op) {
     const auto sequence = static_cast<std::size_t>(row_sequence[static_cast<std::size_t>(row)]);
     const std::int64_t first = offsets[sequence];
     const std::int64_t keys = offsets[sequence + 1] - first;
-    const CachedQuery one{.query = q + row * width + column, .out = out + row * width + column, .keys = keys,
-                          .head_size = op.head_size, .scores = attention_scratch(cached_scratch_floats(op.keys.longest)).data(),
+    const CachedQuery one{.query = q + row * width + column,
+                          .out = out + row * width + column,
+                          .keys = keys,
+                          .head_size = op.head_size,
+                          .scores = attention_scratch(cached_scratch_floats(op.keys.longest)).data(),
                           .bias = nullptr};
     run_vectorised([&] [[gnu::always_inline]] {
       const float* const k = floats(op.k) + first * op.k_stride + column;
       const float* const v = floats(op.v) + first * op.v_stride + column;
-      attend(one, [&](std::int64_t j) __attribute__((always_inline)) { return k + j * op.k_stride; },
-             [&](std::int64_t j) __attribute__((always_inline)) { return v + j * op.v_stride; });
+      attend(
+          one, [&](std::int64_t j) __attribute__((always_inline)) { return k + j * op.k_stride; },
+          [&](std::int64_t j) __attribute__((always_inline)) { return v + j * op.v_stride; });
     });
   });
 }

@@ -9,9 +9,9 @@ DistanceBias::DistanceBias(const RelativeBias& bias, std::int64_t first, std::in
   if (!bias.table) return;
   table_ = bias.table.as<float>();
   heads_ = bias.table.extent(1);
-  buckets_ = relative_bucket_table(first, last,
-                                   {.count = bias.table.extent(0), .bidirectional = bias.bidirectional,
-                                    .max_distance = bias.max_distance});
+  buckets_ = relative_bucket_table(
+      first, last,
+      {.count = bias.table.extent(0), .bidirectional = bias.bidirectional, .max_distance = bias.max_distance});
 }
 
 void DistanceBias::read(std::int64_t head, std::int64_t begin, std::span<float> values) const {

@@ -9,8 +9,8 @@
 
 namespace spillway::kernels::cpu {
 
-/// The relative bias of one op by distance = key position - query position: buckets are looked up once per op, a head's values
-/// once per task, so that a row of scores adds a contiguous range.
+/// The relative bias of one op by distance = key position - query position: buckets are looked up once per op, a head's
+/// values once per task, so that a row of scores adds a contiguous range.
 class DistanceBias {
  public:
   /// For distances first to last. No memory if `bias` has no table.

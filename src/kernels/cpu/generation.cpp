@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/generation.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <string_view>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "core/error.hpp"
 #include "kernels/cpu/cached_attention.hpp"
@@ -28,7 +28,8 @@ class Checks {
   /// Views into wider rows: their shape says nothing.
   void has_rows(std::string_view name, const ConstTensorView& view, std::int64_t stride, std::int64_t width) const {
     if (!view || view.dtype() != DType::f32) throw Error(fmt::format("{}: {} must be given, in f32", op_, name));
-    if (stride < width) throw Error(fmt::format("{}: {} has a stride of {} for rows of {} elements", op_, name, stride, width));
+    if (stride < width)
+      throw Error(fmt::format("{}: {} has a stride of {} for rows of {} elements", op_, name, stride, width));
   }
   void holds(bool condition, std::string_view what) const {
     if (!condition) throw Error(fmt::format("{}: {} is needed", op_, what));

@@ -8,8 +8,8 @@
 
 namespace spillway::kernels::cpu {
 
-/// GenerationOps in fp32 on the host. Shapes and dtypes are checked before anything is queued; indices (ancestry, row_sequence) are
-/// the caller's care.
+/// GenerationOps in fp32 on the host. Shapes and dtypes are checked before anything is queued; indices (ancestry,
+/// row_sequence) are the caller's care.
 class CpuGenerationOps final : public GenerationOps {
  public:
   explicit CpuGenerationOps(std::shared_ptr<ThreadPool> pool) : pool_(std::move(pool)) {}

@@ -7,14 +7,14 @@
 
 namespace spillway::kernels::cpu {
 
-/// Sixteen floats that are worked on at once, on every CPU: the compiler splits them into what the instruction set has. Since the
-/// number of lanes is fixed and nothing is contracted, results are the same bits on all of them.
+/// Sixteen floats that are worked on at once, on every CPU: the compiler splits them into what the instruction set has.
+/// Since the number of lanes is fixed and nothing is contracted, results are the same bits on all of them.
 using Lanes [[gnu::vector_size(64)]] = float;
 using LaneBits [[gnu::vector_size(64)]] = std::uint32_t;
 inline constexpr std::int64_t kLanes = 16;
 
-// GCC warns, at callers too, that how 64-byte vectors are returned depends on the instruction set. No function of these headers
-// that returns one is ever called: all are always inlined.
+// GCC warns, at callers too, that how 64-byte vectors are returned depends on the instruction set. No function of these
+// headers that returns one is ever called: all are always inlined.
 #pragma GCC diagnostic ignored "-Wpsabi"
 
 [[gnu::always_inline]] inline Lanes splat(float value) { return Lanes{} + value; }
@@ -105,8 +105,8 @@ template <typename Body>
   body();
 }
 
-/// Calls `body`, compiled for the widest instructions of this CPU. `body` is a lambda marked always_inline, and so is what it
-/// calls in its hot loops.
+/// Calls `body`, compiled for the widest instructions of this CPU. `body` is a lambda marked always_inline, and so is
+/// what it calls in its hot loops.
 template <typename Body>
 void run_vectorised(const Body& body) {
   static const int level = __builtin_cpu_supports("avx512f") ? 2 : __builtin_cpu_supports("avx2") ? 1 : 0;

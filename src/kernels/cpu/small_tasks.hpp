@@ -8,8 +8,8 @@
 
 namespace spillway::kernels::cpu {
 
-/// pool.parallel_for over tasks of about `work` multiplications each; small ones go several to a pool task, whose own cost is
-/// that of a lock.
+/// pool.parallel_for over tasks of about `work` multiplications each; small ones go several to a pool task, whose own
+/// cost is that of a lock.
 template <typename Task>
 void parallel_for_small(ThreadPool& pool, std::int64_t count, std::int64_t work, const Task& task) {
   constexpr std::int64_t kWorthATask = 200'000;

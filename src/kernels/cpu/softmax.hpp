@@ -17,8 +17,8 @@ struct ScoreRow {
   std::int64_t columns = 0;     // keys in the row; those from `visible` on get probability 0
 };
 
-/// scores[j] = exp(scores[j] + bias[j] - m) / Σ_j exp(scores[j] + bias[j] - m), m the largest; 0 from `visible` to `columns`
-/// rounded up to lanes. Returns log Σ_j exp(scores[j] + bias[j]).
+/// scores[j] = exp(scores[j] + bias[j] - m) / Σ_j exp(scores[j] + bias[j] - m), m the largest; 0 from `visible` to
+/// `columns` rounded up to lanes. Returns log Σ_j exp(scores[j] + bias[j]).
 [[gnu::always_inline]] inline float softmax_row(const ScoreRow& row) {
   Lanes most = splat(-std::numeric_limits<float>::infinity());
   for (std::int64_t j = 0; j < row.visible; j += kLanes) {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/top_continuations.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -10,6 +8,8 @@
 #include <span>
 #include <tuple>
 #include <vector>
+
+#include <fmt/format.h>
 
 #include "core/error.hpp"
 #include "kernels/cpu/lanes.hpp"
@@ -30,8 +30,8 @@ bool better(const Candidate& a, const Candidate& b) {
   return std::tie(b.score, a.row, a.token) < std::tie(a.score, b.row, b.token);
 }
 
-/// The best candidates of one row so far, descending. Tokens are offered in ascending order, so that of equal scores the earlier
-/// one stays.
+/// The best candidates of one row so far, descending. Tokens are offered in ascending order, so that of equal scores
+/// the earlier one stays.
 class BestOfRow {
  public:
   BestOfRow(std::span<Candidate> best, std::int32_t row) : best_(best), row_(row) {}
@@ -50,9 +50,11 @@ class BestOfRow {
   std::size_t filled_ = 0;
 };
 
-/// Calls visit(i, the elements from i on) for each sixteen elements of [begin, end); what is missing at the end is -infinity.
+/// Calls visit(i, the elements from i on) for each sixteen elements of [begin, end); what is missing at the end is
+/// -infinity.
 template <typename Visit>
-[[gnu::always_inline]] inline void each_lanes(const float* values, std::int64_t begin, std::int64_t end, const Visit& visit) {
+[[gnu::always_inline]] inline void each_lanes(const float* values, std::int64_t begin, std::int64_t end,
+                                              const Visit& visit) {
   std::int64_t i = begin;
   for (; i + kLanes <= end; i += kLanes) visit(i, load(values + i));
   if (i < end) visit(i, load_part(values + i, end - i, kNothing));
@@ -66,19 +68,24 @@ void search_row(std::span<const float> logits, float row_score, std::int32_t row
   double sum = 0.0;
   run_vectorised([&] [[gnu::always_inline]] {
     Lanes most = splat(kNothing);
-    each_lanes(values, 0, size, [&](std::int64_t, const Lanes& x) __attribute__((always_inline)) { most = larger(x, most); });
+    each_lanes(
+        values, 0, size, [&](std::int64_t, const Lanes& x) __attribute__((always_inline)) { most = larger(x, most); });
     largest = largest_of(most);
     for (std::int64_t begin = 0; begin < size; begin += kBlock) {
       Lanes block{};
-      each_lanes(values, begin, std::min(begin + kBlock, size),
-                 [&](std::int64_t, const Lanes& x) __attribute__((always_inline)) { block += exp_lanes(x - largest); });
+      each_lanes(
+          values, begin,
+          std::min(begin + kBlock, size), [&](std::int64_t, const Lanes& x) __attribute__((always_inline)) {
+            block += exp_lanes(x - largest);
+          });
       sum += static_cast<double>(sum_of(block));
     }
   });
   if (!std::isfinite(sum)) {
-    throw DataError(fmt::format("the logits of row {} of the generation step are no distribution: largest {}, sum of powers {}; the "
-                                "model's weights or activations hold NaN or infinity",
-                                row, largest, sum));
+    throw DataError(fmt::format(
+        "the logits of row {} of the generation step are no distribution: largest {}, sum of powers {}; the "
+        "model's weights or activations hold NaN or infinity",
+        row, largest, sum));
   }
 
   const auto log_sum = static_cast<float>(std::log(sum));
@@ -88,11 +95,12 @@ void search_row(std::span<const float> logits, float row_score, std::int32_t row
     for (std::int64_t begin = 0; begin < size; begin += kBlock) {
       const std::int64_t end = std::min(begin + kBlock, size);
       Lanes most = splat(kNothing);
-      each_lanes(values, begin, end, [&](std::int64_t i, const Lanes& x) __attribute__((always_inline)) {
-        const Lanes score = row_score + ((x - largest) - log_sum);
-        store(scores.data() + (i - begin), score);
-        most = larger(score, most);
-      });
+      each_lanes(
+          values, begin, end, [&](std::int64_t i, const Lanes& x) __attribute__((always_inline)) {
+            const Lanes score = row_score + ((x - largest) - log_sum);
+            store(scores.data() + (i - begin), score);
+            most = larger(score, most);
+          });
       if (!found.takes(largest_of(most))) continue;
       for (std::int64_t i = begin; i < end; ++i) found.offer(scores[static_cast<std::size_t>(i - begin)], i);
     }
@@ -108,9 +116,10 @@ void top_continuations(ThreadPool& pool, const TopContinuations& op) {
   const std::span<const float> row_scores = op.row_scores.as<float>();
   std::vector<Candidate> candidates(static_cast<std::size_t>(op.items * op.beams * per_row));
   pool.parallel_for(op.items * op.beams, [&](std::int64_t row) {
-    search_row(logits.subspan(static_cast<std::size_t>(row * vocabulary), static_cast<std::size_t>(vocabulary)),
-               row_scores[static_cast<std::size_t>(row)], static_cast<std::int32_t>(row),
-               std::span(candidates).subspan(static_cast<std::size_t>(row * per_row), static_cast<std::size_t>(per_row)));
+    search_row(
+        logits.subspan(static_cast<std::size_t>(row * vocabulary), static_cast<std::size_t>(vocabulary)),
+        row_scores[static_cast<std::size_t>(row)], static_cast<std::int32_t>(row),
+        std::span(candidates).subspan(static_cast<std::size_t>(row * per_row), static_cast<std::size_t>(per_row)));
   });
 
   const std::span<float> scores = op.scores.as<float>();
