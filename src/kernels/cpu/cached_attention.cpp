@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cpu/cached_attention.hpp"
+
+#include "kernels/cpu/attention_workspace.hpp"
+#include "kernels/cpu/distance_bias.hpp"
+#include "kernels/cpu/small_tasks.hpp"
+#include "kernels/cpu/softmax.hpp"
+
+namespace spillway::kernels::cpu {
+namespace {
+
+/// One query of one head.
+struct CachedQuery {
+  const float* query;
+  float* out;
+  std::int64_t keys;
+  std::int64_t head_size;
+  float* scores;      // scratch, padded(keys)
+  const float* bias;  // padded(keys), or nullptr
+};
+
+/// \param key, value  from a key's number to its first element
+template <typename Key, typename Value>
+[[gnu::always_inline]] inline void attend(const CachedQuery& one, const Key& key, const Value& value) {
+  for (std::int64_t j = 0; j < one.keys; ++j) one.scores[j] = dot(one.query, key(j), one.head_size);
+  softmax_row({.scores = one.scores, .bias = one.bias, .visible = one.keys, .columns = one.keys});
+  std::int64_t column = 0;
+  for (; column + kLanes <= one.head_size; column += kLanes) {
+    Lanes sum{};
+    for (std::int64_t j = 0; j < one.keys; ++j) sum += load(value(j) + column) * one.scores[j];
+    store(one.out + column, sum);
+  }
+  if (column == one.head_size) return;
+  const std::int64_t left = one.head_size - column;
+  Lanes sum{};
+  for (std::int64_t j = 0; j < one.keys; ++j) sum += load_part(value(j) + column, left, 0.0F) * one.scores[j];
+  store_part(one.out + column, sum, left);
+}
+
+const float* floats(const ConstTensorView& view) { return reinterpret_cast<const float*>(view.data()); }
+
+}  // namespace
+
+void cached_self_attention(ThreadPool& pool, const CachedSelfAttention& op) {
+  const std::int64_t width = op.heads * op.head_size;
+  const std::int64_t keys = op.position + 1;
+  const DistanceBias bias(op.bias, -op.position, 0);
+  float* const out = op.out.as<float>().data();
+  parallel_for_small(pool, op.rows * op.heads, 2 * keys * op.head_size, [&](std::int64_t task) {
+    const std::int64_t row = task / op.heads;
+    const std::int64_t head = task % op.heads;
+    const std::int32_t* const ancestry = op.ancestry.as<std::int32_t>().data() + row * op.capacity;
+    const std::span<float> scratch = attention_scratch(cached_scratch_floats(keys));
+    float* const by_distance = scratch.data() + padded(keys);
+    if (bias) bias.read(head, -op.position, {by_distance, static_cast<std::size_t>(keys)});
+
+    const CachedQuery one{.query = floats(op.q) + row * op.q_stride + head * op.head_size,
+                          .out = out + row * width + head * op.head_size,
+                          .keys = keys,
+                          .head_size = op.head_size,
+                          .scores = scratch.data(),
+                          .bias = bias ? by_distance : nullptr};
+    run_vectorised([&] [[gnu::always_inline]] {
+      const auto place = [&](std::int64_t j) __attribute__((always_inline)) {
+        const std::int64_t cache_row = j == op.position ? row : ancestry[j];
+        return (cache_row * op.capacity + j) * width + head * op.head_size;
+      };
+      const float* const k = floats(op.cache_k);
+      const float* const v = floats(op.cache_v);
+      attend(
+          one, [&](std::int64_t j) __attribute__((always_inline)) { return k + place(j); },
+          [&](std::int64_t j) __attribute__((always_inline)) { return v + place(j); });
+    });
+  });
+}
+
+void cached_cross_attention(ThreadPool& pool, const CachedCrossAttention& op) {
+  const std::int64_t width = op.heads * op.head_size;
+  const std::span<const std::int32_t> offsets = op.keys.offsets.as<std::int32_t>();
+  const std::span<const std::int32_t> row_sequence = op.row_sequence.as<std::int32_t>();
+  const float* const q = op.q.as<float>().data();
+  float* const out = op.out.as<float>().data();
+  parallel_for_small(pool, op.rows * op.heads, 2 * op.keys.longest * op.head_size, [&](std::int64_t task) {
+    const std::int64_t row = task / op.heads;
+    const std::int64_t column = task % op.heads * op.head_size;
+    const auto sequence = static_cast<std::size_t>(row_sequence[static_cast<std::size_t>(row)]);
+    const std::int64_t first = offsets[sequence];
+    const std::int64_t keys = offsets[sequence + 1] - first;
+    const CachedQuery one{.query = q + row * width + column,
+                          .out = out + row * width + column,
+                          .keys = keys,
+                          .head_size = op.head_size,
+                          .scores = attention_scratch(cached_scratch_floats(op.keys.longest)).data(),
+                          .bias = nullptr};
+    run_vectorised([&] [[gnu::always_inline]] {
+      const float* const k = floats(op.k) + first * op.k_stride + column;
+      const float* const v = floats(op.v) + first * op.v_stride + column;
+      attend(
+          one, [&](std::int64_t j) __attribute__((always_inline)) { return k + j * op.k_stride; },
+          [&](std::int64_t j) __attribute__((always_inline)) { return v + j * op.v_stride; });
+    });
+  });
+}
+
+}  // namespace spillway::kernels::cpu

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cpu/generation.hpp"
+
+#include <algorithm>
+#include <string_view>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "core/error.hpp"
+#include "kernels/cpu/cached_attention.hpp"
+#include "kernels/cpu/cpu_kernels.hpp"
+#include "kernels/cpu/top_continuations.hpp"
+
+namespace spillway::kernels::cpu {
+namespace {
+
+/// Messages about one op.
+class Checks {
+ public:
+  explicit Checks(std::string_view op) : op_(op) {}
+
+  void is(std::string_view name, const ConstTensorView& view, DType dtype, const Shape& shape) const {
+    if (view && view.dtype() == dtype && view.shape() == shape) return;
+    throw Error(fmt::format("{}: {} must be {} {}, got {}", op_, name, name_of(dtype), shape.text(),
+                            view ? fmt::format("{} {}", name_of(view.dtype()), view.shape().text()) : "nothing"));
+  }
+  /// Views into wider rows: their shape says nothing.
+  void has_rows(std::string_view name, const ConstTensorView& view, std::int64_t stride, std::int64_t width) const {
+    if (!view || view.dtype() != DType::f32) throw Error(fmt::format("{}: {} must be given, in f32", op_, name));
+    if (stride < width)
+      throw Error(fmt::format("{}: {} has a stride of {} for rows of {} elements", op_, name, stride, width));
+  }
+  void holds(bool condition, std::string_view what) const {
+    if (!condition) throw Error(fmt::format("{}: {} is needed", op_, what));
+  }
+
+ private:
+  std::string_view op_;
+};
+
+}  // namespace
+
+void CpuGenerationOps::append_to_cache(Queue& queue, const AppendToCache& op) {
+  const Checks checks("append_to_cache");
+  checks.has_rows("k", op.k, op.stride, op.width);
+  checks.has_rows("v", op.v, op.stride, op.width);
+  checks.is("cache_k", op.cache_k, DType::f32, {op.rows, op.capacity, op.width});
+  checks.is("cache_v", op.cache_v, DType::f32, {op.rows, op.capacity, op.width});
+  checks.holds(op.position >= 0 && op.position < op.capacity, "a position below the capacity");
+  queue.submit([op] {
+    for (const auto& [view, cache] : {std::pair{op.k, op.cache_k}, std::pair{op.v, op.cache_v}}) {
+      const auto* const from = reinterpret_cast<const float*>(view.data());
+      float* const to = cache.as<float>().data() + op.position * op.width;
+      for (std::int64_t row = 0; row < op.rows; ++row) {
+        std::copy_n(from + row * op.stride, op.width, to + row * op.capacity * op.width);
+      }
+    }
+  });
+}
+
+void CpuGenerationOps::cached_self_attention(Queue& queue, const CachedSelfAttention& op) {
+  const Checks checks("cached_self_attention");
+  const std::int64_t width = op.heads * op.head_size;
+  checks.has_rows("q", op.q, op.q_stride, width);
+  checks.is("cache_k", op.cache_k, DType::f32, {op.rows, op.capacity, width});
+  checks.is("cache_v", op.cache_v, DType::f32, {op.rows, op.capacity, width});
+  checks.is("ancestry", op.ancestry, DType::i32, {op.rows, op.capacity});
+  checks.is("out", op.out, DType::f32, {op.rows, width});
+  checks.holds(op.position >= 0 && op.position < op.capacity, "a position below the capacity");
+  if (op.bias.table) {
+    checks.holds(op.bias.table.shape().rank() == 2, "a bias table of rank 2");
+    checks.is("bias.table", op.bias.table, DType::f32, {op.bias.table.extent(0), op.heads});
+  }
+  queue.submit([pool = pool_, op] { cpu::cached_self_attention(*pool, op); });
+}
+
+void CpuGenerationOps::cached_cross_attention(Queue& queue, const CachedCrossAttention& op) {
+  const Checks checks("cached_cross_attention");
+  const std::int64_t width = op.heads * op.head_size;
+  checks.is("q", op.q, DType::f32, {op.rows, width});
+  checks.has_rows("k", op.k, op.k_stride, width);
+  checks.has_rows("v", op.v, op.v_stride, width);
+  checks.is("keys.offsets", op.keys.offsets, DType::i32, {op.keys.count + 1});
+  checks.is("row_sequence", op.row_sequence, DType::i32, {op.rows});
+  checks.is("out", op.out, DType::f32, {op.rows, width});
+  queue.submit([pool = pool_, op] { cpu::cached_cross_attention(*pool, op); });
+}
+
+void CpuGenerationOps::top_continuations(Queue& queue, const TopContinuations& op) {
+  const Checks checks("top_continuations");
+  const std::int64_t rows = op.items * op.beams;
+  checks.holds(op.logits.shape().rank() == 2, "a matrix of logits");
+  const std::int64_t vocabulary = op.logits.extent(1);
+  checks.is("logits", op.logits, DType::f32, {rows, vocabulary});
+  checks.is("row_scores", op.row_scores, DType::f32, {rows});
+  checks.is("scores", op.scores, DType::f32, {op.items, op.count});
+  checks.is("rows", op.rows, DType::i32, {op.items, op.count});
+  checks.is("tokens", op.tokens, DType::i32, {op.items, op.count});
+  checks.holds(op.count >= 1 && op.count <= op.beams * vocabulary, "a count of 1 to beams times vocabulary");
+  queue.submit([pool = pool_, op] { cpu::top_continuations(*pool, op); });
+}
+
+std::unique_ptr<GenerationOps> make_generation_ops(std::shared_ptr<ThreadPool> pool) {
+  return std::make_unique<CpuGenerationOps>(std::move(pool));
+}
+
+}  // namespace spillway::kernels::cpu
