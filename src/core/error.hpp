@@ -29,24 +29,21 @@ class Error : public std::runtime_error {
 /// Bad usage or configuration (exit 2).
 class ConfigError : public Error {
  public:
-  explicit ConfigError(const std::string& message,
-                       std::source_location where = std::source_location::current())
+  explicit ConfigError(const std::string& message, std::source_location where = std::source_location::current())
       : Error(message, ExitCode::config, where) {}
 };
 
 /// The plan does not fit its budgets (exit 3). The message holds the ledger.
 class PlanError : public Error {
  public:
-  explicit PlanError(const std::string& message,
-                     std::source_location where = std::source_location::current())
+  explicit PlanError(const std::string& message, std::source_location where = std::source_location::current())
       : Error(message, ExitCode::plan, where) {}
 };
 
 /// Bad data, model or checkpoint (exit 4).
 class DataError : public Error {
  public:
-  explicit DataError(const std::string& message,
-                     std::source_location where = std::source_location::current())
+  explicit DataError(const std::string& message, std::source_location where = std::source_location::current())
       : Error(message, ExitCode::data, where) {}
 };
 
@@ -65,16 +62,14 @@ class IoError : public Error {
 /// A rank or the network failed (exit 5).
 class CommunicationError : public Error {
  public:
-  explicit CommunicationError(const std::string& message,
-                              std::source_location where = std::source_location::current())
+  explicit CommunicationError(const std::string& message, std::source_location where = std::source_location::current())
       : Error(message, ExitCode::failure, where) {}
 };
 
 /// A feature that this build or version lacks was asked for (exit 2).
 class NotCompiled : public Error {
  public:
-  explicit NotCompiled(const std::string& message,
-                       std::source_location where = std::source_location::current())
+  explicit NotCompiled(const std::string& message, std::source_location where = std::source_location::current())
       : Error(message, ExitCode::config, where) {}
 };
 

@@ -1,7 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
-#include <pthread.h>
-
 #include <condition_variable>
 #include <cstdlib>
 #include <cstring>
@@ -9,6 +6,9 @@
 #include <exception>
 #include <mutex>
 #include <thread>
+
+#include <fmt/format.h>
+#include <pthread.h>
 
 #include "core/device.hpp"
 #include "core/error.hpp"
@@ -120,12 +120,16 @@ class HostDevice : public Device {
     const std::size_t rounded = (bytes + kPage - 1) / kPage * kPage;
     if (rounded == 0) return {};
     auto* memory = static_cast<std::byte*>(std::aligned_alloc(kPage, rounded));
-    if (memory == nullptr) throw Error(fmt::format("host memory: {} bytes cannot be allocated", rounded), ExitCode::failure);
+    if (memory == nullptr)
+      throw Error(fmt::format("host memory: {} bytes cannot be allocated", rounded), ExitCode::failure);
     std::memset(memory, 0, rounded);
-    return {std::unique_ptr<std::byte[], MemoryDeleter>(memory, MemoryDeleter{[](std::byte* p) { std::free(p); }}), rounded, kind};
+    return {std::unique_ptr<std::byte[], MemoryDeleter>(memory, MemoryDeleter{[](std::byte* p) { std::free(p); }}),
+            rounded, kind};
   }
   std::unique_ptr<Queue> create_compute_queue() override { return std::make_unique<InlineQueue>(); }
-  std::unique_ptr<Queue> create_worker_queue(const std::string& name) override { return std::make_unique<WorkerQueue>(name); }
+  std::unique_ptr<Queue> create_worker_queue(const std::string& name) override {
+    return std::make_unique<WorkerQueue>(name);
+  }
   void copy(Queue& queue, std::byte* to, const std::byte* from, std::size_t bytes) override {
     queue.submit([=] { std::memcpy(to, from, bytes); });
   }

@@ -38,7 +38,8 @@ struct Philox {
 class PhiloxStream {
  public:
   /// \param skip  draws to leave out, so that any part of a stream can be made alone
-  PhiloxStream(std::uint64_t key, std::uint64_t stream, std::uint64_t skip = 0) : key_(key), stream_(stream), next_(skip) {}
+  PhiloxStream(std::uint64_t key, std::uint64_t stream, std::uint64_t skip = 0)
+      : key_(key), stream_(stream), next_(skip) {}
   /// Uniform over all 32-bit numbers.
   std::uint32_t next();
   /// Uniform over [0, bound), without bias. bound > 0

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/shard_map.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <numeric>
 #include <tuple>
+
+#include <fmt/format.h>
 
 #include "core/error.hpp"
 
@@ -25,7 +25,8 @@ ShardMap::ShardMap(std::vector<TensorSpec> tensors, int ranks) : tensors_(std::m
     }
     std::int64_t& end = unit_end_.back();
     if (tensor.unit != units() - 1 || tensor.offset < end)
-      throw Error(fmt::format("tensor {}: offset {} of unit {} overlaps what ends at {}", tensor.name, tensor.offset, tensor.unit, end));
+      throw Error(fmt::format("tensor {}: offset {} of unit {} overlaps what ends at {}", tensor.name, tensor.offset,
+                              tensor.unit, end));
     end = tensor.offset + tensor.shape.elements();
   }
   unit_first_tensor_.push_back(tensors_.size());
@@ -42,7 +43,8 @@ Range ShardMap::shard(int unit, int rank) const {
 
 std::vector<TensorPiece> ShardMap::pieces(int unit, Range range) const {
   std::vector<TensorPiece> result;
-  for (std::size_t i = unit_first_tensor_.at(static_cast<std::size_t>(unit)); i < unit_first_tensor_.at(static_cast<std::size_t>(unit) + 1); ++i) {
+  for (std::size_t i = unit_first_tensor_.at(static_cast<std::size_t>(unit));
+       i < unit_first_tensor_.at(static_cast<std::size_t>(unit) + 1); ++i) {
     const TensorSpec& tensor = tensors_[i];
     const std::int64_t begin = std::max(range.begin, tensor.offset);
     const std::int64_t end = std::min(range.end, tensor.offset + tensor.shape.elements());
@@ -65,7 +67,8 @@ std::int64_t ShardMap::parameters() const {
 std::vector<Range> ShardMap::norm_blocks(int unit) const {
   std::vector<Range> blocks;
   const std::int64_t size = shard_elements(unit);
-  for (std::int64_t begin = 0; begin < size; begin += kNormBlock) blocks.push_back({begin, std::min(begin + kNormBlock, size)});
+  for (std::int64_t begin = 0; begin < size; begin += kNormBlock)
+    blocks.push_back({begin, std::min(begin + kNormBlock, size)});
   return blocks;
 }
 

@@ -24,7 +24,7 @@ struct Range {
 
 /// One parameter tensor and where it lies in its unit's flat buffer.
 struct TensorSpec {
-  std::string name;         // Hugging Face's
+  std::string name;  // Hugging Face's
   Shape shape;
   int unit = 0;
   std::int64_t offset = 0;  // elements from the start of the unit
@@ -32,10 +32,10 @@ struct TensorSpec {
 
 /// Part of a tensor inside a range of its unit.
 struct TensorPiece {
-  int tensor = 0;                  // index into ShardMap::tensors()
-  std::int64_t tensor_begin = 0;   // first element, flat, inside the tensor
-  std::int64_t range_begin = 0;    // the same element, counted from the range's start
-  std::int64_t count = 0;          // elements
+  int tensor = 0;                 // index into ShardMap::tensors()
+  std::int64_t tensor_begin = 0;  // first element, flat, inside the tensor
+  std::int64_t range_begin = 0;   // the same element, counted from the range's start
+  std::int64_t count = 0;         // elements
 };
 
 /// The pure arithmetic of sharding: which rank owns which elements of which unit. Every rank's shard of a unit is
@@ -66,7 +66,7 @@ class ShardMap {
 
  private:
   std::vector<TensorSpec> tensors_;
-  std::vector<std::int64_t> unit_end_;        // end of the last tensor
+  std::vector<std::int64_t> unit_end_;  // end of the last tensor
   std::vector<std::size_t> unit_first_tensor_;
   int ranks_;
 };

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/tensor_view.hpp"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-
-#include <algorithm>
 
 #include "core/error.hpp"
 
@@ -53,7 +53,8 @@ ConstTensorView ConstTensorView::flat(std::int64_t begin, std::int64_t count) co
 
 void ConstTensorView::require_dtype(DType wanted) const {
   if (wanted != dtype_)
-    throw Error(fmt::format("tensor of shape {}: expected {}, found {}", shape_.text(), name_of(wanted), name_of(dtype_)));
+    throw Error(
+        fmt::format("tensor of shape {}: expected {}, found {}", shape_.text(), name_of(wanted), name_of(dtype_)));
 }
 
 void ConstTensorView::require_elements(std::int64_t found) const {

@@ -94,9 +94,13 @@ class TensorView : public ConstTensorView {
     require_dtype(dtype_of<T>);
     return {reinterpret_cast<T*>(data()), static_cast<std::size_t>(elements())};
   }
-  [[nodiscard]] TensorView rows(std::int64_t begin, std::int64_t end) const { return writable(ConstTensorView::rows(begin, end)); }
+  [[nodiscard]] TensorView rows(std::int64_t begin, std::int64_t end) const {
+    return writable(ConstTensorView::rows(begin, end));
+  }
   [[nodiscard]] TensorView reshape(Shape shape) const { return writable(ConstTensorView::reshape(shape)); }
-  [[nodiscard]] TensorView flat(std::int64_t begin, std::int64_t count) const { return writable(ConstTensorView::flat(begin, count)); }
+  [[nodiscard]] TensorView flat(std::int64_t begin, std::int64_t count) const {
+    return writable(ConstTensorView::flat(begin, count));
+  }
 
  private:
   static TensorView writable(const ConstTensorView& view) {
