@@ -44,7 +44,8 @@ Optimizer::Optimizer(const Zero& zero, const model::T5Layout& layout, Settings s
     bytes.emplace_back(options_.files.kinds.size(), static_cast<std::size_t>(extent.range.size()) * sizeof(float));
   files_ = std::make_unique<offload::ExtentStore>(*store, options_.files, std::move(bytes));
   const TensorView memory = arena.bytes(plan::entry::kRing);
-  ring_ = std::make_unique<offload::StateRing>(*files_, std::span(memory.data(), memory.bytes()),
+  ring_memory_ = {memory.data(), memory.bytes()};
+  ring_ = std::make_unique<offload::StateRing>(*files_, ring_memory_,
                                                offload::StateRingOptions{.slots = kRingSlots, .wait_at_once = options_.wait_at_once});
 }
 
@@ -53,6 +54,7 @@ std::span<float> Optimizer::resident(Moment moment, int unit) const {
 }
 
 void Optimizer::update(int unit, const UpdateNumbers& numbers) {
+  read_extent_.reset();
   worker_->submit([this, unit, numbers] {
     for (std::size_t extent = 0; extent < extents_.size(); ++extent)
       if (extents_[extent].unit == unit) update_extent(extent, numbers);
@@ -123,15 +125,19 @@ void Optimizer::read(Moment moment, int unit, Range range, std::span<float> to) 
     std::ranges::copy(resident(moment, unit).subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size())), to.begin());
     return;
   }
+  const auto kind = static_cast<std::size_t>(nvme_kind_[static_cast<std::size_t>(moment)]);
   visit_extents(unit, range, [&](std::size_t index, Range part) {
-    auto lease = ring_->acquire(index);
-    const auto state = lease.state(static_cast<std::size_t>(nvme_kind_[static_cast<std::size_t>(moment)]));
+    // The ring is idle while state is read out: its memory is the buffer, and an extent that several ranges share is read once.
+    const std::span<std::byte> buffer = ring_memory_.subspan(0, files_->stored_bytes(index, kind));
+    if (read_extent_ != std::pair(index, kind)) {
+      read_extent_.reset();
+      files_->read(index, kind, buffer).wait();
+      read_extent_ = {index, kind};
+    }
     std::memcpy(to.data() + (part.begin - range.begin),
-                state.data() + static_cast<std::size_t>(part.begin - extents_[index].range.begin) * sizeof(float),
+                buffer.data() + static_cast<std::size_t>(part.begin - extents_[index].range.begin) * sizeof(float),
                 static_cast<std::size_t>(part.size()) * sizeof(float));
-    lease.release();
   });
-  ring_->drain();
 }
 
 void Optimizer::write(Moment moment, int unit, Range range, std::span<const float> from) {
@@ -139,6 +145,7 @@ void Optimizer::write(Moment moment, int unit, Range range, std::span<const floa
     std::ranges::copy(from, resident(moment, unit).begin() + range.begin);
     return;
   }
+  read_extent_.reset();
   visit_extents(unit, range, [&](std::size_t index, Range part) {
     auto lease = ring_->acquire(index);
     const auto state = lease.state(static_cast<std::size_t>(nvme_kind_[static_cast<std::size_t>(moment)]));

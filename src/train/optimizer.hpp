@@ -99,6 +99,8 @@ class Optimizer {
   std::array<int, kMoments> nvme_kind_ = {-1, -1};  // the store's kind of each moment that is on nvme
   std::unique_ptr<offload::ExtentStore> files_;
   std::unique_ptr<offload::StateRing> ring_;
+  std::span<std::byte> ring_memory_;
+  std::optional<std::pair<std::size_t, std::size_t>> read_extent_;  // extent and kind that read() left in the ring's memory
   std::unique_ptr<Queue> inline_;
   std::atomic<double> nvme_seconds_ = 0.0;
   std::unique_ptr<Queue> worker_;  // last: ends before what its tasks use

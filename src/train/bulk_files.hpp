@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <deque>
+#include <map>
+#include <string>
+
+#include "checkpoint/ports.hpp"
+#include "offload/block_store.hpp"
+
+namespace spillway::train {
+
+/// A checkpoint's bulk bytes through a block store.
+class BulkFiles : public checkpoint::BulkStorage {
+ public:
+  /// \param store  outlives this object
+  explicit BulkFiles(offload::BlockStore& store) : store_(store) {}
+  ~BulkFiles() override;
+  BulkFiles(const BulkFiles&) = delete;
+  BulkFiles& operator=(const BulkFiles&) = delete;
+
+  void write(const std::string& path, std::uint64_t offset_bytes, std::span<const std::byte> bytes) override;
+  void read(const std::string& path, std::uint64_t offset_bytes, std::span<std::byte> bytes) override;
+  void finish(const std::string& path) override;
+
+ private:
+  [[nodiscard]] offload::FileId file(const std::string& path);
+
+  offload::BlockStore& store_;
+  std::map<std::string, offload::FileId> files_;
+};
+
+}  // namespace spillway::train

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <fstream>
+#include <string>
+
+#include "offload/block_store.hpp"
+#include "train/evaluation.hpp"
+#include "train/step_clock.hpp"
+
+namespace spillway::train {
+
+/// One line of metrics: the mean or sum over the steps since the last line, as the names say.
+struct StepMetrics {
+  std::int64_t step = 0;
+  double epoch = 0.0;
+  double loss = 0.0;       // mean over the target tokens of the steps
+  double grad_norm = 0.0;  // of the last step, before clipping
+  double learning_rate = 0.0;
+  double seconds_per_step = 0.0;
+  double tokens_per_second = 0.0;  // source and target tokens of all ranks
+  double samples_per_second = 0.0;
+  std::size_t device_bytes = 0, host_bytes = 0;  // of this rank, by the ledger
+  offload::StoreCounters nvme;                   // of this rank, in these steps
+  StepClock clock;                               // of this rank, in these steps
+};
+
+/// metrics.jsonl: one JSON object a line, flushed. Only rank 0 has one.
+class MetricsFile {
+ public:
+  /// Appends. \throws IoError
+  explicit MetricsFile(const std::string& path);
+  void write(const StepMetrics& metrics);
+  void write(std::int64_t step, double epoch, const Evaluation& evaluation);
+
+ private:
+  void line(const std::string& text);
+  std::string path_;
+  std::ofstream file_;
+};
+
+/// The totals of a run under the names of Hugging Face's run_translation.
+struct RunTotals {
+  double epoch = 0.0;
+  double train_seconds = 0.0;
+  double train_loss = 0.0;
+  std::int64_t train_samples = 0;   // of the data set
+  std::int64_t samples_seen = 0;
+  std::int64_t steps = 0;
+};
+
+/// Writes all_results.json: what `path` held already, with these totals and evaluation (either may be null) over it. \throws IoError
+void write_all_results(const std::string& path, const RunTotals* totals, const Evaluation* evaluation);
+
+/// Writes text under a name at once: to a file beside it, then renamed. \throws IoError
+void write_file(const std::string& path, const std::string& text);
+
+/// generated_predictions.txt: one line for each evaluated item.
+[[nodiscard]] std::string predictions_text(const Evaluation& evaluation);
+
+}  // namespace spillway::train

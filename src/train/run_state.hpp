@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "data/sampler.hpp"
+#include "train/job.hpp"
+
+namespace spillway::train {
+
+/// The configuration as the application resolved it, for the run's record.
+struct ConfigRecord {
+  std::string toml;                           // config.toml: running it again repeats the run
+  std::map<std::string, std::string> values;  // "section.key" to its value as TOML
+};
+
+/// What enters the numbers of a run besides its configuration: printed at start and kept in checkpoints.
+using NumericSignature = std::map<std::string, std::string>;
+[[nodiscard]] NumericSignature numeric_signature(const Job& job);
+
+/// Where a run stands: all that a checkpoint needs besides tensors.
+struct RunState {
+  std::int64_t step = 0;            // global steps done: keys the dropout streams
+  std::int64_t optimizer_step = 0;  // updates done: Adam's t and the schedule's place
+  data::Cursor cursor;
+  std::int64_t total_steps = 0;
+  std::int64_t global_batch_size = 0;
+  std::optional<double> best_metric;
+  std::int64_t best_step = -1;      // whose checkpoint retention keeps; -1: none
+  double train_seconds = 0.0;       // of all runs so far
+  double loss_sum = 0.0;            // Σ of the steps' mean losses, for train_loss
+  ConfigRecord config;
+  NumericSignature signature;
+};
+
+/// To and from the metadata text of a checkpoint. \throws DataError if the text is not ours, naming `origin`
+[[nodiscard]] std::string to_json(const RunState& state);
+[[nodiscard]] RunState run_state_from_json(const std::string& text, const std::string& origin);
+
+/// Keys whose change on resume is refused, with both values, unless checkpoint.allow_changes; and a line for each part of the
+/// numeric signature that differs, for the log. \throws ConfigError
+void check_changes(const RunState& saved, const ConfigRecord& now, bool allow);
+[[nodiscard]] std::string signature_changes(const NumericSignature& saved, const NumericSignature& now);
+
+}  // namespace spillway::train
