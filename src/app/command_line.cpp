@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <map>
 #include <sstream>
 
 #include <CLI/CLI.hpp>
@@ -56,10 +55,11 @@ CLI::App* add_evaluate(CLI::App& app, EvaluateArguments& arguments, std::vector<
   add_config_and_set(command, arguments.config, sets);
   CLI::Option* model = command->add_option("--model", arguments.model, "a Hugging Face directory");
   command->add_option("--checkpoint", arguments.checkpoint, "a checkpoint's directory")->excludes(model);
-  const std::map<std::string, Split> splits = {{"val", Split::val}, {"test", Split::test}};
-  command->add_option("--split", arguments.split, "data.val or data.test")
-      ->transform(CLI::Transformer(splits).description("val|test"))
-      ->check(CLI::IsMember(splits).description(""));
+  const auto store = [&arguments](const std::string& name) {
+    arguments.split = name == "test" ? Split::test : Split::val;
+  };
+  command->add_option_function<std::string>("--split", store, "data.val (the default) or data.test")
+      ->check(CLI::IsMember({"val", "test"}));
   return command;
 }
 
@@ -140,7 +140,13 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   } catch (const CLI::ParseError& error) {
     std::ostringstream out, unused;
     if (app.exit(error, out, unused) == 0) return PrintText{out.str()};
-    throw ConfigError(std::string(error.what()) + "\nsee " + command_path(&app) + " --help");
+    std::string message = error.what();
+    // CLI11 says what is missing before what is too much, which may be the misspelled name of it.
+    const std::vector<std::string> rest = app.remaining(true);
+    if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr && !rest.empty()) {
+      message += "; not understood: " + CLI::detail::join(rest, " ");
+    }
+    throw ConfigError(message + "\nsee " + command_path(&app) + " --help");
   }
 
   std::vector<Setting> settings = settings_from_arguments(sets, "--set");
