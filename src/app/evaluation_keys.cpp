@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "app/key_bindings.hpp"
+#include "app/missing_features.hpp"
+#include "app/schema_sections.hpp"
+
+namespace spillway::app {
+namespace {
+
+using namespace train;
+using Run = RunOptions;
+
+constexpr bool kNotYet = false;
+
+ConfigValue word(const char* text) { return {std::string(text)}; }
+
+}  // namespace
+
+std::vector<ConfigKey> evaluation_keys() {
+  return {
+      {.section = "eval",
+       .key = "task",
+       .binding = text(&Run::eval, &EvalOptions::task),
+       .doc = "an entry of the model's task_specific_params",
+       .missing = asked_when_not_empty("task_specific_params"),
+       .available = kNotYet},
+      {.section = "eval",
+       .key = "eval_steps",
+       .binding = integer(&Run::eval, &EvalOptions::eval_steps, 0),
+       .doc = "optimizer steps; 0: at the end only",
+       .missing = asked_by({{word("epoch"), "an evaluation at each epoch's end"}})},
+      {.section = "eval",
+       .key = "per_device_eval_batch_size",
+       .binding = integer(&Run::eval, &EvalOptions::per_device_eval_batch_size, 1),
+       .doc = "samples that one rank decodes at a time"},
+      {.section = "eval",
+       .key = "predict_with_generate",
+       .binding = boolean(&Run::eval, &EvalOptions::predict_with_generate),
+       .doc = "false: loss only"},
+      {.section = "eval",
+       .key = "num_beams",
+       .binding = integer(&Run::eval, &EvalOptions::num_beams, 1),
+       .doc = "1: greedy",
+       .fallback = toml_text({EvalOptions::kNumBeams})},
+      {.section = "eval",
+       .key = "max_length",
+       .binding = integer(&Run::eval, &EvalOptions::max_length, 1),
+       .doc = "tokens, the start token included",
+       .fallback = toml_text({EvalOptions::kMaxLength})},
+      {.section = "eval",
+       .key = "min_length",
+       .binding = integer(&Run::eval, &EvalOptions::min_length, 0),
+       .doc = "tokens, the start token included",
+       .missing = asked_when_above(0, "a minimum length"),
+       .fallback = toml_text({EvalOptions::kMinLength}),
+       .available = kNotYet},
+      {.section = "eval",
+       .key = "length_penalty",
+       .binding = number(&Run::eval, &EvalOptions::length_penalty, {}),
+       .doc = "exponent of the length that a beam's score is divided by",
+       .fallback = toml_text({EvalOptions::kLengthPenalty})},
+      {.section = "eval",
+       .key = "early_stopping",
+       .binding =
+           choice(&Run::eval, &EvalOptions::early_stopping,
+                  {{{true}, EarlyStopping::yes}, {{false}, EarlyStopping::no}, {word("never"), EarlyStopping::never}}),
+       .doc = "true, false or \"never\": when a beam search is done",
+       .fallback = toml_text({true})},
+      {.section = "eval",
+       .key = "no_repeat_ngram_size",
+       .binding = integer(&Run::eval, &EvalOptions::no_repeat_ngram_size, 0),
+       .doc = "tokens",
+       .missing = asked_when_above(0, "a ban of repeated n-grams"),
+       .fallback = toml_text({EvalOptions::kNoRepeatNgramSize}),
+       .available = kNotYet},
+      {.section = "eval",
+       .key = "repetition_penalty",
+       .binding = number(&Run::eval, &EvalOptions::repetition_penalty, {.min = 0, .min_is_outside = true}),
+       .doc = "1: none",
+       .missing = asked_when_not(1.0, "a repetition penalty"),
+       .fallback = toml_text({EvalOptions::kRepetitionPenalty}),
+       .available = kNotYet},
+      {.section = "eval",
+       .key = "num_return_sequences",
+       .binding = integer(&Run::eval, &EvalOptions::num_return_sequences, 1),
+       .doc = "generate only",
+       .missing = asked_when_above(1, "several sequences for one source"),
+       .fallback = toml_text({EvalOptions::kNumReturnSequences}),
+       .available = kNotYet},
+      {.section = "eval",
+       .key = "metric",
+       .binding = choice(&Run::eval, &EvalOptions::metric, {{word("bleu"), EvalMetric::bleu}}),
+       .doc = "\"bleu\"",
+       .missing = asked_by({{word("rouge"), "ROUGE"}})},
+      {.section = "report",
+       .key = "html",
+       .binding = boolean(&Run::report, &ReportOptions::html),
+       .doc = "report.html",
+       .missing = asked_when_true("report.html"),
+       .available = kNotYet},
+      {.section = "report",
+       .key = "trace",
+       .binding = boolean(&Run::report, &ReportOptions::trace),
+       .doc = "a Chrome trace of steps",
+       .missing = asked_when_true("a trace of steps"),
+       .available = kNotYet},
+      {.section = "report",
+       .key = "trace_first",
+       .binding = integer(&Run::report, &ReportOptions::trace_first, 0),
+       .doc = "optimizer step",
+       .missing = asked_when_set("a trace of steps"),
+       .available = kNotYet},
+      {.section = "report",
+       .key = "trace_last",
+       .binding = integer(&Run::report, &ReportOptions::trace_last, 0),
+       .doc = "optimizer step",
+       .missing = asked_when_set("a trace of steps"),
+       .available = kNotYet},
+      {.section = "report",
+       .key = "tensorboard",
+       .binding = boolean(&Run::report, &ReportOptions::tensorboard),
+       .doc = "event files for TensorBoard",
+       .missing = asked_when_true("TensorBoard files"),
+       .available = kNotYet},
+  };
+}
+
+}  // namespace spillway::app

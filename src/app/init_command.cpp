@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "app/init_command.hpp"
+
+#include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+
+#include <fmt/format.h>
+
+#include "app/agreement.hpp"
+#include "app/commands.hpp"
+#include "app/run_config.hpp"
+
+namespace spillway::app {
+
+std::string initial_config_text(const std::string& model) {
+  train::RunOptions options;
+  options.model.path = model;
+  if (!model.empty() && !std::filesystem::is_directory(model)) {
+    if (model.find('/') != std::string::npos)
+      throw ConfigError(fmt::format("--model {}: there is no such directory", model));
+    options.model.init = train::ModelInit::random;
+  }
+  return commented_config_text(options);
+}
+
+void write_initial_config(const InitArguments& arguments) {
+  const std::string text = initial_config_text(arguments.model);
+  if (arguments.output == "-") {
+    std::cout << text << std::flush;
+    return;
+  }
+  std::error_code none;
+  if (std::filesystem::exists(arguments.output, none) && std::filesystem::file_size(arguments.output, none) != 0) {
+    throw ConfigError(fmt::format("--output {}: this file is there already and is not replaced", arguments.output));
+  }
+  errno = 0;
+  std::ofstream file(arguments.output);
+  if (!(file << text << std::flush)) throw IoError(fmt::format("{}: cannot be written", arguments.output), errno);
+}
+
+ExitCode init_command(const InitArguments& arguments, Runtime& runtime) {
+  agree(runtime.communicator, [&] {
+    if (runtime.communicator.rank() == 0) write_initial_config(arguments);
+  });
+  return ExitCode::done;
+}
+
+}  // namespace spillway::app

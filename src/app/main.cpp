@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <chrono>
+#include <cstdlib>
+#include <iostream>
+#include <optional>
+#include <variant>
+
+#include <unistd.h>
+
+#include "app/agreement.hpp"
+#include "app/commands.hpp"
+#include "core/log.hpp"
+
+namespace spillway::app {
+namespace {
+
+ExitCode print_text(const PrintText& print, const Runtime& runtime) {
+  if (runtime.communicator.rank() == 0) std::cout << print.text << std::flush;
+  return ExitCode::done;
+}
+
+ExitCode run(const std::vector<std::string>& arguments, Runtime& runtime) {
+  std::optional<Command> command;
+  agree(runtime.communicator, [&] { command = parse_command_line(arguments); });
+  struct Dispatch {
+    Runtime& runtime;
+    ExitCode operator()(const TrainArguments& asked) const { return train_command(asked, runtime); }
+    ExitCode operator()(const EvaluateArguments& asked) const { return evaluate_command(asked, runtime); }
+    ExitCode operator()(const GenerateArguments& asked) const { return generate_command(asked, runtime); }
+    ExitCode operator()(const CheckpointArguments& asked) const { return checkpoint_command(asked, runtime); }
+    ExitCode operator()(const InitArguments& asked) const { return init_command(asked, runtime); }
+    ExitCode operator()(const PrintText& asked) const { return print_text(asked, runtime); }
+  };
+  return std::visit(Dispatch{runtime}, *command);
+}
+
+/// The one place where failures are printed.
+ExitCode run_and_report(const std::vector<std::string>& arguments, Runtime& runtime) {
+  try {
+    return run(arguments, runtime);
+  } catch (const AgreedFailure& failure) {
+    if (runtime.communicator.rank() == 0) log::error(failure.what());
+    return failure.exit_code();
+  } catch (...) {
+    const Failure failure = current_failure();
+    log::error(failure.message);
+    // The other ranks may be waiting for this one.
+    if (runtime.communicator.size() > 1) runtime.communicator.abort(static_cast<int>(failure.code), failure.message);
+    return failure.code;
+  }
+}
+
+}  // namespace
+}  // namespace spillway::app
+
+int main(int argc, char** argv) {
+  using namespace spillway;
+  const auto start = std::chrono::steady_clock::now();
+  try {
+    const comm::MpiEnvironment environment(&argc, &argv);
+    log::start(environment.rank(), isatty(STDERR_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr);
+    const auto device = make_host_device();
+    const auto communicator = comm::make_mpi_communicator(environment, *device);
+    app::Runtime runtime = {environment, *device, *communicator, start};
+    return static_cast<int>(app::run_and_report({argv + 1, argv + argc}, runtime));
+  } catch (...) {
+    const app::Failure failure = app::current_failure();
+    log::error(failure.message);
+    return static_cast<int>(failure.code);
+  }
+}

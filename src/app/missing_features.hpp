@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "app/config_schema.hpp"
+
+namespace spillway::app {
+
+/// Whatever the value is: the key as a whole belongs to the feature.
+[[nodiscard]] MissingFeature asked_when_set(std::string feature);
+[[nodiscard]] MissingFeature asked_when_true(std::string feature);
+/// A number above `limit`.
+[[nodiscard]] MissingFeature asked_when_above(double limit, std::string feature);
+/// A number other than `harmless`.
+[[nodiscard]] MissingFeature asked_when_not(double harmless, std::string feature);
+/// A string that is not empty.
+[[nodiscard]] MissingFeature asked_when_not_empty(std::string feature);
+/// One of some values, each with its feature.
+[[nodiscard]] MissingFeature asked_by(std::vector<std::pair<ConfigValue, std::string>> values);
+/// A list of data files, or a .tsv file.
+[[nodiscard]] MissingFeature asked_by_data_files();
+
+}  // namespace spillway::app

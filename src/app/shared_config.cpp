@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "app/shared_config.hpp"
+
+#include "app/agreement.hpp"
+#include "app/toml_reader.hpp"
+
+namespace spillway::app {
+
+train::RunOptions read_shared_run_options(comm::Communicator& communicator, const ConfigSources& sources) {
+  const std::string text = text_of_rank_0(communicator, [&] { return config_text(read_run_options(sources)); });
+  return run_options_of(read_toml_text(text, "rank 0's configuration"));
+}
+
+}  // namespace spillway::app

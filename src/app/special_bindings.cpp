@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "app/special_bindings.hpp"
+
+#include <array>
+
+#include "app/key_bindings.hpp"
+#include "app/units.hpp"
+
+namespace spillway::app {
+
+using namespace train;
+using Run = RunOptions;
+
+KeyBinding size(std::uint64_t OffloadOptions::*member) {
+  return bind_member(
+      "a size that is a multiple of 4KiB, such as \"16MiB\"", &Run::offload, member,
+      [](const ConfigValue& value) -> std::optional<std::uint64_t> {
+        const auto* content = std::get_if<std::string>(&value.content);
+        const auto bytes = content != nullptr ? parse_size(*content) : std::nullopt;
+        return bytes && *bytes > 0 && *bytes % 4096 == 0 ? bytes : std::nullopt;
+      },
+      [](std::uint64_t bytes) { return toml_string(size_text(bytes)); });
+}
+
+KeyBinding budget(std::optional<std::uint64_t> MemoryOptions::*member) {
+  return {"\"auto\" or a size such as \"24GiB\"",
+          [=](const ConfigValue& value, Run& options) {
+            const auto* content = std::get_if<std::string>(&value.content);
+            if (content == nullptr) return false;
+            const auto bytes = parse_size(*content);
+            if (!bytes && *content != "auto") return false;
+            options.memory.*member = bytes;
+            return true;
+          },
+          [=](const Run& options) {
+            const auto& bytes = options.memory.*member;
+            return toml_string(bytes ? size_text(*bytes) : "auto");
+          }};
+}
+
+KeyBinding duration(std::chrono::seconds TrainOptions::*member) {
+  return bind_member(
+      "a duration such as \"3h50m\"", &Run::train, member,
+      [](const ConfigValue& value) -> std::optional<std::chrono::seconds> {
+        const auto* content = std::get_if<std::string>(&value.content);
+        return content != nullptr ? parse_duration(*content) : std::nullopt;
+      },
+      [](std::chrono::seconds content) { return toml_string(duration_text(content)); });
+}
+
+KeyBinding betas() {
+  return bind_member(
+      "a list of two numbers of at least 0 and below 1", &Run::optimizer, &OptimizerOptions::betas,
+      [](const ConfigValue& value) -> std::optional<std::array<double, 2>> {
+        const auto* list = std::get_if<ConfigValue::List>(&value.content);
+        if (list == nullptr || list->size() != 2) return std::nullopt;
+        std::array<double, 2> content = {};
+        for (std::size_t i = 0; i < 2; ++i) {
+          const auto number = number_in((*list)[i]);
+          if (!number || !Range{.min = 0, .max = 1, .max_is_outside = true}.has(*number)) return std::nullopt;
+          content[i] = *number;
+        }
+        return content;
+      },
+      [](const std::array<double, 2>& content) {
+        return toml_text({ConfigValue::List{{content[0]}, {content[1]}}});
+      });
+}
+
+KeyBinding folders() {
+  return bind_member(
+      "a list of directories", &Run::offload, &OffloadOptions::nvme_dirs,
+      [](const ConfigValue& value) -> std::optional<std::vector<std::string>> {
+        if (const auto* one = std::get_if<std::string>(&value.content)) {
+          return one->empty() ? std::nullopt : std::optional(std::vector{*one});
+        }
+        const auto* list = std::get_if<ConfigValue::List>(&value.content);
+        if (list == nullptr) return std::nullopt;
+        std::vector<std::string> content;
+        for (const ConfigValue& item : *list) {
+          const auto* folder = std::get_if<std::string>(&item.content);
+          if (folder == nullptr || folder->empty()) return std::nullopt;
+          content.push_back(*folder);
+        }
+        return content;
+      },
+      [](const std::vector<std::string>& content) {
+        ConfigValue::List list;
+        for (const std::string& folder : content) list.push_back({folder});
+        return toml_text({list});
+      });
+}
+
+}  // namespace spillway::app

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+
+#include "app/config_schema.hpp"
+
+namespace spillway::app {
+
+/// Bytes of one extent: a multiple of the largest alignment that a store asks for, 4 KiB.
+[[nodiscard]] KeyBinding size(std::uint64_t train::OffloadOptions::*member);
+/// "auto" (nothing) or bytes.
+[[nodiscard]] KeyBinding budget(std::optional<std::uint64_t> train::MemoryOptions::*member);
+/// "3h50m"; "" is 0.
+[[nodiscard]] KeyBinding duration(std::chrono::seconds train::TrainOptions::*member);
+/// optimizer.betas.
+[[nodiscard]] KeyBinding betas();
+/// offload.nvme_dirs: a list, or the only one as a string.
+[[nodiscard]] KeyBinding folders();
+
+}  // namespace spillway::app

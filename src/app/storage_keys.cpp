@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "app/key_bindings.hpp"
+#include "app/missing_features.hpp"
+#include "app/schema_sections.hpp"
+#include "app/special_bindings.hpp"
+
+namespace spillway::app {
+namespace {
+
+using namespace train;
+using Run = RunOptions;
+
+constexpr bool kNotYet = false;
+
+ConfigValue word(const char* text) { return {std::string(text)}; }
+
+constexpr bool kDeviceOnly = true;
+constexpr bool kAnyTier = false;
+
+KeyBinding tier(TierChoice OffloadOptions::*member, bool device_only) {
+  using enum TierChoice;
+  if (device_only) return choice(&Run::offload, member, {{word("auto"), automatic}, {word("device"), device}});
+  return choice(&Run::offload, member,
+                {{word("auto"), automatic}, {word("device"), device}, {word("host"), host}, {word("nvme"), nvme}});
+}
+
+}  // namespace
+
+std::vector<ConfigKey> storage_keys() {
+  return {
+      {.section = "zero",
+       .key = "stage",
+       .binding = choice(&Run::zero, &ZeroOptions::stage, {{{std::int64_t{0}}, 0}, {{std::int64_t{3}}, 3}}),
+       .doc = "0: every rank has everything; 3: ranks share parameters, gradients and optimizer state",
+       .missing = asked_by({{{std::int64_t{1}}, "ZeRO stage 1"}, {{std::int64_t{2}}, "ZeRO stage 2"}})},
+      {.section = "zero",
+       .key = "reduce_dtype",
+       .binding = choice(&Run::zero, &ZeroOptions::reduce_dtype,
+                         {{word("auto"), GradientDType::automatic}, {word("fp32"), GradientDType::fp32}}),
+       .doc = "of gradients on the wire: \"auto\" (the weight's) or \"fp32\""},
+      {.section = "zero",
+       .key = "grad_dtype",
+       .binding = choice(&Run::zero, &ZeroOptions::grad_dtype,
+                         {{word("auto"), GradientDType::automatic}, {word("fp32"), GradientDType::fp32}}),
+       .doc = "of gradients at rest: \"auto\" (the weight's) or \"fp32\""},
+      {.section = "zero",
+       .key = "shard_group",
+       .binding = choice(&Run::zero, &ZeroOptions::shard_group, {{word("all"), ShardGroup::all}}),
+       .doc = "\"all\": shards go over all ranks",
+       .missing = asked_by({{word("node"), "shards within a node and replicas across nodes"}})},
+      {.section = "memory",
+       .key = "device",
+       .binding = budget(&MemoryOptions::device),
+       .doc = "bytes of one rank, \"24GiB\"; \"auto\": what is free, less a margin"},
+      {.section = "memory",
+       .key = "host",
+       .binding = budget(&MemoryOptions::host),
+       .doc = "bytes of one node; \"auto\": what is free, less a margin"},
+      {.section = "memory",
+       .key = "nvme",
+       .binding = budget(&MemoryOptions::nvme),
+       .doc = "bytes of one node in offload.nvme_dirs; \"auto\": what is free, less a margin"},
+      {.section = "offload",
+       .key = "placement",
+       .binding = tier(&OffloadOptions::placement, kAnyTier),
+       .doc = "of what has \"auto\" below: \"device\", \"host\", \"nvme\"; \"auto\": the first of them that has room"},
+      {.section = "offload",
+       .key = "weight",
+       .binding = tier(&OffloadOptions::weight, kDeviceOnly),
+       .doc = "\"auto\" or \"device\"",
+       .missing =
+           asked_by({{word("host"), "weights outside the device"}, {word("nvme"), "weights outside the device"}})},
+      {.section = "offload",
+       .key = "master",
+       .binding = tier(&OffloadOptions::master, kDeviceOnly),
+       .doc = "\"auto\" or \"device\"",
+       .missing = asked_by(
+           {{word("host"), "master weights outside the device"}, {word("nvme"), "master weights outside the device"}})},
+      {.section = "offload",
+       .key = "exp_avg",
+       .binding = tier(&OffloadOptions::exp_avg, kAnyTier),
+       .doc = "\"auto\": offload.placement; \"device\", \"host\", \"nvme\""},
+      {.section = "offload",
+       .key = "exp_avg_sq",
+       .binding = tier(&OffloadOptions::exp_avg_sq, kAnyTier),
+       .doc = "\"auto\": offload.placement; \"device\", \"host\", \"nvme\""},
+      {.section = "offload",
+       .key = "nvme_dirs",
+       .binding = folders(),
+       .doc = "directories, one for each drive; []: $SLURM_TMPDIR if set, otherwise there is no nvme tier"},
+      {.section = "offload",
+       .key = "optimizer_on",
+       .binding = choice(&Run::offload, &OffloadOptions::optimizer_on,
+                         {{word("auto"), OptimizerPlace::automatic}, {word("cpu"), OptimizerPlace::cpu}}),
+       .doc = "\"auto\" or \"cpu\"",
+       .missing = asked_by({{word("gpu"), "optimizer steps on a GPU"}, {word("split"), "optimizer steps on a GPU"}})},
+      {.section = "offload",
+       .key = "store",
+       .binding = choice(&Run::offload, &OffloadOptions::store,
+                         {{word("auto"), StoreChoice::automatic},
+                          {word("uring"), StoreChoice::uring},
+                          {word("posix"), StoreChoice::posix},
+                          {word("memory"), StoreChoice::memory}}),
+       .doc = "\"auto\" (uring where the kernel has it), \"uring\", \"posix\"; \"memory\": tests"},
+      {.section = "offload",
+       .key = "queue_depth",
+       .binding = integer(&Run::offload, &OffloadOptions::queue_depth, 1, 4096),
+       .doc = "transfers in flight"},
+      {.section = "offload",
+       .key = "extent_size",
+       .binding = size(&OffloadOptions::extent_size),
+       .doc = "bytes of one transfer, a multiple of 4KiB"},
+      {.section = "offload",
+       .key = "checksum",
+       .binding = boolean(&Run::offload, &OffloadOptions::checksum),
+       .doc = "every extent read back is checked"},
+      {.section = "checkpoint",
+       .key = "dir",
+       .binding = text(&Run::checkpoint, &CheckpointOptions::dir),
+       .doc = "directory; \"\": checkpoints in train.output_dir"},
+      {.section = "checkpoint",
+       .key = "save_steps",
+       .binding = integer(&Run::checkpoint, &CheckpointOptions::save_steps, 0),
+       .doc = "optimizer steps; 0: only at the end and on request",
+       .missing = asked_by({{word("epoch"), "a checkpoint at each epoch's end"}})},
+      {.section = "checkpoint",
+       .key = "save_total_limit",
+       .binding = integer(&Run::checkpoint, &CheckpointOptions::save_total_limit, 0),
+       .doc = "newest checkpoints that are kept; 0: all"},
+      {.section = "checkpoint",
+       .key = "load_best_model_at_end",
+       .binding = boolean(&Run::checkpoint, &CheckpointOptions::load_best_model_at_end),
+       .doc = "by eval.metric",
+       .missing = asked_when_true("going back to the best model"),
+       .available = kNotYet},
+      {.section = "checkpoint",
+       .key = "export_dtype",
+       .binding = choice(&Run::checkpoint, &CheckpointOptions::export_dtype,
+                         {{word("auto"), ExportDType::automatic}, {word("fp32"), ExportDType::fp32}}),
+       .doc = "of the exported model: \"auto\" (that of the model read) or \"fp32\"",
+       .missing = asked_by({{word("bf16"), "an export in bf16"}, {word("fp16"), "an export in fp16"}})},
+      {.section = "checkpoint",
+       .key = "resume",
+       .binding = text(&Run::checkpoint, &CheckpointOptions::resume, false),
+       .doc = "\"auto\": the newest checkpoint in dir; \"none\"; or the path of a checkpoint"},
+      {.section = "checkpoint",
+       .key = "async",
+       .binding = boolean(&Run::checkpoint, &CheckpointOptions::async),
+       .doc = "training goes on while a checkpoint is written",
+       .missing = asked_when_true("saving while training goes on"),
+       .available = kNotYet},
+      {.section = "checkpoint",
+       .key = "save_final",
+       .binding = boolean(&Run::checkpoint, &CheckpointOptions::save_final),
+       .doc = "a checkpoint at the end of training"},
+      {.section = "checkpoint",
+       .key = "export",
+       .binding = boolean(&Run::checkpoint, &CheckpointOptions::export_model),
+       .doc = "a Hugging Face directory, model in train.output_dir, at the end of training"},
+      {.section = "checkpoint",
+       .key = "allow_changes",
+       .binding = boolean(&Run::checkpoint, &CheckpointOptions::allow_changes),
+       .doc = "resume although a key that must not change did"},
+  };
+}
+
+}  // namespace spillway::app

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "app/shared_config.hpp"
+
+#include <gtest/gtest.h>
+
+#include "app/agreement.hpp"
+#include "app/exchange_group.hpp"
+#include "app/overrides.hpp"
+
+namespace spillway::app {
+namespace {
+
+TEST(ReadSharedRunOptions, EveryRankGetsWhatRank0Reads) {
+  std::vector<train::RunOptions> options(3);
+
+  run_ranks(3, [&](comm::Communicator& communicator) {
+    const std::string seed = std::to_string(100 + communicator.rank());
+    options[static_cast<std::size_t>(communicator.rank())] = read_shared_run_options(
+        communicator, {.file = "", .environment = {"SPILLWAY_TRAIN_SEED=" + seed}, .arguments = {}});
+  });
+
+  for (const auto& one : options) EXPECT_EQ(one.train.seed, 100U);
+}
+
+TEST(ReadSharedRunOptions, AWrongConfiguration_FailsAlikeOnEveryRank) {
+  std::vector<std::string> messages(2);
+
+  run_ranks(2, [&](comm::Communicator& communicator) {
+    try {
+      (void)read_shared_run_options(communicator, {.file = "no/such.toml", .environment = {}, .arguments = {}});
+    } catch (const AgreedFailure& failure) {
+      EXPECT_EQ(failure.exit_code(), ExitCode::config);
+      messages[static_cast<std::size_t>(communicator.rank())] = failure.what();
+    }
+  });
+
+  EXPECT_EQ(messages[0], "no/such.toml: cannot be read: No such file or directory");
+  EXPECT_EQ(messages[1], messages[0]);
+}
+
+}  // namespace
+}  // namespace spillway::app
