@@ -27,6 +27,8 @@ class UniqueHandle {
 
   [[nodiscard]] Handle get() const noexcept { return handle_; }
   explicit operator bool() const noexcept { return handle_ != Traits::null(); }
+  /// Gives the handle away: for closing it where a failure must be seen.
+  [[nodiscard]] Handle release() noexcept { return std::exchange(handle_, Traits::null()); }
   void reset() noexcept {
     if (handle_ != Traits::null()) Traits::destroy(std::exchange(handle_, Traits::null()));
   }

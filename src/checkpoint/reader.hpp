@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "checkpoint/block_reader.hpp"
+#include "checkpoint/manifest.hpp"
+#include "checkpoint/ports.hpp"
+#include "checkpoint/rank_file.hpp"
+#include "core/shard_map.hpp"
+
+namespace spillway::checkpoint {
+
+/// A committed checkpoint. Every byte that it gives out has been checked against its hash. Files are opened when they are needed.
+/// One thread at a time.
+class CheckpointReader {
+ public:
+  /// \param staging_bytes  each of the two buffers of a read, allocated for it
+  /// \throws DataError naming the file if the manifest or checkpoint.h5 is missing or damaged
+  explicit CheckpointReader(const std::string& step_folder, std::size_t staging_bytes = std::size_t{4} << 20);
+
+  /// The JSON text that was given to the writer.
+  [[nodiscard]] const std::string& metadata() const noexcept { return metadata_; }
+  [[nodiscard]] std::int64_t step() const noexcept { return manifest_.step; }
+  [[nodiscard]] int world_size() const noexcept { return manifest_.world_size; }
+  [[nodiscard]] const std::vector<std::string>& kinds() const noexcept { return manifest_.kinds; }
+  /// How the writer's ranks shared the tensors.
+  [[nodiscard]] const ShardMap& shard_map() const noexcept { return shards_; }
+  /// The sizes and hashes of the files, in bytes.
+  [[nodiscard]] const std::vector<FileRecord>& files() const noexcept { return manifest_.files; }
+
+  /// Reads and checks every byte of every file. \return a line for each thing wrong, with file and MiB; empty if all is well
+  /// \throws IoError if a file cannot be read
+  [[nodiscard]] std::vector<std::string> verify(BulkStorage& bulk);
+
+  /// Gives `sink` the shards of one rank of any layout of the same tensors, at any number of ranks. Reads only the blocks needed.
+  /// \throws DataError if a tensor is missing, unknown or of another shape, if a kind is missing, or if a block is damaged
+  void read_shard(const ShardMap& mine, int rank, BulkStorage& bulk, StateSink& sink);
+
+  /// Elements `range` of a tensor, flat, row-major. \throws DataError if kind or tensor is not there
+  void read_tensor(const std::string& kind, const std::string& name, Range range, BulkStorage& bulk, std::span<float> to);
+
+ private:
+  [[nodiscard]] const StoredDataset& dataset(const std::string& kind, int unit, int rank);
+  void require_kind(const std::string& kind) const;
+  void require_same_tensors(const ShardMap& mine) const;
+  [[nodiscard]] const TensorSpec& tensor(const std::string& name) const;
+  void read_elements(BlockReader& blocks, const std::string& kind, const TensorSpec& tensor, std::int64_t begin, std::span<float> to);
+
+  std::string folder_;
+  std::size_t staging_bytes_;
+  Manifest manifest_;
+  ShardMap shards_;
+  std::string metadata_;
+  std::unordered_map<std::string, std::size_t> tensor_by_name_;
+  std::map<int, std::vector<StoredDataset>> datasets_by_rank_;
+};
+
+}  // namespace spillway::checkpoint

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "checkpoint/safetensors_file.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "core/dtype.hpp"
+#include "core/error.hpp"
+
+namespace spillway::checkpoint {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr std::uint64_t kLengthBytes = 8;
+
+std::uint64_t bytes_of_dtype(const std::string& dtype) {
+  static const std::map<std::string, std::uint64_t> kBytes = {
+      {"F64", 8}, {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"I64", 8}, {"I32", 4},
+      {"I16", 2}, {"I8", 1},  {"U64", 8}, {"U32", 4},  {"U16", 2},     {"U8", 1},      {"BOOL", 1}};
+  const auto found = kBytes.find(dtype);
+  return found == kBytes.end() ? 0 : found->second;
+}
+
+/// Parses, refusing what the JSON library lets pass: a name twice in one object, and nesting deeper than a header has.
+Json parse_strictly(const std::string& text, const std::string& path) {
+  constexpr int kDeepest = 3;
+  std::vector<std::set<std::string>> names;
+  const auto inspect = [&](int depth, Json::parse_event_t event, Json& parsed) {
+    if (depth > kDeepest) throw DataError(fmt::format("{}: the header nests deeper than {} levels", path, kDeepest));
+    if (event == Json::parse_event_t::object_start) names.emplace_back();
+    if (event == Json::parse_event_t::object_end) names.pop_back();
+    if (event == Json::parse_event_t::key && !names.back().insert(parsed.get<std::string>()).second)
+      throw DataError(fmt::format("{}: the header has \"{}\" twice", path, parsed.get<std::string>()));
+    return true;
+  };
+  try {
+    return Json::parse(text, inspect);
+  } catch (const Json::exception& error) {
+    throw DataError(fmt::format("{}: the header is not valid JSON: {}", path, error.what()));
+  }
+}
+
+std::uint64_t unsigned_of(const Json& value) {
+  if (!value.is_number_unsigned()) throw Error(fmt::format("{} is no whole number from 0 upwards", value.dump()));
+  return value.get<std::uint64_t>();
+}
+
+/// \throws Error saying what is wrong, without file and tensor
+SafetensorsEntry entry_from(const std::string& name, const Json& json, std::uint64_t data_begin, std::uint64_t file_bytes) {
+  if (!json.is_object() || json.size() != 3 || !json.contains("dtype") || !json.contains("shape") || !json.contains("data_offsets"))
+    throw Error("expected an object of dtype, shape and data_offsets");
+  SafetensorsEntry entry{name, json.at("dtype").get<std::string>(), {}, 0, 0};
+  std::uint64_t bytes = bytes_of_dtype(entry.dtype);
+  if (bytes == 0) throw Error(fmt::format("dtype {} is not known", entry.dtype));
+  if (!json.at("shape").is_array()) throw Error(fmt::format("shape {} is no list", json.at("shape").dump()));
+  for (const Json& extent : json.at("shape")) {
+    const std::uint64_t value = unsigned_of(extent);
+    if (value > INT64_MAX || __builtin_mul_overflow(bytes, value, &bytes))
+      throw Error(fmt::format("the size of shape {} overflows", json.at("shape").dump()));
+    entry.shape.push_back(static_cast<std::int64_t>(value));
+  }
+  const Json& offsets = json.at("data_offsets");
+  if (!offsets.is_array() || offsets.size() != 2) throw Error(fmt::format("data_offsets {} is no pair", offsets.dump()));
+  const std::uint64_t begin = unsigned_of(offsets[0]), end = unsigned_of(offsets[1]), available = file_bytes - data_begin;
+  if (begin > end || end > available)
+    throw Error(fmt::format("data_offsets {} to {} do not lie in the {} bytes of data", begin, end, available));
+  if (end - begin != bytes)
+    throw Error(fmt::format("data_offsets {} to {} hold {} bytes, expected {} for {} {}", begin, end, end - begin, bytes, entry.dtype,
+                            json.at("shape").dump()));
+  entry.begin = data_begin + begin;
+  entry.end = data_begin + end;
+  return entry;
+}
+
+void widen(const std::string& dtype, std::span<const std::uint16_t> from, std::span<float> to) {
+  if (dtype == "BF16")
+    std::ranges::transform(from, to.begin(), float_from_bf16);
+  else
+    std::ranges::transform(from, to.begin(), float_from_f16);
+}
+
+}  // namespace
+
+std::int64_t SafetensorsEntry::elements() const noexcept {
+  std::int64_t product = 1;
+  for (const std::int64_t extent : shape) product *= extent;
+  return product;
+}
+
+SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path), file_(open_file(path, O_RDONLY)) {
+  const std::uint64_t file_bytes = size_of_file(path);
+  if (file_bytes < kLengthBytes) throw DataError(fmt::format("{}: {} bytes are too few for a safetensors file", path, file_bytes));
+  std::uint64_t header_bytes = 0;
+  read_fully(file_, path, 0, std::as_writable_bytes(std::span(&header_bytes, 1)));
+  if (header_bytes > kMaxSafetensorsHeader)
+    throw DataError(fmt::format("{}: a header of {} bytes, at most {} are allowed", path, header_bytes, kMaxSafetensorsHeader));
+  if (header_bytes > file_bytes - kLengthBytes)
+    throw DataError(fmt::format("{}: a header of {} bytes in a file of {}: it is truncated", path, header_bytes, file_bytes));
+  std::string text(header_bytes, '\0');
+  read_fully(file_, path, kLengthBytes, std::as_writable_bytes(std::span(text)));
+  if (!text.starts_with('{')) throw DataError(fmt::format("{}: the header does not start with {{", path));
+  parse_header(text, kLengthBytes + header_bytes, file_bytes);
+}
+
+void SafetensorsFile::parse_header(const std::string& text, std::uint64_t data_begin, std::uint64_t file_bytes) {
+  const Json header = parse_strictly(text, path_);
+  for (const auto& [name, value] : header.items()) {
+    try {
+      if (name == "__metadata__") {
+        if (!value.is_object()) throw Error("expected an object of strings");
+        for (const auto& [key, entry] : value.items()) metadata_[key] = entry.get<std::string>();
+      } else {
+        tensors_.push_back(entry_from(name, value, data_begin, file_bytes));
+      }
+    } catch (const std::exception& error) {
+      throw DataError(fmt::format("{}: tensor {}: {}", path_, name, error.what()));
+    }
+  }
+  std::ranges::sort(tensors_, {}, [](const SafetensorsEntry& entry) { return std::pair(entry.begin, entry.end); });
+  std::uint64_t end = data_begin;
+  for (std::size_t i = 0; i < tensors_.size(); ++i) {
+    const SafetensorsEntry& entry = tensors_[i];
+    if (entry.begin != end)
+      throw DataError(fmt::format("{}: tensor {}: starts at byte {}, expected {}: tensors {}", path_, entry.name, entry.begin - data_begin,
+                                  end - data_begin, entry.begin < end ? "overlap" : "leave a hole"));
+    end = entry.end;
+    by_name_.emplace(entry.name, i);
+  }
+  if (end != file_bytes)
+    throw DataError(fmt::format("{}: the tensors end at byte {}, the file at {}", path_, end, file_bytes));
+}
+
+const SafetensorsEntry* SafetensorsFile::find(const std::string& name) const noexcept {
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? nullptr : &tensors_[found->second];
+}
+
+void SafetensorsFile::read(const std::string& name, std::int64_t begin, std::span<float> to) const {
+  const SafetensorsEntry* entry = find(name);
+  if (entry == nullptr) throw DataError(fmt::format("{}: there is no tensor {}", path_, name));
+  const auto count = static_cast<std::int64_t>(to.size());
+  if (begin < 0 || begin > entry->elements() || count > entry->elements() - begin)
+    throw DataError(fmt::format("{}: tensor {}: elements {} to {} of {}", path_, name, begin, begin + count, entry->elements()));
+  const std::uint64_t bytes = bytes_of_dtype(entry->dtype);
+  const std::uint64_t offset = entry->begin + static_cast<std::uint64_t>(begin) * bytes;
+  if (entry->dtype == "F32") {
+    read_fully(file_, path_, offset, std::as_writable_bytes(to));
+  } else if (entry->dtype == "F16" || entry->dtype == "BF16") {
+    std::array<std::uint16_t, 16384> chunk;
+    for (std::size_t done = 0; done < to.size(); done += chunk.size()) {
+      const auto values = std::span(chunk).first(std::min(chunk.size(), to.size() - done));
+      read_fully(file_, path_, offset + done * bytes, std::as_writable_bytes(values));
+      widen(entry->dtype, values, to.subspan(done));
+    }
+  } else {
+    throw DataError(fmt::format("{}: tensor {}: dtype {}, expected F32, F16 or BF16", path_, name, entry->dtype));
+  }
+}
+
+}  // namespace spillway::checkpoint
