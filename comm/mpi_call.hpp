@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <mpi.h>
+
+#include <mutex>
+
+namespace spillway::comm {
+
+/// MPI's threads are serialized: every call holds this. Only `abort` ever contends, from a thread that is not the communicator's.
+[[nodiscard]] std::timed_mutex& mpi_gate();
+
+/// \throws CommunicationError that names `call`, `rank` and MPI's reason unless `result` is MPI_SUCCESS
+void check_mpi(const char* call, int rank, int result);
+
+/// Makes one MPI call, which must not block for long, alone. \throws CommunicationError if it fails
+template <typename Call>
+void mpi_call(const char* name, int rank, Call call) {
+  const std::scoped_lock lock(mpi_gate());
+  check_mpi(name, rank, call());
+}
+
+}  // namespace spillway::comm

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "comm/communicator.hpp"
+#include "core/device.hpp"
+#include "core/tensor_view.hpp"
+
+namespace spillway::comm {
+
+/// What the host backends share: the views are checked on the caller's thread, then the work goes to the communicator's own queue,
+/// behind `after`. A backend says only what that work is: its `do_` functions run on the queue's thread, one at a time.
+class QueuedCommunicator : public Communicator {
+ public:
+  [[nodiscard]] int rank() const noexcept override { return rank_; }
+  [[nodiscard]] int size() const noexcept override { return size_; }
+  [[nodiscard]] Event all_gather(const Event& after, ConstTensorView shard, TensorView full) override;
+  [[nodiscard]] Event reduce_scatter(const Event& after, ConstTensorView full, TensorView shard) override;
+  [[nodiscard]] Event broadcast(const Event& after, TensorView tensor, int root) override;
+  void barrier() override;
+  [[nodiscard]] std::vector<std::vector<std::byte>> exchange(std::span<const std::byte> bytes) override;
+  [[nodiscard]] std::uint64_t bytes_sent() const noexcept override { return bytes_sent_; }
+
+ protected:
+  QueuedCommunicator(int rank, int size, std::unique_ptr<Queue> queue) : rank_(rank), size_(size), queue_(std::move(queue)) {}
+
+  /// `shard` of every rank, all of one length, to its place in `full`.
+  virtual void do_all_gather(std::span<const std::byte> shard, std::byte* full) = 0;
+  virtual void do_reduce_scatter(ConstTensorView full, TensorView shard) = 0;
+  virtual void do_broadcast(std::span<std::byte> bytes, int root) = 0;
+  virtual void do_barrier() = 0;
+  [[nodiscard]] virtual std::vector<std::vector<std::byte>> do_exchange(std::span<const std::byte> bytes) = 0;
+
+  /// Runs `work` on the queue's thread. Blocks. \throws what it or earlier work threw
+  void run_on_queue(std::function<void()> work);
+  /// Ends the queue's thread once its work is done or has failed. Backends call it in their destructor, while the work's
+  /// functions and members are still there.
+  void stop_queue() noexcept { queue_.reset(); }
+  void count_sent(std::size_t bytes) noexcept { bytes_sent_ += bytes; }
+
+ private:
+  Event enqueue(const Event& after, std::function<void()> work);
+
+  int rank_, size_;
+  std::atomic<std::uint64_t> bytes_sent_{0};
+  std::unique_ptr<Queue> queue_;
+};
+
+/// Copies unless source and target are the same memory.
+void copy_unless_same(std::byte* to, std::span<const std::byte> from) noexcept;
+
+}  // namespace spillway::comm
