@@ -17,6 +17,8 @@ namespace spillway::comm {
 /// they run on the communicator's own queue (for MPI the one thread that calls MPI), start when `after` has happened, and are done
 /// when the returned event is; the views must live until then. An event rethrows CommunicationError if the group is broken: give
 /// the communicator up. A group of one rank copies, or does nothing where source and target are the same memory.
+/// One thread at a time may call a communicator, `abort` apart. Wait for its events before it is destroyed: work still under way
+/// then fails, here and on the other ranks.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -30,8 +32,12 @@ class Communicator {
   /// shard[i] = Σ_r full_r[rank() * n + i], summed in fp32 in rank order 0, 1, ... and, if shard is narrower, rounded once: an
   /// all-to-all of pieces and a local sum, so every backend gives the same bits.
   /// \param full   size() * shard.elements() elements: f32, bf16 or f16, the dtype on the wire
-  /// \param shard  f32 or the dtype of `full`
+  /// \param shard  f32 or the dtype of `full`; with that dtype it may be its own place inside `full`
   [[nodiscard]] virtual Event reduce_scatter(const Event& after, ConstTensorView full, TensorView shard) = 0;
+
+  /// Allocates what reduce_scatter needs beside its views, for shards of up to `piece_bytes` in the wire's dtype. Called before the
+  /// first step, so that no step allocates; reduce_scatter throws Error at a longer shard if its backend needs the scratch.
+  virtual void reserve(std::size_t piece_bytes) = 0;
 
   /// `tensor` of rank `root` to every rank.
   [[nodiscard]] virtual Event broadcast(const Event& after, TensorView tensor, int root) = 0;
@@ -45,8 +51,9 @@ class Communicator {
   /// Bytes that this rank has sent to others so far.
   [[nodiscard]] virtual std::uint64_t bytes_sent() const noexcept = 0;
 
-  /// Ends every rank of the job with `exit_code`, at once (MPI_Abort). Used when this rank fails while others wait for it.
-  /// Groups within one process break the group instead: every other rank's next wait throws CommunicationError.
+  /// Logs `reason` and ends every rank of the job with `exit_code`, at once (MPI_Abort). Used when this rank fails while others
+  /// wait for it: nothing else wakes them. From any thread. Groups within one process break the group instead: every rank's next
+  /// wait throws CommunicationError with the reason.
   virtual void abort(int exit_code, const std::string& reason) noexcept = 0;
 };
 

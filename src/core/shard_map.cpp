@@ -18,13 +18,14 @@ ShardMap::ShardMap(std::vector<TensorSpec> tensors, int ranks) : tensors_(std::m
   });
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
     const TensorSpec& tensor = tensors_[i];
+    if (tensor.unit < 0) throw Error(fmt::format("tensor {}: unit {} is negative", tensor.name, tensor.unit));
     if (tensor.unit > units()) throw Error(fmt::format("tensor {}: unit {} is empty", tensor.name, units()));
     if (tensor.unit == units()) {
       unit_end_.push_back(0);
       unit_first_tensor_.push_back(i);
     }
     std::int64_t& end = unit_end_.back();
-    if (tensor.unit != units() - 1 || tensor.offset < end)
+    if (tensor.offset < end)
       throw Error(fmt::format("tensor {}: offset {} of unit {} overlaps what ends at {}", tensor.name, tensor.offset,
                               tensor.unit, end));
     end = tensor.offset + tensor.shape.elements();

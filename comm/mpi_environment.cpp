@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <exception>
+
+#include "comm/mpi_call.hpp"
+#include "comm/mpi_communicator.hpp"
+#include "core/error.hpp"
+#include "core/log.hpp"
+
+namespace spillway::comm {
+
+MpiEnvironment::MpiEnvironment(int* argc, char*** argv) {
+  int provided = MPI_THREAD_SINGLE;
+  check_mpi("MPI_Init_thread", rank_, MPI_Init_thread(argc, argv, MPI_THREAD_SERIALIZED, &provided));
+  check_mpi("MPI_Comm_set_errhandler", rank_, MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
+  check_mpi("MPI_Comm_rank", rank_, MPI_Comm_rank(MPI_COMM_WORLD, &rank_));
+  check_mpi("MPI_Comm_size", rank_, MPI_Comm_size(MPI_COMM_WORLD, &size_));
+  if (provided < MPI_THREAD_SERIALIZED)
+    throw CommunicationError(fmt::format("rank {}: MPI offers thread level {}, needed is MPI_THREAD_SERIALIZED ({})", rank_, provided,
+                                         MPI_THREAD_SERIALIZED));
+  MPI_Comm node = MPI_COMM_NULL;
+  check_mpi("MPI_Comm_split_type", rank_,
+            MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &node));
+  check_mpi("MPI_Comm_rank", rank_, MPI_Comm_rank(node, &local_rank_));
+  check_mpi("MPI_Comm_size", rank_, MPI_Comm_size(node, &local_size_));
+  check_mpi("MPI_Comm_free", rank_, MPI_Comm_free(&node));
+}
+
+MpiEnvironment::~MpiEnvironment() {
+  if (std::uncaught_exceptions() > 0) {
+    log::error(fmt::format("rank {}: an error leaves the MPI environment; the job ends", rank_));
+    abort(static_cast<int>(ExitCode::failure));
+  }
+  if (MPI_Finalize() != MPI_SUCCESS) log::error(fmt::format("rank {}: MPI_Finalize failed", rank_));
+}
+
+void MpiEnvironment::abort(int exit_code) noexcept {
+  // Wait for a call under way in the communicator's thread, but not for one that hangs: the job has to end.
+  const std::unique_lock lock(mpi_gate(), std::chrono::seconds(1));
+  MPI_Abort(MPI_COMM_WORLD, exit_code);
+  std::_Exit(exit_code);
+}
+
+}  // namespace spillway::comm

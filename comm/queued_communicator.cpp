@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "comm/queued_communicator.hpp"
+
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "core/error.hpp"
+
+namespace spillway::comm {
+namespace {
+
+/// A shard may lie inside `full` only at its own place: elsewhere it would be overwritten before it is read.
+void require_place(const char* operation, const ConstTensorView& full, const ConstTensorView& shard, int rank) {
+  const std::byte* place = full.data() + static_cast<std::size_t>(rank) * shard.bytes();
+  const bool overlaps = shard.data() < full.data() + full.bytes() && full.data() < shard.data() + shard.bytes();
+  if (overlaps && (shard.data() != place || shard.dtype() != full.dtype()))
+    throw Error(fmt::format("{}: the shard of rank {} overlaps the full tensor outside its own place", operation, rank));
+}
+
+void require_elements(const char* operation, const ConstTensorView& full, const ConstTensorView& shard, int size) {
+  if (full.elements() != size * shard.elements())
+    throw Error(fmt::format("{}: {} ranks with a shard of {} elements need {}, found {}", operation, size, shard.elements(),
+                            size * shard.elements(), full.elements()));
+}
+
+}  // namespace
+
+Event QueuedCommunicator::enqueue(const Event& after, std::function<void()> work) {
+  queue_->wait(after);
+  queue_->submit(std::move(work));
+  return queue_->record();
+}
+
+void QueuedCommunicator::run_on_queue(std::function<void()> work) { enqueue({}, std::move(work)).wait(); }
+
+Event QueuedCommunicator::all_gather(const Event& after, ConstTensorView shard, TensorView full) {
+  if (shard.dtype() != full.dtype())
+    throw Error(fmt::format("all_gather: a shard of {} for a tensor of {}", name_of(shard.dtype()), name_of(full.dtype())));
+  require_elements("all_gather", full, shard, size_);
+  require_place("all_gather", full, shard, rank_);
+  return enqueue(after, [this, shard, full] { do_all_gather({shard.data(), shard.bytes()}, full.data()); });
+}
+
+Event QueuedCommunicator::reduce_scatter(const Event& after, ConstTensorView full, TensorView shard) {
+  const DType wire = full.dtype();
+  if (wire != DType::f32 && wire != DType::bf16 && wire != DType::f16)
+    throw Error(fmt::format("reduce_scatter: expected f32, bf16 or f16, found {}", name_of(wire)));
+  if (shard.dtype() != DType::f32 && shard.dtype() != wire)
+    throw Error(fmt::format("reduce_scatter: a sum of {} must go to f32 or {}, found {}", name_of(wire), name_of(wire),
+                            name_of(shard.dtype())));
+  require_elements("reduce_scatter", full, shard, size_);
+  require_place("reduce_scatter", full, shard, rank_);
+  return enqueue(after, [this, full, shard] { do_reduce_scatter(full, shard); });
+}
+
+Event QueuedCommunicator::broadcast(const Event& after, TensorView tensor, int root) {
+  if (root < 0 || root >= size_) throw Error(fmt::format("broadcast: root {} of {} ranks", root, size_));
+  return enqueue(after, [this, tensor, root] { do_broadcast({tensor.data(), tensor.bytes()}, root); });
+}
+
+void QueuedCommunicator::barrier() {
+  run_on_queue([this] { do_barrier(); });
+}
+
+std::vector<std::vector<std::byte>> QueuedCommunicator::exchange(std::span<const std::byte> bytes) {
+  std::vector<std::vector<std::byte>> all;
+  run_on_queue([&] { all = do_exchange(bytes); });
+  return all;
+}
+
+void copy_unless_same(std::byte* to, std::span<const std::byte> from) noexcept {
+  if (to != from.data() && !from.empty()) std::memcpy(to, from.data(), from.size());
+}
+
+}  // namespace spillway::comm

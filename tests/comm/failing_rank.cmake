@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+execute_process(COMMAND ${MPIEXEC} ${NUMPROC_FLAG} 2 ${PROGRAM} ${WAY} TIMEOUT 30 RESULT_VARIABLE result ERROR_VARIABLE errors OUTPUT_VARIABLE output)
+if(NOT result STREQUAL "5")
+  message(FATAL_ERROR "expected exit code 5 of the job, found ${result}\n${errors}")
+endif()
+if(WAY STREQUAL "exception")
+  set(reason "rank 1: an error leaves the MPI environment")
+else()
+  set(reason "rank 1 has no data")
+endif()
+if(NOT errors MATCHES "${reason}")
+  message(FATAL_ERROR "the reason is missing (${reason}):\n${errors}")
+endif()
