@@ -15,7 +15,7 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 float exp_of(float x) {
   std::array<float, kLanes> result{};
-  run_vectorised([&] [[gnu::always_inline]] { store(result.data(), exp_lanes(splat(x))); });
+  run_vectorised([&] [[gnu::always_inline]] { store(result.data(), exp(all_lanes(x))); });
   return result[3];
 }
 

@@ -6,7 +6,9 @@
 #include "kernels/cpu/attention_head.hpp"
 #include "kernels/cpu/attention_workspace.hpp"
 #include "kernels/cpu/distance_bias.hpp"
+#include "kernels/cpu/instruction_set.hpp"
 #include "kernels/cpu/lanes.hpp"
+#include "kernels/cpu/math.hpp"
 #include "kernels/cpu/small_tasks.hpp"
 
 namespace spillway::kernels::cpu {
@@ -48,7 +50,7 @@ struct GradientRow {
     const std::int64_t left = row.visible - j;
     Lanes score = load(row.scores + j);
     if (row.bias != nullptr) score += load(row.bias + j);
-    const Lanes probability = keep_first(exp_lanes(score - row.log_sum_exp), left, 0.0F);
+    const Lanes probability = keep_first(exp(score - row.log_sum_exp), left, 0.0F);
     Lanes d_probability = load(row.d_scores + j);
     Lanes used = probability;
     if (row.multipliers != nullptr) {

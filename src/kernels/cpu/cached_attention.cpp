@@ -34,7 +34,7 @@ template <typename Key, typename Value>
   const std::int64_t left = one.head_size - column;
   Lanes sum{};
   for (std::int64_t j = 0; j < one.keys; ++j) sum += load_part(value(j) + column, left, 0.0F) * one.scores[j];
-  store_part(one.out + column, sum, left);
+  store(one.out + column, sum, left);
 }
 
 const float* floats(const ConstTensorView& view) { return reinterpret_cast<const float*>(view.data()); }

@@ -1,31 +1,61 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstring>
 
 namespace spillway::kernels::cpu {
 
-/// Sixteen floats that are worked on at once, on every CPU: the compiler splits them into what the instruction set has.
-/// Since the number of lanes is fixed and nothing is contracted, results are the same bits on all of them.
-using Lanes [[gnu::vector_size(64)]] = float;
-using LaneBits [[gnu::vector_size(64)]] = std::uint32_t;
+/// Sixteen numbers that are worked on at once: one AVX-512 register, two of AVX2, four of SSE. The number of lanes is part of the
+/// result of a sum and so the same on every processor. These are the compiler's vector types; functions that take or return them
+/// are always inlined, since their calling convention depends on the instruction set.
 inline constexpr std::int64_t kLanes = 16;
+using Lanes [[gnu::vector_size(64)]] = float;
+using IntLanes [[gnu::vector_size(64)]] = std::int32_t;
+using UnsignedLanes [[gnu::vector_size(64)]] = std::uint32_t;
 
-// GCC warns, at callers too, that how 64-byte vectors are returned depends on the instruction set. No function of these
-// headers that returns one is ever called: all are always inlined.
-#pragma GCC diagnostic ignored "-Wpsabi"
+[[gnu::always_inline]] inline Lanes all_lanes(float value) { return Lanes{} + value; }
 
-[[gnu::always_inline]] inline Lanes splat(float value) { return Lanes{} + value; }
-
+/// Sixteen floats from any address.
 [[gnu::always_inline]] inline Lanes load(const float* from) {
   Lanes lanes;
-  std::memcpy(&lanes, from, sizeof lanes);
+  __builtin_memcpy(&lanes, from, sizeof lanes);
   return lanes;
 }
 
-[[gnu::always_inline]] inline void store(float* to, const Lanes& lanes) { std::memcpy(to, &lanes, sizeof lanes); }
+/// The first min(count, 16) floats, zeros in the lanes after them.
+[[gnu::always_inline]] inline Lanes load(const float* from, std::int64_t count) {
+  if (count >= kLanes) return load(from);
+  float padded[kLanes] = {};
+  for (std::int64_t i = 0; i < count; ++i) padded[i] = from[i];
+  return load(padded);
+}
+
+[[gnu::always_inline]] inline void store(float* to, const Lanes& lanes) { __builtin_memcpy(to, &lanes, sizeof lanes); }
+
+/// Writes the first min(count, 16) lanes.
+[[gnu::always_inline]] inline void store(float* to, const Lanes& lanes, std::int64_t count) {
+  if (count >= kLanes) {
+    __builtin_memcpy(to, &lanes, sizeof lanes);
+  } else {
+    for (std::int64_t i = 0; i < count; ++i) to[i] = lanes[i];
+  }
+}
+
+/// The sum of all lanes, halves first: lane i + lane i + 8, and so on.
+[[gnu::always_inline]] inline float sum(Lanes lanes) {
+  for (std::int64_t half = kLanes / 2; half > 0; half /= 2)
+    for (std::int64_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  return lanes[0];
+}
+
+[[gnu::always_inline]] inline float largest(const Lanes& lanes) {
+  float result = lanes[0];
+  for (std::int64_t i = 1; i < kLanes; ++i) result = std::max(result, lanes[i]);
+  return result;
+}
 
 /// The first `count` (1 to 15) floats, then `fill`.
 [[gnu::always_inline]] inline Lanes load_part(const float* from, std::int64_t count, float fill) {
@@ -35,36 +65,13 @@ inline constexpr std::int64_t kLanes = 16;
   return load(part.data());
 }
 
-[[gnu::always_inline]] inline void store_part(float* to, const Lanes& lanes, std::int64_t count) {
-  std::memcpy(to, &lanes, static_cast<std::size_t>(count) * sizeof(float));
-}
-
 /// `lanes` where the lane's number is below `count`, `fill` elsewhere.
 [[gnu::always_inline]] inline Lanes keep_first(const Lanes& lanes, std::int64_t count, float fill) {
-  constexpr LaneBits kNumbers{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  return kNumbers < static_cast<std::uint32_t>(count) ? lanes : splat(fill);
+  constexpr UnsignedLanes kNumbers{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  return kNumbers < static_cast<std::uint32_t>(count) ? lanes : all_lanes(fill);
 }
 
 [[gnu::always_inline]] inline Lanes larger(const Lanes& a, const Lanes& b) { return a > b ? a : b; }
-
-/// The lanes' sum, always in the same order.
-[[gnu::always_inline]] inline float sum_of(const Lanes& lanes) {
-  std::array<float, kLanes> part;
-  store(part.data(), lanes);
-  for (std::size_t half = kLanes / 2; half > 0; half /= 2) {
-    for (std::size_t i = 0; i < half; ++i) part[i] += part[i + half];
-  }
-  return part[0];
-}
-
-[[gnu::always_inline]] inline float largest_of(const Lanes& lanes) {
-  std::array<float, kLanes> part;
-  store(part.data(), lanes);
-  for (std::size_t half = kLanes / 2; half > 0; half /= 2) {
-    for (std::size_t i = 0; i < half; ++i) part[i] = part[i] > part[i + half] ? part[i] : part[i + half];
-  }
-  return part[0];
-}
 
 /// Σ a[i] b[i].
 [[gnu::always_inline]] inline float dot(const float* a, const float* b, std::int64_t count) {
@@ -72,47 +79,7 @@ inline constexpr std::int64_t kLanes = 16;
   std::int64_t i = 0;
   for (; i + kLanes <= count; i += kLanes) sum += load(a + i) * load(b + i);
   if (i < count) sum += load_part(a + i, count - i, 0.0F) * load_part(b + i, count - i, 0.0F);
-  return sum_of(sum);
-}
-
-/// e^x for x up to 88, within 2 units in the last place; 0 below -87; NaN stays NaN. Cephes' expf: e^x = 2^n e^r,
-/// |r| <= ln(2) / 2, e^r by a polynomial.
-[[gnu::always_inline]] inline Lanes exp_lanes(const Lanes& x) {
-  constexpr float kRound = 12582912.0F;  // 1.5 · 2^23: adding it leaves the nearest integer in the low bits
-  const Lanes shifted = x * 1.44269504088896341F + kRound;
-  const Lanes n = shifted - kRound;
-  const Lanes r = (x - n * 0.693359375F) - n * -2.12194440e-4F;
-  Lanes p = r * 1.9875691500e-4F + 1.3981999507e-3F;
-  p = p * r + 8.3334519073e-3F;
-  p = p * r + 4.1665795894e-2F;
-  p = p * r + 1.6666665459e-1F;
-  p = p * r + 5.0000001201e-1F;
-  const Lanes e_r = p * (r * r) + r + 1.0F;
-  LaneBits bits;
-  std::memcpy(&bits, &shifted, sizeof bits);
-  bits = (bits << 23U) + 0x3F800000U;
-  Lanes two_n;
-  std::memcpy(&two_n, &bits, sizeof two_n);
-  return x < -87.0F ? Lanes{} : e_r * two_n;
-}
-
-template <typename Body>
-[[gnu::target("avx512f")]] void run_with_avx512(const Body& body) {
-  body();
-}
-template <typename Body>
-[[gnu::target("avx2")]] void run_with_avx2(const Body& body) {
-  body();
-}
-
-/// Calls `body`, compiled for the widest instructions of this CPU. `body` is a lambda marked always_inline, and so is
-/// what it calls in its hot loops.
-template <typename Body>
-void run_vectorised(const Body& body) {
-  static const int level = __builtin_cpu_supports("avx512f") ? 2 : __builtin_cpu_supports("avx2") ? 1 : 0;
-  if (level == 2) return run_with_avx512(body);
-  if (level == 1) return run_with_avx2(body);
-  body();
+  return sum(sum);
 }
 
 }  // namespace spillway::kernels::cpu

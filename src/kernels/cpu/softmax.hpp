@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "kernels/cpu/lanes.hpp"
+#include "kernels/cpu/math.hpp"
 
 namespace spillway::kernels::cpu {
 
@@ -20,7 +21,7 @@ struct ScoreRow {
 /// scores[j] = exp(scores[j] + bias[j] - m) / Σ_j exp(scores[j] + bias[j] - m), m the largest; 0 from `visible` to
 /// `columns` rounded up to lanes. Returns log Σ_j exp(scores[j] + bias[j]).
 [[gnu::always_inline]] inline float softmax_row(const ScoreRow& row) {
-  Lanes most = splat(-std::numeric_limits<float>::infinity());
+  Lanes most = all_lanes(-std::numeric_limits<float>::infinity());
   for (std::int64_t j = 0; j < row.visible; j += kLanes) {
     Lanes score = load(row.scores + j);
     if (row.bias != nullptr) score += load(row.bias + j);
@@ -28,15 +29,15 @@ struct ScoreRow {
     store(row.scores + j, score);
     most = larger(score, most);
   }
-  const float largest = largest_of(most);
+  const float largest = largest(most);
   Lanes sums{};
   for (std::int64_t j = 0; j < row.visible; j += kLanes) {
     // The select once more: where the largest is infinite or NaN, so would be the lanes past the end.
-    const Lanes power = keep_first(exp_lanes(load(row.scores + j) - largest), row.visible - j, 0.0F);
+    const Lanes power = keep_first(exp(load(row.scores + j) - largest), row.visible - j, 0.0F);
     store(row.scores + j, power);
     sums += power;
   }
-  const float sum = sum_of(sums);
+  const float sum = sum(sums);
   const float inverse = 1.0F / sum;
   std::int64_t j = 0;
   for (; j < row.visible; j += kLanes) store(row.scores + j, load(row.scores + j) * inverse);

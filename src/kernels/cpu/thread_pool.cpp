@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/thread_pool.hpp"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <exception>
+
+#include "core/error.hpp"
+#include "kernels/cpu/cpu_kernels.hpp"
 
 namespace spillway::kernels::cpu {
 
@@ -73,6 +78,11 @@ void ThreadPool::work() {
       changed_.wait(lock);
     }
   }
+}
+
+std::shared_ptr<ThreadPool> make_thread_pool(int threads) {
+  if (threads < 1) throw Error(fmt::format("a thread pool needs at least 1 thread, found {}", threads));
+  return std::make_shared<ThreadPool>(threads);
 }
 
 }  // namespace spillway::kernels::cpu

@@ -12,7 +12,9 @@
 #include <fmt/format.h>
 
 #include "core/error.hpp"
+#include "kernels/cpu/instruction_set.hpp"
 #include "kernels/cpu/lanes.hpp"
+#include "kernels/cpu/math.hpp"
 
 namespace spillway::kernels::cpu {
 namespace {
@@ -67,18 +69,18 @@ void search_row(std::span<const float> logits, float row_score, std::int32_t row
   float largest = kNothing;
   double sum = 0.0;
   run_vectorised([&] [[gnu::always_inline]] {
-    Lanes most = splat(kNothing);
+    Lanes most = all_lanes(kNothing);
     each_lanes(
         values, 0, size, [&](std::int64_t, const Lanes& x) __attribute__((always_inline)) { most = larger(x, most); });
-    largest = largest_of(most);
+    largest = largest(most);
     for (std::int64_t begin = 0; begin < size; begin += kBlock) {
       Lanes block{};
       each_lanes(
           values, begin,
           std::min(begin + kBlock, size), [&](std::int64_t, const Lanes& x) __attribute__((always_inline)) {
-            block += exp_lanes(x - largest);
+            block += exp(x - largest);
           });
-      sum += static_cast<double>(sum_of(block));
+      sum += static_cast<double>(sum(block));
     }
   });
   if (!std::isfinite(sum)) {
@@ -94,14 +96,14 @@ void search_row(std::span<const float> logits, float row_score, std::int32_t row
     alignas(64) std::array<float, kBlock> scores;
     for (std::int64_t begin = 0; begin < size; begin += kBlock) {
       const std::int64_t end = std::min(begin + kBlock, size);
-      Lanes most = splat(kNothing);
+      Lanes most = all_lanes(kNothing);
       each_lanes(
           values, begin, end, [&](std::int64_t i, const Lanes& x) __attribute__((always_inline)) {
             const Lanes score = row_score + ((x - largest) - log_sum);
             store(scores.data() + (i - begin), score);
             most = larger(score, most);
           });
-      if (!found.takes(largest_of(most))) continue;
+      if (!found.takes(largest(most))) continue;
       for (std::int64_t i = begin; i < end; ++i) found.offer(scores[static_cast<std::size_t>(i - begin)], i);
     }
   });

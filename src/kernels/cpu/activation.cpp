@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cpu/activation.hpp"
+
+#include "kernels/cpu/dropout.hpp"
+#include "kernels/cpu/instruction_set.hpp"
+#include "kernels/cpu/lanes.hpp"
+#include "kernels/cpu/math.hpp"
+#include "kernels/cpu/rows.hpp"
+
+namespace spillway::kernels::cpu {
+namespace {
+
+struct Relu {
+  [[gnu::always_inline]] static Lanes value(const Lanes& x) { return x < 0.0F ? Lanes{} : x; }  // NaN stays NaN
+  [[gnu::always_inline]] static Lanes slope(const Lanes& x) { return x > 0.0F ? all_lanes(1.0F) : Lanes{}; }
+};
+
+struct GeluNew {
+  [[gnu::always_inline]] static Lanes value(const Lanes& x) { return gelu_new(x); }
+  [[gnu::always_inline]] static Lanes slope(const Lanes& x) { return gelu_new_slope(x); }
+};
+
+template <typename Function>
+[[gnu::always_inline]] inline void activate(const Activation& op, std::int64_t begin, std::int64_t end) {
+  const std::int64_t width = op.out.extent(1);
+  const std::int64_t u_width = op.u.extent(1);
+  RowDropout dropout(op.dropout, op.sequences, width);
+  for (std::int64_t row = begin; row < end; ++row) {
+    const float* u = floats(op.u) + row * u_width;
+    float* out = floats(op.out) + row * width;
+    dropout.start_row(row);
+    for (std::int64_t chunk = 0; chunk < width; chunk += kDropoutChunk) {
+      const float* factors = dropout.factors(chunk);
+      const std::int64_t chunk_end = std::min(width, chunk + kDropoutChunk);
+      for (std::int64_t c = chunk; c < chunk_end; c += kLanes) {
+        Lanes value = Function::value(load(u + c, width - c));
+        if (op.gated) value *= load(u + width + c, width - c);
+        store(out + c, value * load(factors + (c - chunk)), width - c);
+      }
+    }
+  }
+}
+
+template <typename Function>
+[[gnu::always_inline]] inline void activate_gradient(const ActivationGradient& op, std::int64_t begin, std::int64_t end) {
+  const std::int64_t width = op.d_out.extent(1);
+  const std::int64_t u_width = op.u.extent(1);
+  RowDropout dropout(op.dropout, op.sequences, width);
+  for (std::int64_t row = begin; row < end; ++row) {
+    const float* u = floats(op.u) + row * u_width;
+    const float* d_out = floats(op.d_out) + row * width;
+    float* du = floats(op.du) + row * u_width;
+    dropout.start_row(row);
+    for (std::int64_t chunk = 0; chunk < width; chunk += kDropoutChunk) {
+      const float* factors = dropout.factors(chunk);
+      const std::int64_t chunk_end = std::min(width, chunk + kDropoutChunk);
+      for (std::int64_t c = chunk; c < chunk_end; c += kLanes) {
+        // Everything of u is read before du, which may be the same memory, is written.
+        const std::int64_t count = width - c;
+        const Lanes d = load(d_out + c, count) * load(factors + (c - chunk));
+        const Lanes x = load(u + c, count);
+        if (op.gated) {
+          const Lanes gate = load(u + width + c, count);
+          store(du + c, d * gate * Function::slope(x), count);
+          store(du + width + c, d * Function::value(x), count);
+        } else {
+          store(du + c, d * Function::slope(x), count);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void activation(ThreadPool& pool, const Activation& op) {
+  parallel_rows(pool, op.u.extent(0), op.u.extent(1), [&](std::int64_t begin, std::int64_t end) {
+    if (op.kind == ActivationKind::relu) {
+      vectorised<activate<Relu>>(op, begin, end);
+    } else {
+      vectorised<activate<GeluNew>>(op, begin, end);
+    }
+  });
+}
+
+void activation_gradient(ThreadPool& pool, const ActivationGradient& op) {
+  parallel_rows(pool, op.u.extent(0), op.u.extent(1), [&](std::int64_t begin, std::int64_t end) {
+    if (op.kind == ActivationKind::relu) {
+      vectorised<activate_gradient<Relu>>(op, begin, end);
+    } else {
+      vectorised<activate_gradient<GeluNew>>(op, begin, end);
+    }
+  });
+}
+
+}  // namespace spillway::kernels::cpu

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "kernels/cpu/instruction_set.hpp"
+#include "kernels/cpu/thread_pool.hpp"
+#include "kernels/optimizer_ops.hpp"
+
+namespace spillway::kernels::cpu {
+
+/// \param set  must be supported here; all give the same bits
+void adamw(ThreadPool& pool, const AdamWStep& step, InstructionSet set = widest_instruction_set());
+
+}  // namespace spillway::kernels::cpu

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "core/philox.hpp"
+#include "kernels/common.hpp"
+
+namespace spillway::kernels::cpu {
+
+/// Columns whose dropout factors are made at once: 16 draws of 8 lanes.
+inline constexpr std::int64_t kDropoutChunk = 128;
+
+/// The factors (0 or scale) of 128 elements: those of the 16 counters {first, sample, site, head}, {first + 1, ...}, ...
+/// \param factors  128 floats
+[[gnu::always_inline]] inline void dropout_factors(const Dropout& dropout, std::uint32_t first, std::uint32_t sample,
+                                                   std::uint32_t head, float* factors) {
+  constexpr int kDraws = 16;
+  std::uint32_t c0[kDraws], c1[kDraws], c2[kDraws], c3[kDraws];
+  for (int i = 0; i < kDraws; ++i) {
+    c0[i] = first + static_cast<std::uint32_t>(i);
+    c1[i] = sample;
+    c2[i] = dropout.site;
+    c3[i] = head;
+  }
+  // Philox::draw for 16 counters in step; plain loops over arrays become vector instructions.
+  auto key0 = static_cast<std::uint32_t>(dropout.key);
+  auto key1 = static_cast<std::uint32_t>(dropout.key >> 32);
+  for (int round = 0; round < 10; ++round) {
+    for (int i = 0; i < kDraws; ++i) {
+      const std::uint64_t product0 = std::uint64_t{0xD2511F53U} * c0[i];
+      const std::uint64_t product1 = std::uint64_t{0xCD9E8D57U} * c2[i];
+      c0[i] = static_cast<std::uint32_t>(product1 >> 32) ^ c1[i] ^ key0;
+      c1[i] = static_cast<std::uint32_t>(product1);
+      c2[i] = static_cast<std::uint32_t>(product0 >> 32) ^ c3[i] ^ key1;
+      c3[i] = static_cast<std::uint32_t>(product0);
+    }
+    key0 += 0x9E3779B9U;
+    key1 += 0xBB67AE85U;
+  }
+  std::uint32_t draws[kDraws * 4];
+  for (int i = 0; i < kDraws; ++i) {
+    draws[4 * i] = c0[i];
+    draws[4 * i + 1] = c1[i];
+    draws[4 * i + 2] = c2[i];
+    draws[4 * i + 3] = c3[i];
+  }
+  const std::uint32_t threshold = dropout.threshold();
+  const float scale = dropout.scale();
+  for (int i = 0; i < kDraws * 4; ++i) {
+    factors[2 * i] = (draws[i] & 0xFFFFU) >= threshold ? scale : 0.0F;
+    factors[2 * i + 1] = (draws[i] >> 16) >= threshold ? scale : 0.0F;
+  }
+}
+
+/// The dropout factors of a row-wise site, a row at a time, 128 columns at a time; all 1 where dropout is off.
+class RowDropout {
+ public:
+  /// \param dropout, sequences  must outlive this; the sequences are looked at only if dropout is active
+  [[gnu::always_inline]] RowDropout(const Dropout& dropout, const PackedSequences& sequences, std::int64_t width)
+      : dropout_(dropout), active_(dropout.active()), groups_((width + 7) / 8) {
+    if (active_) {
+      samples_ = sequences.row_sample.as<std::int32_t>().data();
+      positions_ = sequences.row_position.as<std::int32_t>().data();
+    } else {
+      for (float& factor : factors_) factor = 1.0F;
+    }
+  }
+
+  [[gnu::always_inline]] void start_row(std::int64_t row) {
+    if (!active_) return;
+    sample_ = static_cast<std::uint32_t>(samples_[row]);
+    first_ = static_cast<std::uint32_t>(positions_[row] * groups_);
+  }
+
+  /// The factors of columns column to column + 127, valid until the next call.
+  /// \param column  a multiple of 128
+  [[gnu::always_inline]] const float* factors(std::int64_t column) {
+    if (active_) dropout_factors(dropout_, first_ + static_cast<std::uint32_t>(column / 8), sample_, 0, factors_);
+    return factors_;
+  }
+
+ private:
+  const Dropout& dropout_;
+  bool active_;
+  std::int64_t groups_;
+  const std::int32_t* samples_ = nullptr;
+  const std::int32_t* positions_ = nullptr;
+  std::uint32_t sample_ = 0;
+  std::uint32_t first_ = 0;
+  alignas(64) float factors_[kDropoutChunk];
+};
+
+}  // namespace spillway::kernels::cpu

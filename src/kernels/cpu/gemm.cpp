@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cpu/gemm.hpp"
+
+#include <cblas.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "core/error.hpp"
+
+namespace spillway::kernels::cpu {
+namespace {
+
+struct Tile {
+  std::int64_t m;
+  std::int64_t n;
+};
+
+constexpr std::int64_t kLeastExtent = 64;         // a smaller tile packs more than it multiplies
+constexpr std::int64_t kLeastWork = 1 << 21;      // multiply-adds: some tens of microseconds
+constexpr std::int64_t kEnoughTiles = 48;
+
+std::int64_t parts(std::int64_t extent, std::int64_t part) { return (extent + part - 1) / part; }
+std::int64_t halved(std::int64_t extent) { return parts(parts(extent, 2), 16) * 16; }
+
+Tile tile_of(const Gemm& product) {
+  Tile tile{product.m, product.n};
+  while (parts(product.m, tile.m) * parts(product.n, tile.n) < kEnoughTiles && tile.m * tile.n * product.k > kLeastWork) {
+    std::int64_t& longer = tile.m > tile.n ? tile.m : tile.n;
+    if (longer < 2 * kLeastExtent) break;
+    longer = halved(longer);
+  }
+  return tile;
+}
+
+int blas_int(std::int64_t value) {
+  if (value > std::numeric_limits<int>::max())
+    throw Error(fmt::format("matrix product: an extent of {} is beyond BLAS's 32-bit integers", value));
+  return static_cast<int>(value);
+}
+
+}  // namespace
+
+void gemm(const Gemm& product) {
+  // The pool is the only source of threads.
+  [[maybe_unused]] static const bool single_threaded = [] {
+    openblas_set_num_threads(1);
+    return true;
+  }();
+  if (product.m == 0 || product.n == 0) return;
+  cblas_sgemm(CblasRowMajor, product.transpose_a ? CblasTrans : CblasNoTrans, product.transpose_b ? CblasTrans : CblasNoTrans,
+              blas_int(product.m), blas_int(product.n), blas_int(product.k), product.alpha, product.a,
+              blas_int(product.a_stride), product.b, blas_int(product.b_stride), product.beta, product.c,
+              blas_int(product.c_stride));
+}
+
+void gemm(ThreadPool& pool, const Gemm& product) {
+  if (product.m == 0 || product.n == 0) return;
+  const Tile tile = tile_of(product);
+  const std::int64_t across = parts(product.n, tile.n);
+  pool.parallel_for(parts(product.m, tile.m) * across, [&](std::int64_t i) {
+    const std::int64_t row = i / across * tile.m;
+    const std::int64_t column = i % across * tile.n;
+    Gemm part = product;
+    part.m = std::min(tile.m, product.m - row);
+    part.n = std::min(tile.n, product.n - column);
+    part.a += product.transpose_a ? row : row * product.a_stride;
+    part.b += product.transpose_b ? column * product.b_stride : column;
+    part.c += row * product.c_stride + column;
+    gemm(part);
+  });
+}
+
+}  // namespace spillway::kernels::cpu

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+
+#include "core/tensor_view.hpp"
+#include "kernels/cpu/thread_pool.hpp"
+
+namespace spillway::kernels::cpu {
+
+/// The elements of an f32 tensor, null if it is not given. Shape and dtype have been checked (checks.hpp).
+[[nodiscard]] inline const float* floats(const ConstTensorView& view) { return reinterpret_cast<const float*>(view.data()); }
+[[nodiscard]] inline float* floats(const TensorView& view) { return reinterpret_cast<float*>(view.data()); }
+[[nodiscard]] inline const std::int32_t* integers(const ConstTensorView& view) {
+  return reinterpret_cast<const std::int32_t*>(view.data());
+}
+
+/// Calls task(begin, end) for ranges that cover [0, count), each of `block` items, the last perhaps fewer.
+inline void parallel_blocks(ThreadPool& pool, std::int64_t count, std::int64_t block,
+                            const std::function<void(std::int64_t begin, std::int64_t end)>& task) {
+  pool.parallel_for((count + block - 1) / block,
+                    [&](std::int64_t i) { task(i * block, std::min(count, (i + 1) * block)); });
+}
+
+/// The same for rows of `width` elements: about 16 Ki elements to a task.
+inline void parallel_rows(ThreadPool& pool, std::int64_t rows, std::int64_t width,
+                          const std::function<void(std::int64_t begin, std::int64_t end)>& task) {
+  parallel_blocks(pool, rows, std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, width)), task);
+}
+
+}  // namespace spillway::kernels::cpu

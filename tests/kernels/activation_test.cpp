@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cpu/activation.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "kernels/kernel_fixtures.hpp"
+
+namespace spillway::kernels::cpu {
+namespace {
+
+using test::Batch;
+using test::Matrix;
+
+struct Case {
+  std::int64_t rows, width;
+  ActivationKind kind;
+  bool gated;
+  float probability;
+};
+
+double function(ActivationKind kind, double x) {
+  if (kind == ActivationKind::relu) return std::max(x, 0.0);
+  return 0.5 * x * (1 + std::tanh(std::sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x)));
+}
+
+struct ActivationTest : testing::TestWithParam<Case> {
+  std::int64_t rows = GetParam().rows, width = GetParam().width;
+  std::int64_t u_width = GetParam().gated ? 2 * width : width;
+  Batch batch{rows};
+  Dropout dropout{.probability = GetParam().probability, .key = 21, .site = 5};
+  Matrix u = Matrix::random(rows, u_width, 1);
+
+  double output(const std::vector<double>& x, std::int64_t row, std::int64_t c) const {
+    const double value = function(GetParam().kind, x[static_cast<std::size_t>(row * u_width + c)]);
+    const double gate = GetParam().gated ? x[static_cast<std::size_t>(row * u_width + width + c)] : 1.0;
+    return value * gate * test::dropout_factor(dropout, batch, row, width, c);
+  }
+};
+
+TEST_P(ActivationTest, Forward_IsTheFormula) {
+  ThreadPool pool(2);
+  Matrix out(rows, width);
+
+  activation(pool, {.sequences = batch.sequences, .kind = GetParam().kind, .gated = GetParam().gated, .u = u.view(),
+                    .dropout = dropout, .out = out.view()});
+
+  const auto x = test::doubles(u.values);
+  for (std::int64_t row = 0; row < rows; ++row)
+    for (std::int64_t c = 0; c < width; ++c) ASSERT_NEAR(static_cast<double>(out.at(row, c)), output(x, row, c), 2e-6);
+}
+
+TEST_P(ActivationTest, Gradient_IsTheFiniteDifference_AlsoInPlace) {
+  ThreadPool one(1), three(3);
+  Matrix d_out = Matrix::random(rows, width, 2), du(rows, u_width);
+  ActivationGradient op{.sequences = batch.sequences, .kind = GetParam().kind, .gated = GetParam().gated, .u = u.view(),
+                        .d_out = d_out.view(), .dropout = dropout, .du = du.view()};
+  auto x = test::doubles(u.values);
+
+  activation_gradient(one, op);
+  op.du = u.view();
+  activation_gradient(three, op);
+
+  for (std::size_t e = 0; e < x.size(); ++e) {
+    const std::int64_t row = static_cast<std::int64_t>(e) / u_width, c = static_cast<std::int64_t>(e) % u_width % width;
+    const double expected = static_cast<double>(d_out.at(row, c)) * test::slope(x, e, [&](const auto& v) { return output(v, row, c); });
+    ASSERT_NEAR(static_cast<double>(du.values[e]), expected, 1e-5);
+  }
+  EXPECT_EQ(u.values, du.values) << "in place, on three threads";
+}
+
+INSTANTIATE_TEST_SUITE_P(Shapes, ActivationTest,
+                         testing::Values(Case{1, 1, ActivationKind::relu, false, 0.0F}, Case{5, 24, ActivationKind::relu, false, 0.3F},
+                                         Case{7, 5, ActivationKind::relu, true, 0.3F}, Case{1, 1, ActivationKind::gelu_new, true, 0.0F},
+                                         Case{6, 24, ActivationKind::gelu_new, true, 0.3F},
+                                         Case{200, 150, ActivationKind::gelu_new, true, 0.1F},
+                                         Case{4, 5, ActivationKind::gelu_new, false, 0.0F}));
+
+}  // namespace
+}  // namespace spillway::kernels::cpu

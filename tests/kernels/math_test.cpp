@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cpu/math.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#include "kernels/cpu/instruction_set.hpp"
+
+namespace spillway::kernels::cpu {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+[[gnu::always_inline]] inline void exp_all(const float* x, float* y, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; i += kLanes) store(y + i, exp(load(x + i, count - i)), count - i);
+}
+
+[[gnu::always_inline]] inline void gelu_all(const float* x, float* y, float* slope, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; i += kLanes) {
+    store(y + i, gelu_new(load(x + i, count - i)), count - i);
+    store(slope + i, gelu_new_slope(load(x + i, count - i)), count - i);
+  }
+}
+
+std::vector<float> exp_with(InstructionSet set, const std::vector<float>& x) {
+  std::vector<float> y(x.size());
+  vectorised_for<exp_all>(set, x.data(), y.data(), static_cast<std::int64_t>(x.size()));
+  return y;
+}
+
+std::vector<float> steps(float from, float to, int count) {
+  std::vector<float> x;
+  for (int i = 0; i <= count; ++i) x.push_back(from + (to - from) * (static_cast<float>(i) / static_cast<float>(count)));
+  return x;
+}
+
+TEST(Exp, OverItsWholeRange_IsWithinTwoUlp) {
+  const std::vector<float> x = steps(-104.0F, 88.7F, 400003);
+
+  const std::vector<float> y = exp_with(widest_instruction_set(), x);
+
+  double worst = 0.0;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const double exact = std::exp(static_cast<double>(x[i]));
+    const auto rounded = static_cast<float>(exact);
+    const double ulp = static_cast<double>(std::nextafter(rounded, kInfinity)) - static_cast<double>(rounded);
+    worst = std::max(worst, std::abs(static_cast<double>(y[i]) - exact) / ulp);
+  }
+  EXPECT_LE(worst, 2.0);
+}
+
+TEST(Exp, AtSpecialValues_IsWhatTheStandardSays) {
+  const std::vector<float> y = exp_with(InstructionSet::baseline, {0.0F, -0.0F, kInfinity, -kInfinity, 1000.0F, 88.8F, -200.0F, NAN});
+
+  EXPECT_EQ(y[0], 1.0F);
+  EXPECT_EQ(y[1], 1.0F);
+  EXPECT_EQ(y[2], kInfinity);
+  EXPECT_EQ(y[3], 0.0F);
+  EXPECT_EQ(y[4], kInfinity);
+  EXPECT_EQ(y[5], kInfinity);
+  EXPECT_EQ(y[6], 0.0F);
+  EXPECT_TRUE(std::isnan(y[7]));
+}
+
+TEST(Exp, OnEveryInstructionSet_GivesTheSameBits) {
+  const std::vector<float> x = steps(-110.0F, 95.0F, 10007);
+  const std::vector<float> baseline = exp_with(InstructionSet::baseline, x);
+
+  for (const InstructionSet set : {InstructionSet::avx2, InstructionSet::avx512}) {
+    if (!supported(set)) continue;
+    const std::vector<float> y = exp_with(set, x);
+    EXPECT_EQ(std::memcmp(y.data(), baseline.data(), y.size() * sizeof(float)), 0);
+  }
+}
+
+TEST(GeluNew, ValueAndSlope_AreThoseOfItsFormula) {
+  const std::vector<float> x = steps(-30.0F, 30.0F, 60001);
+  std::vector<float> y(x.size()), slope(x.size());
+
+  vectorised<gelu_all>(x.data(), y.data(), slope.data(), static_cast<std::int64_t>(x.size()));
+
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const auto v = static_cast<double>(x[i]);
+    const double c = std::sqrt(2.0 / M_PI);
+    const double tanh = std::tanh(c * (v + 0.044715 * v * v * v));
+    const double expected_slope = 0.5 * (1 + tanh) + 0.5 * v * (1 - tanh * tanh) * c * (1 + 3 * 0.044715 * v * v);
+    ASSERT_NEAR(static_cast<double>(y[i]), 0.5 * v * (1 + tanh), 3e-7 * std::max(1.0, std::abs(v))) << "x = " << v;
+    ASSERT_NEAR(static_cast<double>(slope[i]), expected_slope, 2e-6) << "x = " << v;
+  }
+}
+
+}  // namespace
+}  // namespace spillway::kernels::cpu

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cpu/sum_of_squares.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "kernels/kernel_fixtures.hpp"
+
+namespace spillway::kernels::cpu {
+namespace {
+
+using test::Matrix;
+
+std::vector<double> sums_of(ThreadPool& pool, Matrix& x, std::int64_t block) {
+  const std::int64_t count = x.rows * x.columns;
+  std::vector<double> sums(static_cast<std::size_t>((count + block - 1) / block), -1.0);
+  sum_of_squares(pool, {.x = x.flat_view(), .block = block,
+                        .partial_sums = TensorView(std::span<double>(sums), {static_cast<std::int64_t>(sums.size())})});
+  return sums;
+}
+
+TEST(SumOfSquares, EveryBlock_IsTheSumInLongDouble) {
+  ThreadPool pool(3);
+  for (const std::int64_t count : {1, 7, 8, 100, 1003}) {
+    Matrix x = Matrix::random(1, count, 1);
+
+    const std::vector<double> sums = sums_of(pool, x, 100);
+
+    for (std::size_t b = 0; b < sums.size(); ++b) {
+      long double expected = 0.0L;
+      for (std::size_t i = 100 * b; i < std::min(x.values.size(), 100 * (b + 1)); ++i)
+        expected += static_cast<long double>(x.values[i]) * static_cast<long double>(x.values[i]);
+      EXPECT_NEAR(sums[b], static_cast<double>(expected), 1e-12);
+    }
+  }
+}
+
+TEST(SumOfSquares, OnOneAndThreeThreads_GivesTheSameBits) {
+  ThreadPool one(1), three(3);
+  Matrix x = Matrix::random(1, 70001, 1);
+
+  EXPECT_EQ(sums_of(one, x, 4096), sums_of(three, x, 4096));
+}
+
+TEST(SumOfSquares, OfWhatOverflowsInSinglePrecision_IsFinite_AndOfInfinityIsNot) {
+  ThreadPool pool(1);
+  Matrix huge(1, 9, 1e30F), broken(1, 9, 1.0F);
+  broken.values[8] = std::numeric_limits<float>::infinity();
+
+  EXPECT_NEAR(sums_of(pool, huge, 64)[0] / 9e60, 1.0, 1e-6);
+  EXPECT_TRUE(std::isinf(sums_of(pool, broken, 64)[0]));
+}
+
+}  // namespace
+}  // namespace spillway::kernels::cpu
