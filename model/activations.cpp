@@ -12,7 +12,8 @@ TensorView Carver::take(Shape shape, DType dtype) {
   return tensor;
 }
 
-BlockActivations carve_block(Carver& carver, const T5Config& c, std::int64_t rows, std::int64_t source_rows, bool decoder) {
+BlockActivations carve_block(Carver& carver, const T5Config& c, std::int64_t rows, std::int64_t source_rows,
+                             bool decoder) {
   const auto attention = [&](std::int64_t q_width, bool cross) {
     AttentionActivations a;
     a.normed = carver.take({rows, c.d_model});

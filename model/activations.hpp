@@ -25,17 +25,17 @@ class Carver {
 
 /// One attention sublayer: what its backward pass reads. Nq query rows, Nk key rows.
 struct AttentionActivations {
-  TensorView normed, rstd;     // (Nq, d_model), (Nq)
-  TensorView q;                // cross-attention: (Nq, inner); self-attention: qkv (Nq, 3 inner)
-  TensorView kv;               // cross-attention: (Nk, 2 inner)
-  TensorView log_sum_exp;      // (Nq, heads)
-  TensorView out;              // (Nq, inner)
+  TensorView normed, rstd;  // (Nq, d_model), (Nq)
+  TensorView q;             // cross-attention: (Nq, inner); self-attention: qkv (Nq, 3 inner)
+  TensorView kv;            // cross-attention: (Nk, 2 inner)
+  TensorView log_sum_exp;   // (Nq, heads)
+  TensorView out;           // (Nq, inner)
 };
 
 /// One feed-forward sublayer.
 struct FeedForwardActivations {
-  TensorView normed, rstd;     // (N, d_model), (N)
-  TensorView u, act;           // (N, ff_in), (N, d_ff)
+  TensorView normed, rstd;  // (N, d_model), (N)
+  TensorView u, act;        // (N, ff_in), (N, d_ff)
 };
 
 /// Everything inside a block. hidden_attention is the residual stream after self-attention, hidden_cross after cross-attention.
@@ -45,7 +45,8 @@ struct BlockActivations {
   TensorView hidden_attention, hidden_cross;
 };
 
-[[nodiscard]] BlockActivations carve_block(Carver& carver, const T5Config& config, std::int64_t rows, std::int64_t source_rows, bool decoder);
+[[nodiscard]] BlockActivations carve_block(Carver& carver, const T5Config& config, std::int64_t rows,
+                                           std::int64_t source_rows, bool decoder);
 
 /// What the end of a stack keeps: the hidden state it read, its final norm, and the gradients of both. d_hidden is the one gradient
 /// of the residual stream that the stack's backward pass carries from block to block.
@@ -58,13 +59,13 @@ struct OutputActivations {
 
 /// Temporary memory of one op sequence, shared by all stages and micro-batches.
 struct Scratch {
-  TensorView branch;        // (N, d_model) a sublayer's output, forward; its gradient, backward
-  TensorView d_normed;      // (N, d_model)
-  TensorView d_wide;        // (N, max(d_ff, 3 inner)): gradient of act, or of qkv, or of cross q
-  TensorView d_inner;       // (N, inner) gradient of an attention's output
-  TensorView d_kv;          // (source rows, 2 inner)
-  TensorView logits;        // (head_chunk_rows, vocabulary)
-  TensorView recomputed;    // bytes of the largest block's activations, for activation checkpointing
+  TensorView branch;      // (N, d_model) a sublayer's output, forward; its gradient, backward
+  TensorView d_normed;    // (N, d_model)
+  TensorView d_wide;      // (N, max(d_ff, 3 inner)): gradient of act, or of qkv, or of cross q
+  TensorView d_inner;     // (N, inner) gradient of an attention's output
+  TensorView d_kv;        // (source rows, 2 inner)
+  TensorView logits;      // (head_chunk_rows, vocabulary)
+  TensorView recomputed;  // bytes of the largest block's activations, for activation checkpointing
 };
 
 /// Rows of the head's product at a time: at most 32 MiB of logits, at least 16 rows.

@@ -7,9 +7,13 @@
 
 namespace spillway::model {
 
-BeamSearch::BeamSearch(std::int64_t items, const GenerationOptions& options, std::int32_t start_token, std::int32_t end_token,
-                       std::int32_t pad_token)
-    : options_(options), beams_(options.num_beams), end_(end_token), pad_(pad_token), items_(static_cast<std::size_t>(items)) {
+BeamSearch::BeamSearch(std::int64_t items, const GenerationOptions& options, std::int32_t start_token,
+                       std::int32_t end_token, std::int32_t pad_token)
+    : options_(options),
+      beams_(options.num_beams),
+      end_(end_token),
+      pad_(pad_token),
+      items_(static_cast<std::size_t>(items)) {
   // Greedy search is a beam of one that ends at its first </s>.
   if (beams_ == 1) options_.early_stopping = EarlyStopping::yes;
   const auto rows = static_cast<std::size_t>(items * beams_);
@@ -22,12 +26,14 @@ BeamSearch::BeamSearch(std::int64_t items, const GenerationOptions& options, std
 }
 
 bool BeamSearch::done() const {
-  return length_ >= options_.max_length || std::all_of(items_.begin(), items_.end(), [](const Item& item) { return item.done; });
+  return length_ >= options_.max_length ||
+         std::all_of(items_.begin(), items_.end(), [](const Item& item) { return item.done; });
 }
 
 void BeamSearch::add(Item& item, std::vector<std::int32_t> tokens, double sum, std::int64_t generated) {
   const double score = sum / std::pow(static_cast<double>(generated), options_.length_penalty);
-  const auto place = std::find_if(item.finished.begin(), item.finished.end(), [&](const Hypothesis& other) { return other.score < score; });
+  const auto place = std::find_if(item.finished.begin(), item.finished.end(),
+                                  [&](const Hypothesis& other) { return other.score < score; });
   item.finished.insert(place, {std::move(tokens), score});
   if (static_cast<std::int64_t>(item.finished.size()) > beams_) item.finished.pop_back();
 }
@@ -42,7 +48,8 @@ bool BeamSearch::is_done(const Item& item, double best_sum) const {
   return item.finished.back().score >= attainable;
 }
 
-void BeamSearch::advance(std::span<const float> scores, std::span<const std::int32_t> rows, std::span<const std::int32_t> tokens) {
+void BeamSearch::advance(std::span<const float> scores, std::span<const std::int32_t> rows,
+                         std::span<const std::int32_t> tokens) {
   const auto wanted = static_cast<std::size_t>(candidates());
   const auto beams = static_cast<std::size_t>(beams_);
   std::vector<std::vector<std::int32_t>> histories(histories_.size());

@@ -15,23 +15,24 @@ enum class EarlyStopping {
 };
 
 struct GenerationOptions {
-  int num_beams = 4;             // 1: greedy
-  std::int64_t max_length = 128; // tokens with the start token
-  double length_penalty = 1.0;   // score = sum of log probabilities / length^penalty
+  int num_beams = 4;              // 1: greedy
+  std::int64_t max_length = 128;  // tokens with the start token
+  double length_penalty = 1.0;    // score = sum of log probabilities / length^penalty
   EarlyStopping early_stopping = EarlyStopping::yes;
 };
 
 /// A finished sequence: tokens after the start token, </s> included unless max_length cut it.
 struct Hypothesis {
   std::vector<std::int32_t> tokens;
-  double score = 0.0;            // normalised by length
+  double score = 0.0;  // normalised by length
 };
 
 /// The bookkeeping of a batched beam search (transformers 4.40 generation: _beam_search, BeamSearchScorer). Pure: it is given the best
 /// continuations of every item and says what every row runs next.
 class BeamSearch {
  public:
-  BeamSearch(std::int64_t items, const GenerationOptions& options, std::int32_t start_token, std::int32_t end_token, std::int32_t pad_token);
+  BeamSearch(std::int64_t items, const GenerationOptions& options, std::int32_t start_token, std::int32_t end_token,
+             std::int32_t pad_token);
 
   /// Candidates that advance() wants for each item: twice the beams.
   [[nodiscard]] std::int64_t candidates() const noexcept { return 2 * beams_; }

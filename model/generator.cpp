@@ -41,14 +41,22 @@ GenerationMemory carve_generation(Carver& carver, const T5Config& c, const Gener
 }
 
 Generator::Generator(const T5Config& config, const T5Layout& layout, T5Model& t5, kernels::ModelOps& ops,
-                     kernels::GenerationOps& generation_ops, ParameterSource& parameters, const GenerationMemory& memory)
-    : config_(config), layout_(layout), t5_(t5), ops_(ops), generation_ops_(generation_ops), parameters_(parameters), memory_(memory) {
+                     kernels::GenerationOps& generation_ops, ParameterSource& parameters,
+                     const GenerationMemory& memory)
+    : config_(config),
+      layout_(layout),
+      t5_(t5),
+      ops_(ops),
+      generation_ops_(generation_ops),
+      parameters_(parameters),
+      memory_(memory) {
   std::ranges::fill(memory_.row_zero.as<std::int32_t>(), 0);
   const auto numbers = memory_.row_number.as<std::int32_t>();
   std::iota(numbers.begin(), numbers.end(), 0);
 }
 
-std::vector<std::vector<Hypothesis>> Generator::generate(Queue& queue, const MicroBatch& batch, const GenerationOptions& options,
+std::vector<std::vector<Hypothesis>> Generator::generate(Queue& queue, const MicroBatch& batch,
+                                                         const GenerationOptions& options,
                                                          const std::function<bool(bool)>& all_done) {
   const std::int64_t items = batch.source.count;
   const std::int64_t rows = items * options.num_beams;
@@ -149,11 +157,13 @@ void Generator::decode_one(Queue& queue, const MicroBatch& batch, std::int64_t r
   if (head != 0) parameters_.acquire(head);
   if (rows > 0) {
     norm(queue, rows, layout_.persistent().decoder_norms.back(), true);
-    const float alpha = config_.scale_logits ? static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.d_model))) : 1.0F;
-    ops_.linear(queue, {.x = memory_.normed.rows(0, rows),
-                        .w = weight(head, head == 0 ? layout_.persistent().shared : 0, {config_.vocab_size, config_.d_model}),
-                        .y = memory_.logits.rows(0, rows),
-                        .alpha = alpha});
+    const float alpha =
+        config_.scale_logits ? static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.d_model))) : 1.0F;
+    ops_.linear(queue,
+                {.x = memory_.normed.rows(0, rows),
+                 .w = weight(head, head == 0 ? layout_.persistent().shared : 0, {config_.vocab_size, config_.d_model}),
+                 .y = memory_.logits.rows(0, rows),
+                 .alpha = alpha});
   }
   if (head != 0) parameters_.release(head);
 }
@@ -169,7 +179,8 @@ void Generator::norm(Queue& queue, std::int64_t rows, std::int64_t offset, bool 
                              .rstd = memory_.rstd.rows(0, rows)});
 }
 
-void Generator::decode_block(Queue& queue, const MicroBatch& batch, std::int64_t rows, std::int64_t position, std::int64_t block) {
+void Generator::decode_block(Queue& queue, const MicroBatch& batch, std::int64_t rows, std::int64_t position,
+                             std::int64_t block) {
   const auto index = static_cast<std::size_t>(block);
   const int unit = layout_.decoder_unit(block);
   const BlockOffsets& at = layout_.decoder_block();
@@ -204,7 +215,8 @@ void Generator::decode_block(Queue& queue, const MicroBatch& batch, std::int64_t
               .cache_k = memory_.cache_k[index].rows(0, rows),
               .cache_v = memory_.cache_v[index].rows(0, rows),
               .ancestry = memory_.ancestry.rows(0, rows),
-              .bias = {.table = weight(0, layout_.persistent().decoder_bias, {config_.relative_attention_num_buckets, config_.num_heads}),
+              .bias = {.table = weight(0, layout_.persistent().decoder_bias,
+                                       {config_.relative_attention_num_buckets, config_.num_heads}),
                        .bidirectional = false,
                        .max_distance = config_.relative_attention_max_distance},
               .out = attended});
@@ -231,7 +243,8 @@ void Generator::decode_block(Queue& queue, const MicroBatch& batch, std::int64_t
   const TensorView u = memory_.u.rows(0, rows);
   const TensorView act = memory_.act.rows(0, rows);
   ops_.linear(queue, {.x = normed, .w = weight(unit, at.wi, {config_.ff_in(), d}), .y = u});
-  ops_.activation(queue, {.sequences = single_rows(rows), .kind = config_.activation, .gated = config_.gated, .u = u, .out = act});
+  ops_.activation(
+      queue, {.sequences = single_rows(rows), .kind = config_.activation, .gated = config_.gated, .u = u, .out = act});
   ops_.linear(queue, {.x = act, .w = weight(unit, at.wo, {d, config_.d_ff}), .y = branch});
 }
 

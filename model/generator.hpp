@@ -22,7 +22,7 @@ struct GenerationMemory {
   std::vector<TensorView> cache_k, cache_v;  // each decoder block: (R, capacity, inner)
   std::vector<TensorView> cross_kv;          // each decoder block: (source rows, 2 inner)
   TensorView hidden, normed, rstd, qkv, attended, branch, u, act, logits;
-  TensorView ancestry, next_ancestry;        // i32 (R, capacity)
+  TensorView ancestry, next_ancestry;                                 // i32 (R, capacity)
   TensorView tokens, row_sequence, row_number, row_zero, row_scores;  // (R), row_number (R + 1)
   TensorView top_scores, top_rows, top_tokens;                        // (items, 2 beams)
 };
@@ -33,20 +33,22 @@ struct GenerationMemory {
 class Generator {
  public:
   /// \param t5  reads the same parameters; its residual store has inference memory
-  Generator(const T5Config& config, const T5Layout& layout, T5Model& t5, kernels::ModelOps& ops, kernels::GenerationOps& generation_ops,
-            ParameterSource& parameters, const GenerationMemory& memory);
+  Generator(const T5Config& config, const T5Layout& layout, T5Model& t5, kernels::ModelOps& ops,
+            kernels::GenerationOps& generation_ops, ParameterSource& parameters, const GenerationMemory& memory);
 
   /// The best hypotheses of every sequence of batch.source, best first; batch.target is not looked at. A rank without items takes part
   /// with an empty batch.
   /// \param all_done  given whether this rank's items are finished, says whether every rank's are: ranks that share sharded weights
   ///                  decode in step
-  [[nodiscard]] std::vector<std::vector<Hypothesis>> generate(Queue& queue, const MicroBatch& batch, const GenerationOptions& options,
+  [[nodiscard]] std::vector<std::vector<Hypothesis>> generate(Queue& queue, const MicroBatch& batch,
+                                                              const GenerationOptions& options,
                                                               const std::function<bool(bool)>& all_done);
 
  private:
   void encode(Queue& queue, const MicroBatch& batch);
   void decode_one(Queue& queue, const MicroBatch& batch, std::int64_t rows, std::int64_t position);
-  void decode_block(Queue& queue, const MicroBatch& batch, std::int64_t rows, std::int64_t position, std::int64_t block);
+  void decode_block(Queue& queue, const MicroBatch& batch, std::int64_t rows, std::int64_t position,
+                    std::int64_t block);
   void norm(Queue& queue, std::int64_t rows, std::int64_t offset, bool add_branch);
   [[nodiscard]] kernels::PackedSequences single_rows(std::int64_t rows) const;
   [[nodiscard]] ConstTensorView weight(int unit, std::int64_t offset, Shape shape);

@@ -17,19 +17,19 @@ struct BatchLimits {
 /// Samples that run together, packed end to end. Decoder row i of a sequence reads decoder_ids[i] (the labels shifted right, the start
 /// token first) and is scored against labels[i].
 struct MicroBatch {
-  int slot = 0;                          // its number in its group: names its residuals
+  int slot = 0;  // its number in its group: names its residuals
   kernels::PackedSequences source, target;
-  ConstTensorView source_ids;            // i32 (source.rows)
-  ConstTensorView decoder_ids, labels;   // i32 (target.rows)
-  TensorView losses;                     // f32 (target.rows): written by the head, one for each token
-  float gradient_scale = 0.0F;           // 1 / target tokens of the global batch
-  std::uint64_t dropout_key = 0;         // mix_key(seed, step)
+  ConstTensorView source_ids;           // i32 (source.rows)
+  ConstTensorView decoder_ids, labels;  // i32 (target.rows)
+  TensorView losses;                    // f32 (target.rows): written by the head, one for each token
+  float gradient_scale = 0.0F;          // 1 / target tokens of the global batch
+  std::uint64_t dropout_key = 0;        // mix_key(seed, step)
   [[nodiscard]] bool empty() const noexcept { return target.rows == 0; }
 };
 
 /// How a pass runs.
 struct PassOptions {
-  float dropout = 0.0F;          // probability; 0 in evaluation
+  float dropout = 0.0F;  // probability; 0 in evaluation
   float label_smoothing = 0.0F;
   bool keep_activations = true;  // false: only block inputs are kept and blocks recomputed (activation checkpointing)
 };

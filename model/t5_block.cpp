@@ -34,7 +34,8 @@ BlockActivations T5Model::block_of(int stage, const MicroBatch& batch, bool kept
   return carve_block(carver, config_, rows_of(stage, batch).rows, batch.source.rows, decoder);
 }
 
-Attention T5Model::self_attention(int stage, const MicroBatch& batch, const PassOptions& options, const BlockActivations& a) {
+Attention T5Model::self_attention(int stage, const MicroBatch& batch, const PassOptions& options,
+                                  const BlockActivations& a) {
   const bool decoder = in_decoder(stage);
   const std::int64_t inner = config_.inner();
   const PersistentOffsets& at = layout_.persistent();
@@ -58,7 +59,8 @@ Attention T5Model::self_attention(int stage, const MicroBatch& batch, const Pass
           .log_sum_exp = a.self.log_sum_exp};
 }
 
-Attention T5Model::cross_attention(int stage, const MicroBatch& batch, const PassOptions& options, const BlockActivations& a) {
+Attention T5Model::cross_attention(int stage, const MicroBatch& batch, const PassOptions& options,
+                                   const BlockActivations& a) {
   const std::int64_t inner = config_.inner();
   return {.queries = batch.target,
           .keys = batch.source,
@@ -87,8 +89,8 @@ void T5Model::block(Queue& queue, int stage, const MicroBatch& batch, const Pass
   const TensorView input = input_of(stage, batch);
   const TensorView branch = first(scratch_.branch, sequences.rows, d);
   // hidden_out = hidden_in + dropout(branch), normed = norm(hidden_out): the seam between two sublayers.
-  const auto residual_norm = [&](ConstTensorView hidden_in, ConstTensorView added, int site, int sublayer, TensorView hidden_out,
-                                 TensorView normed, TensorView rstd) {
+  const auto residual_norm = [&](ConstTensorView hidden_in, ConstTensorView added, int site, int sublayer,
+                                 TensorView hidden_out, TensorView normed, TensorView rstd) {
     ops_.residual_norm(queue, {.sequences = sequences,
                                .hidden_in = hidden_in,
                                .branch = added,
@@ -111,12 +113,14 @@ void T5Model::block(Queue& queue, int stage, const MicroBatch& batch, const Pass
     ops_.linear(queue, {.x = encoder_output(batch), .w = weight(unit, at.cross_kv, {2 * inner, d}), .y = a.cross.kv});
     ops_.attention(queue, cross_attention(stage, batch, options, a));
     ops_.linear(queue, {.x = a.cross.out, .w = weight(unit, at.cross_o, {d, inner}), .y = branch});
-    residual_norm(a.hidden_attention, branch, sites::kCrossBranch, 2, a.hidden_cross, a.feed_forward.normed, a.feed_forward.rstd);
+    residual_norm(a.hidden_attention, branch, sites::kCrossBranch, 2, a.hidden_cross, a.feed_forward.normed,
+                  a.feed_forward.rstd);
   } else {
     residual_norm(input, branch, sites::kSelfBranch, 1, a.hidden_attention, a.feed_forward.normed, a.feed_forward.rstd);
   }
 
-  ops_.linear(queue, {.x = a.feed_forward.normed, .w = weight(unit, at.wi, {config_.ff_in(), d}), .y = a.feed_forward.u});
+  ops_.linear(queue,
+              {.x = a.feed_forward.normed, .w = weight(unit, at.wi, {config_.ff_in(), d}), .y = a.feed_forward.u});
   ops_.activation(queue, {.sequences = sequences,
                           .kind = config_.activation,
                           .gated = config_.gated,
@@ -147,21 +151,23 @@ void T5Model::block_backward(Queue& queue, int stage, const MicroBatch& batch, c
   const TensorView d_normed = first(scratch_.d_normed, rows, d);
   const TensorView d_inner = first(scratch_.d_inner, rows, inner);
   // y = x wᵀ backwards: dw += dyᵀ x, and dx from dy.
-  const auto linear_backward = [&](ConstTensorView dy, ConstTensorView x, std::int64_t offset, Shape shape, TensorView dx,
-                                   Output output = Output::overwrite) {
+  const auto linear_backward = [&](ConstTensorView dy, ConstTensorView x, std::int64_t offset, Shape shape,
+                                   TensorView dx, Output output = Output::overwrite) {
     ops_.linear_weight_gradient(queue, {.dy = dy, .x = x, .dw = gradient(unit, offset, shape)});
     ops_.linear_input_gradient(queue, {.dy = dy, .w = weight(unit, offset, shape), .dx = dx, .output = output});
   };
-  const auto norm_backward = [&](ConstTensorView hidden, ConstTensorView rstd, int sublayer, int site, TensorView d_branch_out) {
-    ops_.residual_norm_gradient(queue, {.sequences = sequences,
-                                        .d_normed = d_normed,
-                                        .hidden = hidden,
-                                        .rstd = rstd,
-                                        .weight = weight(0, norm_offset(stage, sublayer), {d}),
-                                        .dropout = d_branch_out ? dropout_at(stage, site, batch, options) : kernels::Dropout{},
-                                        .d_hidden = d_hidden,
-                                        .d_branch = d_branch_out,
-                                        .d_weight = gradient(0, norm_offset(stage, sublayer), {d})});
+  const auto norm_backward = [&](ConstTensorView hidden, ConstTensorView rstd, int sublayer, int site,
+                                 TensorView d_branch_out) {
+    ops_.residual_norm_gradient(queue,
+                                {.sequences = sequences,
+                                 .d_normed = d_normed,
+                                 .hidden = hidden,
+                                 .rstd = rstd,
+                                 .weight = weight(0, norm_offset(stage, sublayer), {d}),
+                                 .dropout = d_branch_out ? dropout_at(stage, site, batch, options) : kernels::Dropout{},
+                                 .d_hidden = d_hidden,
+                                 .d_branch = d_branch_out,
+                                 .d_weight = gradient(0, norm_offset(stage, sublayer), {d})});
   };
 
   ops_.residual_add_gradient(queue, {.sequences = sequences,
@@ -190,7 +196,8 @@ void T5Model::block_backward(Queue& queue, int stage, const MicroBatch& batch, c
                                     .d_k = d_kv,
                                     .d_v = columns(d_kv, inner),
                                     .d_bias = {}});
-    linear_backward(d_kv, encoder_output(batch), at.cross_kv, {2 * inner, d}, output_of(encoder_output_stage_, batch).d_normed, Output::add);
+    linear_backward(d_kv, encoder_output(batch), at.cross_kv, {2 * inner, d},
+                    output_of(encoder_output_stage_, batch).d_normed, Output::add);
     linear_backward(d_q, a.cross.normed, at.cross_q, {inner, d}, d_normed);
     norm_backward(a.hidden_attention, a.cross.rstd, 1, sites::kSelfBranch, d_branch);
   } else {

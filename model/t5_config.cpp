@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/t5_config.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
-#include <nlohmann/json.hpp>
 #include <string_view>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "core/error.hpp"
 
@@ -111,11 +111,14 @@ T5Config parse_t5_config(const std::string& text, const std::string& origin) {
   T5Config config;
   config.json = text;
   keys.text("model_type", config.model_type);
-  if (config.model_type != "t5")
-    keys.fail("model_type", "\"t5\" (mt5, umt5 and byt5 are not supported yet)");
+  if (config.model_type != "t5") keys.fail("model_type", "\"t5\" (mt5, umt5 and byt5 are not supported yet)");
   for (const auto& [key, value] : std::initializer_list<std::pair<const char*, std::int64_t*>>{
-           {"vocab_size", &config.vocab_size}, {"d_model", &config.d_model}, {"d_kv", &config.d_kv}, {"d_ff", &config.d_ff},
-           {"num_heads", &config.num_heads}, {"num_layers", &config.num_layers},
+           {"vocab_size", &config.vocab_size},
+           {"d_model", &config.d_model},
+           {"d_kv", &config.d_kv},
+           {"d_ff", &config.d_ff},
+           {"num_heads", &config.num_heads},
+           {"num_layers", &config.num_layers},
            {"relative_attention_num_buckets", &config.relative_attention_num_buckets},
            {"relative_attention_max_distance", &config.relative_attention_max_distance}})
     keys.positive(key, *value);
@@ -164,12 +167,14 @@ const std::vector<std::string>& preset_names() {
 }
 
 T5Config t5_preset(const std::string& name) {
-  const auto found = std::find_if(kPresets.begin(), kPresets.end(), [&](const Preset& preset) { return preset.name == name; });
+  const auto found =
+      std::find_if(kPresets.begin(), kPresets.end(), [&](const Preset& preset) { return preset.name == name; });
   if (found == kPresets.end()) {
     const auto nearest = std::min_element(kPresets.begin(), kPresets.end(), [&](const Preset& a, const Preset& b) {
       return edit_distance(a.name, name) < edit_distance(b.name, name);
     });
-    throw ConfigError(fmt::format("model.path = \"{}\" is neither a directory nor a preset; the nearest preset is \"{}\"", name, nearest->name));
+    throw ConfigError(fmt::format(
+        "model.path = \"{}\" is neither a directory nor a preset; the nearest preset is \"{}\"", name, nearest->name));
   }
   const json object = {{"architectures", {"T5ForConditionalGeneration"}},
                        {"model_type", "t5"},

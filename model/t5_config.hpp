@@ -14,10 +14,10 @@ struct T5Config {
   std::string model_type = "t5";
   std::int64_t vocab_size = 32128;
   std::int64_t d_model = 512;
-  std::int64_t d_kv = 64;                 // size of a head; num_heads * d_kv need not be d_model
+  std::int64_t d_kv = 64;  // size of a head; num_heads * d_kv need not be d_model
   std::int64_t d_ff = 2048;
   std::int64_t num_heads = 8;
-  std::int64_t num_layers = 6;            // encoder blocks
+  std::int64_t num_layers = 6;  // encoder blocks
   std::int64_t num_decoder_layers = 6;
   std::int64_t relative_attention_num_buckets = 32;
   std::int64_t relative_attention_max_distance = 128;
@@ -25,13 +25,13 @@ struct T5Config {
   double layer_norm_epsilon = 1e-6;
   double initializer_factor = 1.0;
   kernels::ActivationKind activation = kernels::ActivationKind::relu;
-  bool gated = false;                     // wi_0 and wi_1 instead of wi
-  bool untied_head = false;               // lm_head.weight is a tensor of its own
-  bool scale_logits = true;               // logits = d_model^-0.5 · h · headᵀ
+  bool gated = false;        // wi_0 and wi_1 instead of wi
+  bool untied_head = false;  // lm_head.weight is a tensor of its own
+  bool scale_logits = true;  // logits = d_model^-0.5 · h · headᵀ
   std::int32_t pad_token_id = 0;
   std::int32_t eos_token_id = 1;
   std::int32_t decoder_start_token_id = 0;
-  std::string json;                       // the text it was read from; the export keeps its other keys
+  std::string json;  // the text it was read from; the export keeps its other keys
 
   /// Width of the queries, keys and values of all heads.
   [[nodiscard]] std::int64_t inner() const noexcept { return num_heads * d_kv; }

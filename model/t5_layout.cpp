@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/t5_layout.hpp"
 
-#include <fmt/format.h>
-
 #include <cmath>
+
+#include <fmt/format.h>
 
 namespace spillway::model {
 namespace {
@@ -78,12 +78,14 @@ T5Layout::T5Layout(const T5Config& c) : encoder_blocks_(c.num_layers) {
   UnitBuilder persistent(tensors_, traits_, 0);
   unit_names_.emplace_back("persistent");
   persistent_.shared = persistent.start("shared.weight", {c.vocab_size, c.d_model}, embedding);
-  const auto add_stack = [&](const std::string& stack, std::int64_t blocks, int sublayers, std::vector<std::int64_t>& norms) {
+  const auto add_stack = [&](const std::string& stack, std::int64_t blocks, int sublayers,
+                             std::vector<std::int64_t>& norms) {
     const std::int64_t offset =
         persistent.start(stack + ".block.0.layer.0.SelfAttention.relative_attention_bias.weight", bias_shape, bias);
     for (std::int64_t block = 0; block < blocks; ++block)
       for (int layer = 0; layer < sublayers; ++layer)
-        norms.push_back(persistent.start(fmt::format("{}.block.{}.layer.{}.layer_norm.weight", stack, block, layer), {c.d_model}, norm));
+        norms.push_back(persistent.start(fmt::format("{}.block.{}.layer.{}.layer_norm.weight", stack, block, layer),
+                                         {c.d_model}, norm));
     norms.push_back(persistent.start(stack + ".final_layer_norm.weight", {c.d_model}, norm));
     return offset;
   };

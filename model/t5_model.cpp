@@ -13,8 +13,14 @@ using kernels::PackedSequences;
 
 T5Model::T5Model(const T5Config& config, const T5Layout& layout, kernels::ModelOps& ops, ParameterSource& parameters,
                  ResidualStore& residuals, const Scratch& scratch)
-    : config_(config), layout_(layout), ops_(ops), parameters_(parameters), residuals_(residuals), scratch_(scratch),
-      stages_(t5_stages(config, layout)), encoder_output_stage_(static_cast<int>(config.num_layers) + 1) {}
+    : config_(config),
+      layout_(layout),
+      ops_(ops),
+      parameters_(parameters),
+      residuals_(residuals),
+      scratch_(scratch),
+      stages_(t5_stages(config, layout)),
+      encoder_output_stage_(static_cast<int>(config.num_layers) + 1) {}
 
 void T5Model::forward(Queue& queue, int stage, const MicroBatch& batch, const PassOptions& options) {
   switch (stages_.at(static_cast<std::size_t>(stage)).kind) {
@@ -81,11 +87,12 @@ void T5Model::embed(Queue& queue, int stage, const MicroBatch& batch, const Pass
 }
 
 void T5Model::embed_backward(Queue& queue, int stage, const MicroBatch& batch, const PassOptions& options) {
-  ops_.embedding_gradient(queue, {.sequences = rows_of(stage, batch),
-                                  .ids = in_decoder(stage) ? batch.decoder_ids : batch.source_ids,
-                                  .d_out = stream_gradient(stage, batch),
-                                  .dropout = dropout_at(stage, dropout_sites::kOutput, batch, options),
-                                  .d_table = gradient(0, layout_.persistent().shared, {config_.vocab_size, config_.d_model})});
+  ops_.embedding_gradient(queue,
+                          {.sequences = rows_of(stage, batch),
+                           .ids = in_decoder(stage) ? batch.decoder_ids : batch.source_ids,
+                           .d_out = stream_gradient(stage, batch),
+                           .dropout = dropout_at(stage, dropout_sites::kOutput, batch, options),
+                           .d_table = gradient(0, layout_.persistent().shared, {config_.vocab_size, config_.d_model})});
 }
 
 std::int64_t T5Model::norm_offset(int stage, int sublayer) const {
@@ -132,7 +139,8 @@ void T5Model::head(Queue& queue, int stage, const MicroBatch& batch, const PassO
   const int unit = layout_.head_unit();
   const std::int64_t offset = config_.untied_head ? 0 : layout_.persistent().shared;
   const Shape shape{config_.vocab_size, config_.d_model};
-  const float alpha = config_.scale_logits ? static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.d_model))) : 1.0F;
+  const float alpha =
+      config_.scale_logits ? static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.d_model))) : 1.0F;
   const std::int64_t chunk = scratch_.logits.extent(0);
   for (std::int64_t begin = 0; begin < batch.target.rows; begin += chunk) {
     const std::int64_t end = std::min(begin + chunk, batch.target.rows);
@@ -144,8 +152,10 @@ void T5Model::head(Queue& queue, int stage, const MicroBatch& batch, const PassO
                                .gradient_scale = batch.gradient_scale,
                                .losses = batch.losses.rows(begin, end)});
     if (!training) continue;
-    ops_.linear_weight_gradient(queue, {.dy = logits, .x = a.normed.rows(begin, end), .dw = gradient(unit, offset, shape), .alpha = alpha});
-    ops_.linear_input_gradient(queue, {.dy = logits, .w = weight(unit, offset, shape), .dx = a.d_normed.rows(begin, end), .alpha = alpha});
+    ops_.linear_weight_gradient(
+        queue, {.dy = logits, .x = a.normed.rows(begin, end), .dw = gradient(unit, offset, shape), .alpha = alpha});
+    ops_.linear_input_gradient(
+        queue, {.dy = logits, .w = weight(unit, offset, shape), .dx = a.d_normed.rows(begin, end), .alpha = alpha});
   }
   if (training) final_norm_backward(queue, stage, batch, options);
 }

@@ -42,12 +42,15 @@ class T5Model {
   [[nodiscard]] OutputActivations output_of(int stage, const MicroBatch& batch);
   [[nodiscard]] TensorView stream_gradient(int stage, const MicroBatch& batch);
   [[nodiscard]] BlockActivations block_of(int stage, const MicroBatch& batch, bool kept);
-  [[nodiscard]] kernels::Dropout dropout_at(int stage, int site, const MicroBatch& batch, const PassOptions& options) const;
+  [[nodiscard]] kernels::Dropout dropout_at(int stage, int site, const MicroBatch& batch,
+                                            const PassOptions& options) const;
   [[nodiscard]] ConstTensorView weight(int unit, std::int64_t offset, Shape shape);
   [[nodiscard]] TensorView gradient(int unit, std::int64_t offset, Shape shape);
   [[nodiscard]] std::int64_t norm_offset(int stage, int sublayer) const;
-  [[nodiscard]] kernels::Attention self_attention(int stage, const MicroBatch& batch, const PassOptions& options, const BlockActivations& a);
-  [[nodiscard]] kernels::Attention cross_attention(int stage, const MicroBatch& batch, const PassOptions& options, const BlockActivations& a);
+  [[nodiscard]] kernels::Attention self_attention(int stage, const MicroBatch& batch, const PassOptions& options,
+                                                  const BlockActivations& a);
+  [[nodiscard]] kernels::Attention cross_attention(int stage, const MicroBatch& batch, const PassOptions& options,
+                                                   const BlockActivations& a);
 
   void embed(Queue& queue, int stage, const MicroBatch& batch, const PassOptions& options);
   void embed_backward(Queue& queue, int stage, const MicroBatch& batch, const PassOptions& options);

@@ -8,11 +8,13 @@
 
 #include <fmt/format.h>
 
-#include "app/agreement.hpp"
 #include "app/commands.hpp"
 #include "app/run_config.hpp"
+#include "train/agreement.hpp"
 
 namespace spillway::app {
+
+using train::agree;
 
 std::string initial_config_text(const std::string& model) {
   train::RunOptions options;

@@ -7,11 +7,16 @@
 
 #include <unistd.h>
 
-#include "app/agreement.hpp"
 #include "app/commands.hpp"
 #include "core/log.hpp"
+#include "train/agreement.hpp"
 
 namespace spillway::app {
+
+using train::agree;
+using train::AgreedFailure;
+using train::current_failure;
+using train::Failure;
 namespace {
 
 ExitCode print_text(const PrintText& print, const Runtime& runtime) {
@@ -64,7 +69,7 @@ int main(int argc, char** argv) {
     app::Runtime runtime = {environment, *device, *communicator, start};
     return static_cast<int>(app::run_and_report({argv + 1, argv + argc}, runtime));
   } catch (...) {
-    const app::Failure failure = app::current_failure();
+    const train::Failure failure = train::current_failure();
     log::error(failure.message);
     return static_cast<int>(failure.code);
   }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/shared_config.hpp"
 
-#include "app/agreement.hpp"
 #include "app/toml_reader.hpp"
+#include "train/agreement.hpp"
 
 namespace spillway::app {
+
+using train::text_of_rank_0;
 
 train::RunOptions read_shared_run_options(comm::Communicator& communicator, const ConfigSources& sources) {
   const std::string text = text_of_rank_0(communicator, [&] { return config_text(read_run_options(sources)); });

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "plan/ledger.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
+
+#include <fmt/format.h>
 
 namespace spillway::plan {
 namespace {
@@ -41,7 +41,8 @@ void Ledger::add(LedgerEntry entry) {
 }
 
 std::size_t Ledger::bytes(const std::string& name) const noexcept {
-  const auto found = std::find_if(entries_.begin(), entries_.end(), [&](const LedgerEntry& entry) { return entry.name == name; });
+  const auto found =
+      std::find_if(entries_.begin(), entries_.end(), [&](const LedgerEntry& entry) { return entry.name == name; });
   return found == entries_.end() ? 0 : found->bytes;
 }
 
@@ -59,16 +60,19 @@ std::size_t Ledger::peak(Tier tier) const noexcept {
 }
 
 std::string Ledger::text() const {
-  std::string out = fmt::format("{:<8} {:<34} {:>11} {:>11} {:>11}\n", "tier", "what (one rank)", "step", "evaluation", "save");
+  std::string out =
+      fmt::format("{:<8} {:<34} {:>11} {:>11} {:>11}\n", "tier", "what (one rank)", "step", "evaluation", "save");
   const auto cell = [](bool held, std::size_t bytes) { return held ? bytes_text(bytes) : std::string("-"); };
   for (const Tier tier : kTiers) {
     if (peak(tier) == 0) continue;
     for (const LedgerEntry& entry : entries_)
       if (entry.tier == tier)
-        out += fmt::format("{:<8} {:<34} {:>11} {:>11} {:>11}\n", name_of(tier), entry.name, cell(entry.step, entry.bytes),
-                           cell(entry.evaluation, entry.bytes), cell(entry.save, entry.bytes));
-    out += fmt::format("{:<8} {:<34} {:>11} {:>11} {:>11}\n", name_of(tier), "total", bytes_text(total(tier, Phase::step)),
-                       bytes_text(total(tier, Phase::evaluation)), bytes_text(total(tier, Phase::save)));
+        out +=
+            fmt::format("{:<8} {:<34} {:>11} {:>11} {:>11}\n", name_of(tier), entry.name, cell(entry.step, entry.bytes),
+                        cell(entry.evaluation, entry.bytes), cell(entry.save, entry.bytes));
+    out +=
+        fmt::format("{:<8} {:<34} {:>11} {:>11} {:>11}\n", name_of(tier), "total", bytes_text(total(tier, Phase::step)),
+                    bytes_text(total(tier, Phase::evaluation)), bytes_text(total(tier, Phase::save)));
   }
   return out;
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "plan/plan.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
+
+#include <fmt/format.h>
 
 #include "core/error.hpp"
 
@@ -37,15 +37,18 @@ Ledger make_ledger(const JobFacts& job, const Choice& choice) {
   ledger.add({.name = entry::kData, .tier = Tier::host, .bytes = job.data_bytes});
   ledger.add({.name = entry::kWeights, .tier = Tier::device, .bytes = bytes_of(owned)});
   if (job.sharded_weights)
-    ledger.add({.name = entry::kGathered, .tier = Tier::device, .bytes = bytes_of(persistent + kGatherSlots * largest)});
+    ledger.add(
+        {.name = entry::kGathered, .tier = Tier::device, .bytes = bytes_of(persistent + kGatherSlots * largest)});
   if (job.training) {
-    ledger.add({.name = entry::kGradients, .tier = Tier::device, .bytes = bytes_of(persistent + kGradientSlots * largest)});
+    ledger.add(
+        {.name = entry::kGradients, .tier = Tier::device, .bytes = bytes_of(persistent + kGradientSlots * largest)});
     ledger.add({.name = entry::kGradientShards,
                 .tier = Tier::device,
                 .bytes = bytes_of(owned + (many_groups ? kGradientSlots * largest_owned : 0))});
     ledger.add({.name = entry::kExpAvg, .tier = choice.exp_avg, .bytes = bytes_of(owned)});
     ledger.add({.name = entry::kExpAvgSq, .tier = choice.exp_avg_sq, .bytes = bytes_of(owned)});
-    const auto kinds = static_cast<std::size_t>(choice.exp_avg == Tier::nvme) + static_cast<std::size_t>(choice.exp_avg_sq == Tier::nvme);
+    const auto kinds = static_cast<std::size_t>(choice.exp_avg == Tier::nvme) +
+                       static_cast<std::size_t>(choice.exp_avg_sq == Tier::nvme);
     ledger.add({.name = entry::kRing, .tier = Tier::host, .bytes = kinds * job.ring_bytes_per_kind});
     ledger.add({.name = entry::kReduce, .tier = Tier::host, .bytes = job.reduce_bytes});
     ledger.add({.name = entry::kStaging, .tier = Tier::host, .bytes = job.staging_bytes});
@@ -53,7 +56,8 @@ Ledger make_ledger(const JobFacts& job, const Choice& choice) {
   const std::size_t step = job.training ? group * job.residual_bytes + job.scratch_bytes : 0;
   ledger.add({.name = entry::kActivations, .tier = Tier::device, .bytes = std::max(step, job.evaluation_bytes)});
   ledger.add({.name = entry::kGeneration, .tier = Tier::device, .bytes = job.generation_bytes});
-  ledger.add({.name = entry::kBatches, .tier = Tier::device, .bytes = std::max<std::size_t>(group, 1) * job.batch_bytes});
+  ledger.add(
+      {.name = entry::kBatches, .tier = Tier::device, .bytes = std::max<std::size_t>(group, 1) * job.batch_bytes});
   return ledger;
 }
 
@@ -63,15 +67,17 @@ std::string shortage(const Ledger& ledger, const Budgets& budgets) {
   const std::size_t memory = device + ledger.peak(Tier::host);
   const std::size_t nvme = ledger.peak(Tier::nvme);
   if (budgets.device && device > *budgets.device)
-    return fmt::format("device: needs {}, memory.device allows {}: short by {}", bytes_text(device), bytes_text(*budgets.device),
-                       bytes_text(device - *budgets.device));
+    return fmt::format("device: needs {}, memory.device allows {}: short by {}", bytes_text(device),
+                       bytes_text(*budgets.device), bytes_text(device - *budgets.device));
   if (memory > budgets.host)
-    return fmt::format("host: needs {} (device and host entries are both host memory here), {} allows {}: short by {}", bytes_text(memory),
-                       budgets.host_source, bytes_text(budgets.host), bytes_text(memory - budgets.host));
-  if (nvme > 0 && budgets.nvme == 0) return fmt::format("nvme: needs {}, but there is no nvme tier: {}", bytes_text(nvme), budgets.nvme_source);
+    return fmt::format("host: needs {} (device and host entries are both host memory here), {} allows {}: short by {}",
+                       bytes_text(memory), budgets.host_source, bytes_text(budgets.host),
+                       bytes_text(memory - budgets.host));
+  if (nvme > 0 && budgets.nvme == 0)
+    return fmt::format("nvme: needs {}, but there is no nvme tier: {}", bytes_text(nvme), budgets.nvme_source);
   if (nvme > budgets.nvme)
-    return fmt::format("nvme: needs {}, {} allows {}: short by {}", bytes_text(nvme), budgets.nvme_source, bytes_text(budgets.nvme),
-                       bytes_text(nvme - budgets.nvme));
+    return fmt::format("nvme: needs {}, {} allows {}: short by {}", bytes_text(nvme), budgets.nvme_source,
+                       bytes_text(budgets.nvme), bytes_text(nvme - budgets.nvme));
   return {};
 }
 

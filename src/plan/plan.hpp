@@ -45,28 +45,28 @@ using TierWish = std::optional<Tier>;
 
 /// A job as sizes: all that the plan needs to know, as data.
 struct JobFacts {
-  ProgramFacts program;               // group_size is the largest to try
-  bool sharded_weights = false;       // ZeRO stage 3 over more than one rank
-  bool training = true;               // false: evaluation only, no gradients and no optimizer state
+  ProgramFacts program;          // group_size is the largest to try
+  bool sharded_weights = false;  // ZeRO stage 3 over more than one rank
+  bool training = true;          // false: evaluation only, no gradients and no optimizer state
   std::vector<UnitFacts> units;
-  std::size_t program_bytes = 0;      // resident before anything is allocated
+  std::size_t program_bytes = 0;  // resident before anything is allocated
   std::size_t data_bytes = 0;
-  std::size_t residual_bytes = 0;     // all stages of one micro-batch
+  std::size_t residual_bytes = 0;  // all stages of one micro-batch
   std::size_t scratch_bytes = 0;
-  std::size_t batch_bytes = 0;        // ids, labels and losses of one micro-batch
-  std::size_t evaluation_bytes = 0;   // residuals and scratch of an evaluation batch
+  std::size_t batch_bytes = 0;       // ids, labels and losses of one micro-batch
+  std::size_t evaluation_bytes = 0;  // residuals and scratch of an evaluation batch
   std::size_t generation_bytes = 0;
-  std::size_t reduce_bytes = 0;       // pieces that a reduction of the largest unit receives
-  std::size_t staging_bytes = 0;      // a checkpoint's staging
+  std::size_t reduce_bytes = 0;         // pieces that a reduction of the largest unit receives
+  std::size_t staging_bytes = 0;        // a checkpoint's staging
   std::size_t ring_bytes_per_kind = 0;  // of the ring, if that kind is on nvme
   TierWish exp_avg, exp_avg_sq;
 };
 
 /// What one rank may take. On the CPU backend device and host memory are the same, so `host` bounds their sum.
 struct Budgets {
-  std::optional<std::size_t> device;  // as configured
-  std::size_t host = 0;               // configured or free, divided by the ranks of the node
-  std::size_t nvme = 0;               // 0: there is no nvme tier
+  std::optional<std::size_t> device;     // as configured
+  std::size_t host = 0;                  // configured or free, divided by the ranks of the node
+  std::size_t nvme = 0;                  // 0: there is no nvme tier
   std::string host_source, nvme_source;  // where the numbers come from, for messages
 };
 

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "plan/step_program.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
+
+#include <fmt/format.h>
 
 namespace spillway::plan {
 namespace {
 
-constexpr std::array kOpNames = {"prefetch", "acquire", "begin_gradient", "forward", "backward", "release", "reduce", "norm", "update"};
+constexpr std::array kOpNames = {"prefetch", "acquire", "begin_gradient", "forward", "backward",
+                                 "release",  "reduce",  "norm",           "update"};
 
 class Builder {
  public:
@@ -41,7 +42,8 @@ class Builder {
   /// The unit whose weights the walk needs after visit `index`, if any.
   [[nodiscard]] int next_unit(const std::vector<Visit>& walk, std::size_t index) const {
     for (std::size_t i = index + 1; i < walk.size(); ++i)
-      if (unit_of(walk[i].stage) != 0 && unit_of(walk[i].stage) != unit_of(walk[index].stage)) return unit_of(walk[i].stage);
+      if (unit_of(walk[i].stage) != 0 && unit_of(walk[i].stage) != unit_of(walk[index].stage))
+        return unit_of(walk[i].stage);
     return 0;
   }
 
@@ -50,7 +52,8 @@ class Builder {
     const int head = stages - 1;
     std::vector<Visit> walk;
     for (int stage = 0; stage < stages; ++stage) walk.push_back({stage, false});
-    for (int stage = head - 1; stage >= 0; --stage) walk.push_back({stage, true});  // the head's backward is part of its forward
+    for (int stage = head - 1; stage >= 0; --stage)
+      walk.push_back({stage, true});  // the head's backward is part of its forward
     const int in_group = std::min(facts_.group_size, facts_.micro_batches - group * facts_.group_size);
 
     for (std::size_t i = 0; i < walk.size(); ++i) {
@@ -61,9 +64,14 @@ class Builder {
         push({.kind = OpKind::acquire, .unit = unit, .group = group});
         if (makes_gradient) push({.kind = OpKind::begin_gradient, .unit = unit, .group = group});
       }
-      if (const int next = next_unit(walk, i); next != 0) push({.kind = OpKind::prefetch, .unit = next, .group = group});
+      if (const int next = next_unit(walk, i); next != 0)
+        push({.kind = OpKind::prefetch, .unit = next, .group = group});
       for (int slot = 0; slot < in_group; ++slot)
-        push({.kind = backward ? OpKind::backward : OpKind::forward, .unit = unit, .stage = stage, .slot = slot, .group = group});
+        push({.kind = backward ? OpKind::backward : OpKind::forward,
+              .unit = unit,
+              .stage = stage,
+              .slot = slot,
+              .group = group});
       if (unit != 0) {
         push({.kind = OpKind::release, .unit = unit, .group = group});
         if (makes_gradient) push({.kind = OpKind::reduce, .unit = unit, .group = group});

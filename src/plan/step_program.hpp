@@ -15,10 +15,10 @@ enum class OpKind {
   begin_gradient,  // zero the unit's gradient buffer, once its last reduction is over
   forward,         // a stage of the micro-batch in `slot`
   backward,
-  release,         // the unit's weights may be dropped
-  reduce,          // sum the unit's gradient over ranks into its shard
-  norm,            // wait for all reductions; norm of the whole gradient
-  update           // the unit's optimizer step, in the background
+  release,  // the unit's weights may be dropped
+  reduce,   // sum the unit's gradient over ranks into its shard
+  norm,     // wait for all reductions; norm of the whole gradient
+  update    // the unit's optimizer step, in the background
 };
 
 struct Op {

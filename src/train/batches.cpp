@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/batches.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <functional>
 #include <numeric>
+
+#include <fmt/format.h>
 
 #include "core/error.hpp"
 
@@ -13,8 +13,9 @@ namespace spillway::train {
 namespace {
 
 /// Adds one sequence to a side's tables. \return its number of rows
-std::int64_t add_sequence(std::span<std::int32_t> offsets, std::span<std::int32_t> row_sample, std::span<std::int32_t> row_position,
-                          std::size_t index, std::int64_t length, std::int32_t stream) {
+std::int64_t add_sequence(std::span<std::int32_t> offsets, std::span<std::int32_t> row_sample,
+                          std::span<std::int32_t> row_position, std::size_t index, std::int64_t length,
+                          std::int32_t stream) {
   const std::int32_t begin = offsets[index];
   offsets[index + 1] = begin + static_cast<std::int32_t>(length);
   for (std::int64_t position = 0; position < length; ++position) {
@@ -90,10 +91,12 @@ model::MicroBatch BatchMemory::pack_sources(std::span<const std::span<const std:
   for (std::size_t i = 0; i < sources.size(); ++i) {
     const auto length = static_cast<std::int64_t>(sources[i].size());
     if (static_cast<std::int64_t>(i) >= limits_.sequences || offsets[i] + length > limits_.source_rows)
-      throw Error(fmt::format("a batch of {} sources exceeds its memory of {} rows", sources.size(), limits_.source_rows));
+      throw Error(
+          fmt::format("a batch of {} sources exceeds its memory of {} rows", sources.size(), limits_.source_rows));
     std::ranges::copy(sources[i], ids.begin() + offsets[i]);
-    longest = std::max(longest, add_sequence(offsets, source_.row_sample.as<std::int32_t>(), source_.row_position.as<std::int32_t>(), i,
-                                             length, static_cast<std::int32_t>(i)));
+    longest = std::max(
+        longest, add_sequence(offsets, source_.row_sample.as<std::int32_t>(), source_.row_position.as<std::int32_t>(),
+                              i, length, static_cast<std::int32_t>(i)));
   }
   model::MicroBatch batch;
   batch.source = sequences_of(source_, static_cast<std::int64_t>(sources.size()), longest);
@@ -101,7 +104,8 @@ model::MicroBatch BatchMemory::pack_sources(std::span<const std::span<const std:
   return batch;
 }
 
-model::MicroBatch BatchMemory::pack(const data::Examples& examples, std::span<const BatchItem> items, std::int32_t start_token) {
+model::MicroBatch BatchMemory::pack(const data::Examples& examples, std::span<const BatchItem> items,
+                                    std::int32_t start_token) {
   std::vector<std::span<const std::int32_t>> sources;
   for (const BatchItem& item : items) sources.push_back(examples.source(item.example));
   model::MicroBatch batch = pack_sources(sources);
@@ -116,13 +120,16 @@ model::MicroBatch BatchMemory::pack(const data::Examples& examples, std::span<co
   for (std::size_t i = 0; i < items.size(); ++i) {
     const auto target = examples.target(items[i].example);
     if (offsets[i] + static_cast<std::int64_t>(target.size()) > limits_.target_rows)
-      throw Error(fmt::format("a batch of {} targets exceeds its memory of {} rows", items.size(), limits_.target_rows));
+      throw Error(
+          fmt::format("a batch of {} targets exceeds its memory of {} rows", items.size(), limits_.target_rows));
     std::ranges::copy(target, labels.begin() + offsets[i]);
     inputs[static_cast<std::size_t>(offsets[i])] = start_token;
     std::copy(target.begin(), target.end() - 1, inputs.begin() + offsets[i] + 1);
-    longest = std::max(longest, add_sequence(offsets, target_.row_sample.as<std::int32_t>(), target_.row_position.as<std::int32_t>(), i,
-                                             static_cast<std::int64_t>(target.size()), items[i].stream));
-    std::fill(source_sample.begin() + source_offsets[i], source_sample.begin() + source_offsets[i + 1], items[i].stream);
+    longest = std::max(
+        longest, add_sequence(offsets, target_.row_sample.as<std::int32_t>(), target_.row_position.as<std::int32_t>(),
+                              i, static_cast<std::int64_t>(target.size()), items[i].stream));
+    std::fill(source_sample.begin() + source_offsets[i], source_sample.begin() + source_offsets[i + 1],
+              items[i].stream);
   }
   batch.target = sequences_of(target_, static_cast<std::int64_t>(items.size()), longest);
   batch.labels = labels_.rows(0, batch.target.rows);

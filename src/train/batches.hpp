@@ -31,7 +31,8 @@ class BatchMemory {
 
   /// Packs the samples end to end in the order given.
   /// \param start_token  what the decoder reads first
-  [[nodiscard]] model::MicroBatch pack(const data::Examples& examples, std::span<const BatchItem> items, std::int32_t start_token);
+  [[nodiscard]] model::MicroBatch pack(const data::Examples& examples, std::span<const BatchItem> items,
+                                       std::int32_t start_token);
   /// Sources alone, for generation: targets are left empty.
   [[nodiscard]] model::MicroBatch pack_sources(std::span<const std::span<const std::int32_t>> sources);
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/checkpoints.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <filesystem>
+
+#include <fmt/format.h>
 
 #include "checkpoint/writer.hpp"
 #include "core/error.hpp"
@@ -37,7 +37,8 @@ class EngineSource : public checkpoint::StateSource {
   void read(const std::string& kind, int unit, Range range, std::span<float> to) override {
     if (kind == kMaster) {
       const auto shard = engine_.parameters().shard(unit).as<float>();
-      std::ranges::copy(shard.subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size())), to.begin());
+      std::ranges::copy(shard.subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size())),
+                        to.begin());
       return;
     }
     const std::int64_t start = engine_.job().zero.shard_in_owned(unit).begin;
@@ -86,7 +87,8 @@ std::optional<std::string> find_checkpoint(const CheckpointOptions& options, con
 }
 
 Checkpoints::Checkpoints(Engine& engine, comm::Communicator& communicator)
-    : engine_(engine), communicator_(communicator),
+    : engine_(engine),
+      communicator_(communicator),
       // Checkpoints go through the page cache: they are small beside it and must be durable, not streaming.
       store_(offload::make_posix_store({.queue_depth = 4, .direct = false})) {}
 

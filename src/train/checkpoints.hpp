@@ -17,7 +17,8 @@ namespace spillway::train {
 [[nodiscard]] std::string program_version();
 
 /// The checkpoint that checkpoint.resume names: the newest of the folder, a path, or none. \throws DataError if a path is none
-[[nodiscard]] std::optional<std::string> find_checkpoint(const CheckpointOptions& options, const std::string& directory);
+[[nodiscard]] std::optional<std::string> find_checkpoint(const CheckpointOptions& options,
+                                                         const std::string& directory);
 
 /// Saves and restores an engine's state. Collective.
 class Checkpoints {

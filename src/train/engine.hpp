@@ -22,8 +22,8 @@ namespace spillway::train {
 
 /// Switches that only tests and benchmarks set.
 struct EngineSwitches {
-  bool wait_at_once = false;                                // nothing overlaps: what overlap is worth
-  std::unique_ptr<offload::BlockStore> store = nullptr;     // instead of the configured one
+  bool wait_at_once = false;                             // nothing overlaps: what overlap is worth
+  std::unique_ptr<offload::BlockStore> store = nullptr;  // instead of the configured one
 };
 
 /// Everything that a job's plan asked for, allocated and put together. Members stand in the order in which they need one another.
@@ -33,14 +33,15 @@ class Engine {
 
   /// One optimizer step on this rank's part of a global batch of training samples.
   /// \param samples  indices of examples in drawn order; \param tokens  target tokens of the whole global batch
-  StepResult step(const std::vector<std::int64_t>& samples, std::int64_t tokens, std::int64_t data_step, double learning_rate,
-                  std::int64_t optimizer_step);
+  StepResult step(const std::vector<std::int64_t>& samples, std::int64_t tokens, std::int64_t data_step,
+                  double learning_rate, std::int64_t optimizer_step);
 
   /// Losses of some evaluation samples (in nats, summed over their target tokens), in the order given. Collective under stage 3: a
   /// rank without samples calls it too.
   [[nodiscard]] std::vector<double> losses(const std::vector<std::int64_t>& samples);
   /// The best hypotheses for some sources. Collective in the same way.
-  [[nodiscard]] std::vector<std::vector<model::Hypothesis>> generate(const std::vector<std::span<const std::int32_t>>& sources);
+  [[nodiscard]] std::vector<std::vector<model::Hypothesis>> generate(
+      const std::vector<std::span<const std::int32_t>>& sources);
   /// Gathers what evaluation holds throughout; after the update in the background is over.
   void begin_evaluation();
   void end_evaluation();

@@ -24,7 +24,8 @@ void append(std::vector<std::byte>& bytes, const void* data, std::size_t size) {
 }
 
 /// Every rank's results on every rank, in data order.
-std::vector<SampleResult> gather(comm::Communicator& communicator, const std::vector<SampleResult>& mine, std::int64_t samples) {
+std::vector<SampleResult> gather(comm::Communicator& communicator, const std::vector<SampleResult>& mine,
+                                 std::int64_t samples) {
   std::vector<std::byte> packed;
   for (const SampleResult& result : mine) {
     const auto count = static_cast<std::int64_t>(result.tokens.size());
@@ -58,15 +59,19 @@ std::vector<std::vector<std::int64_t>> my_batches(const Job& job) {
   const data::Examples& examples = *job.eval_examples;
   std::vector<std::int64_t> order(static_cast<std::size_t>(examples.size()));
   std::iota(order.begin(), order.end(), std::int64_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) { return examples.source(a).size() > examples.source(b).size(); });
+  std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
+    return examples.source(a).size() > examples.source(b).size();
+  });
   const auto per_batch = static_cast<std::size_t>(job.eval_limits.sequences * job.map->ranks());
   std::vector<std::vector<std::int64_t>> batches;
   for (std::size_t begin = 0; begin < order.size(); begin += per_batch) {
     const std::span<const std::int64_t> samples(order.data() + begin, std::min(per_batch, order.size() - begin));
     std::vector<std::int64_t> lengths;
-    for (const std::int64_t sample : samples) lengths.push_back(static_cast<std::int64_t>(examples.source(sample).size()));
+    for (const std::int64_t sample : samples)
+      lengths.push_back(static_cast<std::int64_t>(examples.source(sample).size()));
     std::vector<std::int64_t>& mine = batches.emplace_back();
-    for (const std::int32_t index : data::deal(lengths, job.map->ranks(), 1)[static_cast<std::size_t>(job.zero.rank)][0])
+    for (const std::int32_t index :
+         data::deal(lengths, job.map->ranks(), 1)[static_cast<std::size_t>(job.zero.rank)][0])
       mine.push_back(samples[static_cast<std::size_t>(index)]);
   }
   return batches;
@@ -90,7 +95,8 @@ Evaluation evaluate(Engine& engine, comm::Communicator& communicator) {
       hypotheses = engine.generate(sources);
     }
     for (std::size_t i = 0; i < batch.size(); ++i)
-      mine.push_back({batch[i], losses[i], generating ? std::move(hypotheses[i].front().tokens) : std::vector<std::int32_t>{}});
+      mine.push_back(
+          {batch[i], losses[i], generating ? std::move(hypotheses[i].front().tokens) : std::vector<std::int32_t>{}});
   }
   engine.end_evaluation();
 
@@ -106,9 +112,8 @@ Evaluation evaluate(Engine& engine, comm::Communicator& communicator) {
     target_tokens += static_cast<std::int64_t>(examples.target(sample.sample).size());
     if (!generating) continue;
     const auto text_tokens = std::span(sample.tokens);
-    generated_tokens += std::count_if(text_tokens.begin(), text_tokens.end(), [&](std::int32_t id) {
-      return id != job.source.config.pad_token_id;
-    });
+    generated_tokens += std::count_if(text_tokens.begin(), text_tokens.end(),
+                                      [&](std::int32_t id) { return id != job.source.config.pad_token_id; });
     result.predictions.push_back(job.tokenizer->decode(text_tokens));
     targets.emplace_back(examples.target_text(sample.sample));
     sources.emplace_back(examples.source_text(sample.sample));

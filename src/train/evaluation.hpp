@@ -13,7 +13,7 @@ namespace spillway::train {
 
 /// What an evaluation found. The same on every rank.
 struct Evaluation {
-  double loss = 0.0;                     // mean over all target tokens
+  double loss = 0.0;  // mean over all target tokens
   std::int64_t samples = 0;
   double seconds = 0.0;
   std::optional<data::Bleu> bleu;        // with predict_with_generate

@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/gradients.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
+
+#include <fmt/format.h>
 
 #include "core/error.hpp"
 #include "plan/plan.hpp"
 
 namespace spillway::train {
 
-Gradients::Gradients(const Zero& zero, comm::Communicator& communicator, kernels::ModelOps& ops, Queue& queue, TensorView buffers,
-                     TensorView shards, bool several_groups)
-    : zero_(zero), communicator_(communicator), ops_(ops), queue_(queue), summed_(static_cast<std::size_t>(zero.map->units()), false) {
+Gradients::Gradients(const Zero& zero, comm::Communicator& communicator, kernels::ModelOps& ops, Queue& queue,
+                     TensorView buffers, TensorView shards, bool several_groups)
+    : zero_(zero),
+      communicator_(communicator),
+      ops_(ops),
+      queue_(queue),
+      summed_(static_cast<std::size_t>(zero.map->units()), false) {
   const std::int64_t persistent = zero_.map->unit_elements(0);
   const std::int64_t largest = zero_.largest_unit();
   std::int64_t largest_owned = 0;
@@ -23,7 +27,8 @@ Gradients::Gradients(const Zero& zero, comm::Communicator& communicator, kernels
   slots_.push_back({.memory = buffers.flat(0, persistent)});
   for (int slot = 0; slot < plan::kGradientSlots; ++slot) {
     slots_.push_back({.memory = buffers.flat(persistent + slot * largest, largest)});
-    if (several_groups) slots_.back().partial = shards.flat(zero_.owned_elements() + slot * largest_owned, largest_owned);
+    if (several_groups)
+      slots_.back().partial = shards.flat(zero_.owned_elements() + slot * largest_owned, largest_owned);
   }
 }
 
@@ -53,7 +58,8 @@ void Gradients::reduce(int unit) {
   const TensorView target = slot.adding ? slot.partial.flat(0, owned_[index].elements()) : owned_[index];
   const Range shard = zero_.shard_in_owned(unit);
   const TensorView piece = target.flat(shard.begin, shard.size());
-  slot.reduced = communicator_.reduce_scatter(queue_.record(), slot.memory.flat(0, zero_.map->unit_elements(unit)), piece);
+  slot.reduced =
+      communicator_.reduce_scatter(queue_.record(), slot.memory.flat(0, zero_.map->unit_elements(unit)), piece);
   if (!zero_.sharded()) slot.reduced = communicator_.all_gather(slot.reduced, piece, target);
 }
 

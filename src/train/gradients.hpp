@@ -16,8 +16,8 @@ class Gradients {
  public:
   /// \param buffers  fp32 memory of the persistent unit and plan::kGradientSlots times the largest other unit
   /// \param shards   fp32 memory of zero.owned_elements(), and with several groups plan::kGradientSlots times the largest owned unit
-  Gradients(const Zero& zero, comm::Communicator& communicator, kernels::ModelOps& ops, Queue& queue, TensorView buffers, TensorView shards,
-            bool several_groups);
+  Gradients(const Zero& zero, comm::Communicator& communicator, kernels::ModelOps& ops, Queue& queue,
+            TensorView buffers, TensorView shards, bool several_groups);
 
   /// Forgets the last step's sums.
   void begin_step();

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/hugging_face.hpp"
 
-#include <fmt/format.h>
-
 #include <filesystem>
 #include <fstream>
+
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "core/error.hpp"
@@ -54,12 +54,14 @@ void HuggingFaceWriter::create() const {
     fs::remove_all(folder);
     fs::create_directories(folder);
     write_text(folder / "config.json", model::export_config_json(source_.config));
-    const std::string generation = source_.generation_json.empty()
-                                       ? nlohmann::json{{"decoder_start_token_id", source_.config.decoder_start_token_id},
-                                                        {"eos_token_id", source_.config.eos_token_id},
-                                                        {"pad_token_id", source_.config.pad_token_id}}
-                                                 .dump(2) + "\n"
-                                       : source_.generation_json;
+    const std::string generation =
+        source_.generation_json.empty()
+            ? nlohmann::json{{"decoder_start_token_id", source_.config.decoder_start_token_id},
+                             {"eos_token_id", source_.config.eos_token_id},
+                             {"pad_token_id", source_.config.pad_token_id}}
+                      .dump(2) +
+                  "\n"
+            : source_.generation_json;
     write_text(folder / "generation_config.json", generation);
     if (!source_.tokenizer.empty() && source_.tokenizer != "bytes") {
       fs::copy_file(source_.tokenizer, folder / "spiece.model");

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/job.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+
+#include <fmt/format.h>
 
 #include "comm/mpi_communicator.hpp"
 #include "core/error.hpp"
@@ -37,14 +37,15 @@ data::Examples read_examples(const DataOptions& data, const std::string& path, s
     for (const auto ids : {examples.source(i), examples.target(i)})
       for (const std::int32_t id : ids)
         if (id >= vocabulary)
-          throw DataError(fmt::format("{}: pair {}: the tokenizer gives id {}, but the model's vocab_size is {}", path, i + 1, id, vocabulary));
+          throw DataError(fmt::format("{}: pair {}: the tokenizer gives id {}, but the model's vocab_size is {}", path,
+                                      i + 1, id, vocabulary));
   return examples;
 }
 
 std::string truncation_note(const data::Examples& examples, const DataOptions& data) {
   if (examples.truncated_sources() + examples.truncated_targets() == 0) return {};
-  return fmt::format("; {} sources cut to {} tokens, {} targets to {}", examples.truncated_sources(), data.max_source_length,
-                     examples.truncated_targets(), data.max_target_length);
+  return fmt::format("; {} sources cut to {} tokens, {} targets to {}", examples.truncated_sources(),
+                     data.max_source_length, examples.truncated_targets(), data.max_target_length);
 }
 
 void read_data(Job& job, Runtime& runtime, const std::string& eval_path) {
@@ -52,16 +53,21 @@ void read_data(Job& job, Runtime& runtime, const std::string& eval_path) {
   agree(runtime.communicator, [&] {
     job.tokenizer = open_tokenizer(job.source);
     if (job.purpose == Purpose::train) {
-      if (o.data.train.empty()) throw ConfigError("data.train is not set: name BASE of BASE.source and BASE.target, or a .jsonl file");
-      job.train_examples = read_examples(o.data, o.data.train, o.data.max_train_samples, false, *job.tokenizer, job.source.config.vocab_size);
+      if (o.data.train.empty())
+        throw ConfigError("data.train is not set: name BASE of BASE.source and BASE.target, or a .jsonl file");
+      job.train_examples = read_examples(o.data, o.data.train, o.data.max_train_samples, false, *job.tokenizer,
+                                         job.source.config.vocab_size);
     }
     if (!eval_path.empty())
-      job.eval_examples = read_examples(o.data, eval_path, o.data.max_eval_samples, true, *job.tokenizer, job.source.config.vocab_size);
+      job.eval_examples =
+          read_examples(o.data, eval_path, o.data.max_eval_samples, true, *job.tokenizer, job.source.config.vocab_size);
   });
   if (job.train_examples)
-    log::info(fmt::format("{}: {} pairs{}", o.data.train, job.train_examples->size(), truncation_note(*job.train_examples, o.data)));
+    log::info(fmt::format("{}: {} pairs{}", o.data.train, job.train_examples->size(),
+                          truncation_note(*job.train_examples, o.data)));
   if (job.eval_examples)
-    log::info(fmt::format("{}: {} pairs{}", eval_path, job.eval_examples->size(), truncation_note(*job.eval_examples, o.data)));
+    log::info(fmt::format("{}: {} pairs{}", eval_path, job.eval_examples->size(),
+                          truncation_note(*job.eval_examples, o.data)));
 }
 
 void size_batches(Job& job, int ranks, const GenerateLimits& generate) {
@@ -74,12 +80,15 @@ void size_batches(Job& job, int ranks, const GenerateLimits& generate) {
     job.micro_batches = static_cast<int>((job.global_batch_size + per_device * ranks - 1) / (per_device * ranks));
     const std::int64_t slots = static_cast<std::int64_t>(job.micro_batches) * ranks;
     job.train_limits = batch_limits(*job.train_examples, (job.global_batch_size + slots - 1) / slots);
-    const std::int64_t steps_per_epoch = (job.train_examples->size() + job.global_batch_size - 1) / job.global_batch_size;
-    job.total_steps = o.train.max_steps > 0
-                          ? o.train.max_steps
-                          : static_cast<std::int64_t>(std::ceil(o.train.num_train_epochs * static_cast<double>(steps_per_epoch)));
+    const std::int64_t steps_per_epoch =
+        (job.train_examples->size() + job.global_batch_size - 1) / job.global_batch_size;
+    job.total_steps =
+        o.train.max_steps > 0
+            ? o.train.max_steps
+            : static_cast<std::int64_t>(std::ceil(o.train.num_train_epochs * static_cast<double>(steps_per_epoch)));
     job.keep_activations = o.train.gradient_checkpointing != GradientCheckpointing::on;
-    job.pass = {.dropout = static_cast<float>(o.model.dropout_rate < 0.0 ? job.source.config.dropout_rate : o.model.dropout_rate),
+    job.pass = {.dropout = static_cast<float>(o.model.dropout_rate < 0.0 ? job.source.config.dropout_rate
+                                                                         : o.model.dropout_rate),
                 .label_smoothing = static_cast<float>(o.train.label_smoothing_factor),
                 .keep_activations = job.keep_activations};
   }
@@ -89,7 +98,9 @@ void size_batches(Job& job, int ranks, const GenerateLimits& generate) {
     if (o.eval.predict_with_generate) job.generation.items = job.eval_limits.sequences;
   } else if (job.purpose == Purpose::generate) {
     job.generation.items = generate.batch;
-    job.eval_limits = {.sequences = generate.batch, .source_rows = generate.batch * generate.longest_source, .target_rows = generate.batch};
+    job.eval_limits = {.sequences = generate.batch,
+                       .source_rows = generate.batch * generate.longest_source,
+                       .target_rows = generate.batch};
   }
   job.generation.source_rows = job.eval_limits.source_rows;
 }
@@ -134,7 +145,8 @@ plan::JobFacts facts_of(const Job& job) {
     model::Carver scratch;
     (void)model::carve_scratch(scratch, config, job.train_limits, true);
     facts.scratch_bytes = scratch.bytes();
-    facts.reduce_bytes = comm::mpi_scratch_bytes(static_cast<std::size_t>(largest_shard) * sizeof(float), job.map->ranks());
+    facts.reduce_bytes =
+        comm::mpi_scratch_bytes(static_cast<std::size_t>(largest_shard) * sizeof(float), job.map->ranks());
     facts.staging_bytes = kStagingBytes;
     const std::size_t extent = static_cast<std::size_t>(job.extent_elements) * sizeof(float);
     facts.ring_bytes_per_kind = offload::StateRing::bytes_needed(std::span(&extent, 1), Optimizer::kRingSlots, 4096);
@@ -163,7 +175,8 @@ plan::Budgets budgets_of(const Job& job, Runtime& runtime) {
   if (memory.device) budgets.device = static_cast<std::size_t>(*memory.device);
   const std::size_t available = available_memory_bytes();
   // What this rank holds already is in the ledger too, so it is added to what is free.
-  const auto free = static_cast<std::size_t>(static_cast<double>(available) * (1.0 - kMargin)) / ranks + resident_bytes();
+  const auto free =
+      static_cast<std::size_t>(static_cast<double>(available) * (1.0 - kMargin)) / ranks + resident_bytes();
   budgets.host = memory.host ? std::min(static_cast<std::size_t>(*memory.host) / ranks, free) : free;
   budgets.host_source = memory.host && static_cast<std::size_t>(*memory.host) / ranks <= free
                             ? fmt::format("memory.host (1/{} of it for each rank of this node)", ranks)
@@ -197,13 +210,15 @@ void agree_on_budgets(plan::Budgets& budgets, plan::JobFacts& facts, comm::Commu
 
 std::vector<std::size_t> Job::training_stage_bytes() const {
   std::vector<std::size_t> bytes;
-  for (const model::Stage& stage : stages) bytes.push_back(model::stage_bytes(stage, source.config, train_limits, true, keep_activations));
+  for (const model::Stage& stage : stages)
+    bytes.push_back(model::stage_bytes(stage, source.config, train_limits, true, keep_activations));
   return bytes;
 }
 
 std::vector<std::size_t> Job::inference_stage_bytes() const {
   std::vector<std::size_t> bytes;
-  for (const model::Stage& stage : stages) bytes.push_back(model::stage_bytes(stage, source.config, eval_limits, false, false));
+  for (const model::Stage& stage : stages)
+    bytes.push_back(model::stage_bytes(stage, source.config, eval_limits, false, false));
   return bytes;
 }
 
@@ -211,8 +226,8 @@ std::string Job::checkpoint_dir() const {
   return options.checkpoint.dir.empty() ? options.train.output_dir + "/checkpoints" : options.checkpoint.dir;
 }
 
-std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Runtime& runtime, const GenerateLimits& generate,
-                                 const std::string& eval_path) {
+std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Runtime& runtime,
+                                 const GenerateLimits& generate, const std::string& eval_path) {
   auto job = std::make_unique<Job>();
   job->options = options;
   job->purpose = purpose;
@@ -225,7 +240,8 @@ std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Run
   job->stages = model::t5_stages(job->source.config, *job->layout);
   job->threads = compute_threads(communicator);
   job->nvme_dirs = options.offload.nvme_dirs;
-  if (const char* scratch = std::getenv("SLURM_TMPDIR"); job->nvme_dirs.empty() && scratch != nullptr) job->nvme_dirs.emplace_back(scratch);
+  if (const char* scratch = std::getenv("SLURM_TMPDIR"); job->nvme_dirs.empty() && scratch != nullptr)
+    job->nvme_dirs.emplace_back(scratch);
   job->extent_elements = extent_elements(*job);
 
   if (purpose != Purpose::generate) read_data(*job, runtime, eval_path);
@@ -235,7 +251,9 @@ std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Run
   agree(communicator, [&] {
     job->facts = facts_of(*job);
     budgets = budgets_of(*job, runtime);
-    if (job->train_examples) job->facts.data_bytes += job->train_examples->bytes() + static_cast<std::size_t>(job->train_examples->size()) * sizeof(std::int64_t);
+    if (job->train_examples)
+      job->facts.data_bytes +=
+          job->train_examples->bytes() + static_cast<std::size_t>(job->train_examples->size()) * sizeof(std::int64_t);
     if (job->eval_examples) job->facts.data_bytes += job->eval_examples->bytes();
     // The data are resident already.
     job->facts.program_bytes -= std::min(job->facts.program_bytes, job->facts.data_bytes);

@@ -44,12 +44,12 @@ struct Job {
   std::optional<data::Examples> train_examples, eval_examples;
 
   std::int64_t global_batch_size = 0;
-  int micro_batches = 1;                // of one rank in one step
+  int micro_batches = 1;  // of one rank in one step
   std::int64_t total_steps = 0;
   bool keep_activations = true;
   model::BatchLimits train_limits, eval_limits;
-  model::GenerationLimits generation;   // items 0: no generation
-  model::PassOptions pass;              // of training
+  model::GenerationLimits generation;  // items 0: no generation
+  model::PassOptions pass;             // of training
   std::int64_t extent_elements = 0;
   std::vector<std::string> nvme_dirs;
   int threads = 1;

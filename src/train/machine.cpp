@@ -1,12 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/machine.hpp"
 
-#include <fmt/format.h>
-#include <sched.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -17,6 +11,12 @@
 #include <set>
 #include <sstream>
 
+#include <fmt/format.h>
+#include <sched.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
 #include "core/error.hpp"
 
 namespace spillway::train {
@@ -26,7 +26,8 @@ namespace {
 std::size_t kilobyte_line(const char* path, const std::string& key) {
   std::ifstream file(path);
   for (std::string line; std::getline(file, line);)
-    if (line.starts_with(key)) return static_cast<std::size_t>(std::strtoull(line.c_str() + key.size(), nullptr, 10)) * 1024;
+    if (line.starts_with(key))
+      return static_cast<std::size_t>(std::strtoull(line.c_str() + key.size(), nullptr, 10)) * 1024;
   throw Error(fmt::format("{}: no line {}", path, key));
 }
 
@@ -94,7 +95,8 @@ int compute_threads(comm::Communicator& communicator) {
     std::memcpy(&other, bytes.data(), sizeof(other));
     sharers += static_cast<int>(other.host == mine.host && CPU_EQUAL(&other.cpus, &mine.cpus));
   }
-  if (const char* asked = std::getenv("OMP_NUM_THREADS"); asked != nullptr && std::atoi(asked) > 0) return std::atoi(asked);
+  if (const char* asked = std::getenv("OMP_NUM_THREADS"); asked != nullptr && std::atoi(asked) > 0)
+    return std::atoi(asked);
   return std::max(1, CPU_COUNT(&mine.cpus) / std::max(1, sharers));
 }
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/metrics.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <filesystem>
+
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "core/error.hpp"
@@ -104,11 +104,19 @@ void write_all_results(const std::string& path, const RunTotals* totals, const E
     object["train_loss"] = rounded(totals->train_loss, 4);
     object["train_runtime"] = rounded(totals->train_seconds, 4);
     object["train_samples"] = totals->train_samples;
-    object["train_samples_per_second"] = rounded(static_cast<double>(totals->samples_seen) / std::max(totals->train_seconds, 1e-9), 3);
-    object["train_steps_per_second"] = rounded(static_cast<double>(totals->steps) / std::max(totals->train_seconds, 1e-9), 3);
+    object["train_samples_per_second"] =
+        rounded(static_cast<double>(totals->samples_seen) / std::max(totals->train_seconds, 1e-9), 3);
+    object["train_steps_per_second"] =
+        rounded(static_cast<double>(totals->steps) / std::max(totals->train_seconds, 1e-9), 3);
   }
   if (evaluation != nullptr) add_evaluation(object, *evaluation);
   write_file(path, object.dump(4) + "\n");
+}
+
+std::string evaluation_json(const Evaluation& evaluation) {
+  ordered_json object;
+  add_evaluation(object, evaluation);
+  return object.dump(2) + "\n";
 }
 
 std::string predictions_text(const Evaluation& evaluation) {

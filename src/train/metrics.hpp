@@ -44,13 +44,16 @@ struct RunTotals {
   double epoch = 0.0;
   double train_seconds = 0.0;
   double train_loss = 0.0;
-  std::int64_t train_samples = 0;   // of the data set
+  std::int64_t train_samples = 0;  // of the data set
   std::int64_t samples_seen = 0;
   std::int64_t steps = 0;
 };
 
 /// Writes all_results.json: what `path` held already, with these totals and evaluation (either may be null) over it. \throws IoError
 void write_all_results(const std::string& path, const RunTotals* totals, const Evaluation* evaluation);
+
+/// The evaluation as one JSON object, for standard output.
+[[nodiscard]] std::string evaluation_json(const Evaluation& evaluation);
 
 /// Writes text under a name at once: to a file beside it, then renamed. \throws IoError
 void write_file(const std::string& path, const std::string& text);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/model_source.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <sstream>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "checkpoint/safetensors_file.hpp"
 #include "core/error.hpp"
@@ -29,15 +29,19 @@ std::string read_text(const fs::path& path) {
 
 /// Every tensor that the configuration asks for must be there with its shape.
 void check_tensors(const checkpoint::SafetensorsFile& file, const model::T5Config& config) {
-  for (const TensorSpec& tensor : model::T5Layout(config).tensors()) {
+  const model::T5Layout layout(config);
+  for (const TensorSpec& tensor : layout.tensors()) {
     const checkpoint::SafetensorsEntry* found = file.find(tensor.name);
     if (found == nullptr)
-      throw DataError(fmt::format("{}: tensor {}: config.json expects shape {}, found no such tensor", file.path(), tensor.name, tensor.shape.text()));
+      throw DataError(fmt::format("{}: tensor {}: config.json expects shape {}, found no such tensor", file.path(),
+                                  tensor.name, tensor.shape.text()));
     if (found->shape.size() > 4 || Shape(found->shape) != tensor.shape)
-      throw DataError(fmt::format("{}: tensor {}: config.json expects shape {}, found {}", file.path(), tensor.name, tensor.shape.text(),
+      throw DataError(fmt::format("{}: tensor {}: config.json expects shape {}, found {}", file.path(), tensor.name,
+                                  tensor.shape.text(),
                                   found->shape.size() > 4 ? "more than 4 axes" : Shape(found->shape).text()));
     if (found->dtype != "F32" && found->dtype != "F16" && found->dtype != "BF16")
-      throw DataError(fmt::format("{}: tensor {}: expected F32, F16 or BF16, found {}", file.path(), tensor.name, found->dtype));
+      throw DataError(
+          fmt::format("{}: tensor {}: expected F32, F16 or BF16, found {}", file.path(), tensor.name, found->dtype));
   }
 }
 
@@ -47,8 +51,11 @@ bool is_block_name(const std::string& name) { return name.find(".block.") != std
 void check_depth(const checkpoint::SafetensorsFile& file, const model::T5Config& config) {
   const auto tensors = model::T5Layout(config).tensors();
   for (const checkpoint::SafetensorsEntry& entry : file.tensors()) {
-    if (!is_block_name(entry.name) || entry.name == "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight") continue;
-    const bool known = std::any_of(tensors.begin(), tensors.end(), [&](const TensorSpec& tensor) { return tensor.name == entry.name; });
+    if (!is_block_name(entry.name) ||
+        entry.name == "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight")
+      continue;
+    const bool known = std::any_of(tensors.begin(), tensors.end(),
+                                   [&](const TensorSpec& tensor) { return tensor.name == entry.name; });
     if (!known) throw DataError(fmt::format("{}: tensor {}: config.json has no place for it", file.path(), entry.name));
   }
 }
@@ -68,16 +75,20 @@ ModelSource open_model(const ModelOptions& options) {
   const fs::path directory = options.path;
   if (!fs::is_directory(directory)) {
     // What looks like a path is one, and not a misspelt preset.
-    if (options.path.find('/') != std::string::npos) throw DataError(fmt::format("{}: no such directory (model.path)", options.path));
+    if (options.path.find('/') != std::string::npos)
+      throw DataError(fmt::format("{}: no such directory (model.path)", options.path));
     source.config = model::t5_preset(options.path);
     if (options.init != ModelInit::random)
-      throw ConfigError(fmt::format("model.path = \"{}\" is a preset, which has no weights: set model.init = \"random\", or name a directory", options.path));
+      throw ConfigError(fmt::format(
+          "model.path = \"{}\" is a preset, which has no weights: set model.init = \"random\", or name a directory",
+          options.path));
     source.tokenizer = find_tokenizer(options, {});
     return source;
   }
   source.directory = directory.string();
   source.config = model::parse_t5_config(read_text(directory / "config.json"), (directory / "config.json").string());
-  if (fs::exists(directory / "generation_config.json")) source.generation_json = read_text(directory / "generation_config.json");
+  if (fs::exists(directory / "generation_config.json"))
+    source.generation_json = read_text(directory / "generation_config.json");
   source.tokenizer = find_tokenizer(options, source.directory);
   if (options.init == ModelInit::random) return source;
 
@@ -85,7 +96,8 @@ ModelSource open_model(const ModelOptions& options) {
   if (!fs::exists(weights)) {
     for (const char* other : {"model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"})
       if (fs::exists(directory / other))
-        throw ConfigError(fmt::format("{}: expected model.safetensors, found {}, which this version does not read yet", source.directory, other));
+        throw ConfigError(fmt::format("{}: expected model.safetensors, found {}, which this version does not read yet",
+                                      source.directory, other));
     throw DataError(fmt::format("{}: no model.safetensors (model.init = \"random\" needs none)", source.directory));
   }
   source.weights = weights.string();
@@ -106,7 +118,8 @@ std::unique_ptr<data::Tokenizer> open_tokenizer(const ModelSource& source) {
   if (fs::exists(settings)) {
     const json object = json::parse(read_text(settings), nullptr, false);
     if (object.is_discarded()) throw DataError(fmt::format("{}: not valid JSON", settings.string()));
-    if (object.is_object() && object.contains("extra_ids") && object["extra_ids"].is_number_integer()) extra_ids = object["extra_ids"].get<std::int64_t>();
+    if (object.is_object() && object.contains("extra_ids") && object["extra_ids"].is_number_integer())
+      extra_ids = object["extra_ids"].get<std::int64_t>();
   }
   return data::make_sentencepiece_tokenizer(source.tokenizer, extra_ids);
 }
@@ -115,7 +128,8 @@ model::GenerationOptions generation_options(const EvalOptions& eval, const Model
   json defaults = json::object();
   if (!source.generation_json.empty()) {
     defaults = json::parse(source.generation_json, nullptr, false);
-    if (!defaults.is_object()) throw DataError(fmt::format("{}/generation_config.json: expected a JSON object", source.directory));
+    if (!defaults.is_object())
+      throw DataError(fmt::format("{}/generation_config.json: expected a JSON object", source.directory));
   }
   const auto pick = [&](const auto& own, const char* key, auto otherwise) -> decltype(otherwise) {
     if (own) return static_cast<decltype(otherwise)>(*own);
@@ -134,8 +148,11 @@ model::GenerationOptions generation_options(const EvalOptions& eval, const Model
   options.early_stopping = early == EarlyStopping::yes  ? model::EarlyStopping::yes
                            : early == EarlyStopping::no ? model::EarlyStopping::no
                                                         : model::EarlyStopping::never;
-  if (options.num_beams < 1) throw ConfigError(fmt::format("eval.num_beams: expected at least 1, found {}", options.num_beams));
-  if (options.max_length < 2) throw ConfigError(fmt::format("eval.max_length: expected at least 2 (the start token counts), found {}", options.max_length));
+  if (options.num_beams < 1)
+    throw ConfigError(fmt::format("eval.num_beams: expected at least 1, found {}", options.num_beams));
+  if (options.max_length < 2)
+    throw ConfigError(
+        fmt::format("eval.max_length: expected at least 2 (the start token counts), found {}", options.max_length));
   return options;
 }
 

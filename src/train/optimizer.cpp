@@ -10,15 +10,23 @@ std::vector<Extent> make_extents(const Zero& zero, std::int64_t elements) {
   std::vector<Extent> extents;
   for (int unit = 0; unit < zero.map->units(); ++unit) {
     const std::int64_t size = zero.owned(unit).size();
-    for (std::int64_t begin = 0; begin < size; begin += elements) extents.push_back({unit, {begin, std::min(begin + elements, size)}});
+    for (std::int64_t begin = 0; begin < size; begin += elements)
+      extents.push_back({unit, {begin, std::min(begin + elements, size)}});
   }
   return extents;
 }
 
-Optimizer::Optimizer(const Zero& zero, const model::T5Layout& layout, Settings settings, OptimizerStateOptions options, const Arena& arena,
-                     offload::BlockStore* store, kernels::OptimizerOps& ops, Device& device, Parameters& parameters, Gradients& gradients)
-    : zero_(zero), settings_(settings), options_(std::move(options)), ops_(ops), parameters_(parameters), gradients_(gradients),
-      extents_(make_extents(zero, options_.extent_elements)), inline_(device.create_compute_queue()),
+Optimizer::Optimizer(const Zero& zero, const model::T5Layout& layout, Settings settings, OptimizerStateOptions options,
+                     const Arena& arena, offload::BlockStore* store, kernels::OptimizerOps& ops, Device& device,
+                     Parameters& parameters, Gradients& gradients)
+    : zero_(zero),
+      settings_(settings),
+      options_(std::move(options)),
+      ops_(ops),
+      parameters_(parameters),
+      gradients_(gradients),
+      extents_(make_extents(zero, options_.extent_elements)),
+      inline_(device.create_compute_queue()),
       worker_(device.create_worker_queue("update")) {
   for (int unit = 0; unit < zero_.map->units(); ++unit) {
     std::vector<Segment>& segments = segments_.emplace_back();
@@ -45,12 +53,14 @@ Optimizer::Optimizer(const Zero& zero, const model::T5Layout& layout, Settings s
   files_ = std::make_unique<offload::ExtentStore>(*store, options_.files, std::move(bytes));
   const TensorView memory = arena.bytes(plan::entry::kRing);
   ring_memory_ = {memory.data(), memory.bytes()};
-  ring_ = std::make_unique<offload::StateRing>(*files_, ring_memory_,
-                                               offload::StateRingOptions{.slots = kRingSlots, .wait_at_once = options_.wait_at_once});
+  ring_ = std::make_unique<offload::StateRing>(
+      *files_, ring_memory_, offload::StateRingOptions{.slots = kRingSlots, .wait_at_once = options_.wait_at_once});
 }
 
 std::span<float> Optimizer::resident(Moment moment, int unit) const {
-  return resident_[static_cast<std::size_t>(moment)].flat(zero_.owned_offset(unit), zero_.owned(unit).size()).as<float>();
+  return resident_[static_cast<std::size_t>(moment)]
+      .flat(zero_.owned_offset(unit), zero_.owned(unit).size())
+      .as<float>();
 }
 
 void Optimizer::update(int unit, const UpdateNumbers& numbers) {
@@ -71,7 +81,8 @@ void Optimizer::update_extent(std::size_t index, const UpdateNumbers& numbers) {
   std::optional<offload::StateRing::Lease> lease;
   if (ring_) {
     lease.emplace(ring_->acquire(index));
-    for (std::size_t ahead = index + 1; ahead < std::min(index + kRingSlots - 1, extents_.size()); ++ahead) (void)ring_->prefetch(ahead);
+    for (std::size_t ahead = index + 1; ahead < std::min(index + kRingSlots - 1, extents_.size()); ++ahead)
+      (void)ring_->prefetch(ahead);
   }
   std::array<TensorView, kMoments> moments;
   for (std::size_t moment = 0; moment < kMoments; ++moment) {
@@ -80,7 +91,8 @@ void Optimizer::update_extent(std::size_t index, const UpdateNumbers& numbers) {
       moments[moment] = {bytes.data(), DType::f32, {extent.range.size()}};
     } else {
       const auto all = resident(static_cast<Moment>(moment), extent.unit);
-      const auto part = all.subspan(static_cast<std::size_t>(extent.range.begin), static_cast<std::size_t>(extent.range.size()));
+      const auto part =
+          all.subspan(static_cast<std::size_t>(extent.range.begin), static_cast<std::size_t>(extent.range.size()));
       moments[moment] = {part, Shape{extent.range.size()}};
     }
   }
@@ -122,7 +134,9 @@ void Optimizer::visit_extents(int unit, Range range, const Visit& visit) {
 
 void Optimizer::read(Moment moment, int unit, Range range, std::span<float> to) {
   if (!on_nvme(moment)) {
-    std::ranges::copy(resident(moment, unit).subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size())), to.begin());
+    std::ranges::copy(
+        resident(moment, unit).subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size())),
+        to.begin());
     return;
   }
   const auto kind = static_cast<std::size_t>(nvme_kind_[static_cast<std::size_t>(moment)]);

@@ -58,8 +58,9 @@ class Optimizer {
   };
 
   /// \param store  for extents on nvme; null if there are none
-  Optimizer(const Zero& zero, const model::T5Layout& layout, Settings settings, OptimizerStateOptions options, const Arena& arena,
-            offload::BlockStore* store, kernels::OptimizerOps& ops, Device& device, Parameters& parameters, Gradients& gradients);
+  Optimizer(const Zero& zero, const model::T5Layout& layout, Settings settings, OptimizerStateOptions options,
+            const Arena& arena, offload::BlockStore* store, kernels::OptimizerOps& ops, Device& device,
+            Parameters& parameters, Gradients& gradients);
 
   /// Slots of the ring of extents on nvme.
   static constexpr int kRingSlots = 4;
@@ -100,7 +101,8 @@ class Optimizer {
   std::unique_ptr<offload::ExtentStore> files_;
   std::unique_ptr<offload::StateRing> ring_;
   std::span<std::byte> ring_memory_;
-  std::optional<std::pair<std::size_t, std::size_t>> read_extent_;  // extent and kind that read() left in the ring's memory
+  std::optional<std::pair<std::size_t, std::size_t>>
+      read_extent_;  // extent and kind that read() left in the ring's memory
   std::unique_ptr<Queue> inline_;
   std::atomic<double> nvme_seconds_ = 0.0;
   std::unique_ptr<Queue> worker_;  // last: ends before what its tasks use

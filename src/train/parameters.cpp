@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/parameters.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
+
+#include <fmt/format.h>
 
 #include "core/error.hpp"
 #include "plan/plan.hpp"
@@ -16,8 +16,12 @@ std::int64_t Zero::largest_unit() const {
   return largest;
 }
 
-Parameters::Parameters(const Zero& zero, comm::Communicator& communicator, TensorView owned, TensorView gathered, Gradients* gradients)
-    : zero_(zero), communicator_(communicator), gradients_(gradients), updated_(static_cast<std::size_t>(zero.map->units())) {
+Parameters::Parameters(const Zero& zero, comm::Communicator& communicator, TensorView owned, TensorView gathered,
+                       Gradients* gradients)
+    : zero_(zero),
+      communicator_(communicator),
+      gradients_(gradients),
+      updated_(static_cast<std::size_t>(zero.map->units())) {
   for (int unit = 0; unit < zero_.map->units(); ++unit)
     owned_.push_back(owned.flat(zero_.owned_offset(unit), zero_.owned(unit).size()));
   if (!zero_.sharded()) return;
@@ -47,8 +51,9 @@ Parameters::Slot* Parameters::place_for(int unit) {
 void Parameters::gather(Slot& slot, int unit) {
   slot.unit = unit;
   slot.last_use = ++uses_;
-  slot.gathered = communicator_.all_gather(updated_[static_cast<std::size_t>(unit)], owned_[static_cast<std::size_t>(unit)],
-                                           slot.memory.flat(0, zero_.map->unit_elements(unit)));
+  slot.gathered =
+      communicator_.all_gather(updated_[static_cast<std::size_t>(unit)], owned_[static_cast<std::size_t>(unit)],
+                               slot.memory.flat(0, zero_.map->unit_elements(unit)));
   ++gathers_;
 }
 

@@ -18,7 +18,8 @@ class Parameters : public model::ParameterSource {
  public:
   /// \param owned     fp32 memory of zero.owned_elements(): this rank's weights, which are the fp32 master too
   /// \param gathered  stage 3: memory of the persistent unit and plan::kGatherSlots times the largest other unit
-  Parameters(const Zero& zero, comm::Communicator& communicator, TensorView owned, TensorView gathered, Gradients* gradients);
+  Parameters(const Zero& zero, comm::Communicator& communicator, TensorView owned, TensorView gathered,
+             Gradients* gradients);
 
   void prefetch(int unit) override;
   void acquire(int unit) override;

@@ -2,7 +2,6 @@
 #include "train/plan_file.hpp"
 
 #include <fmt/format.h>
-
 #include <nlohmann/json.hpp>
 
 #include "train/run_state.hpp"
@@ -45,7 +44,8 @@ std::string plan_json(const Job& job) {
     ordered_json phases = ordered_json::array();
     for (const plan::Phase phase : {plan::Phase::step, plan::Phase::evaluation, plan::Phase::save})
       if (entry.in(phase)) phases.push_back(plan::name_of(phase));
-    ledger.push_back({{"name", entry.name}, {"tier", plan::name_of(entry.tier)}, {"bytes", entry.bytes}, {"phases", phases}});
+    ledger.push_back(
+        {{"name", entry.name}, {"tier", plan::name_of(entry.tier)}, {"bytes", entry.bytes}, {"phases", phases}});
   }
   ordered_json totals;
   for (const plan::Tier tier : {plan::Tier::device, plan::Tier::host, plan::Tier::nvme})
@@ -72,19 +72,22 @@ std::string plan_json(const Job& job) {
 std::string plan_summary(const Job& job) {
   const plan::Ledger& ledger = job.plan.ledger;
   std::string signature;
-  for (const auto& [part, value] : numeric_signature(job)) signature += fmt::format("{}{} {}", signature.empty() ? "" : ", ", part, value);
+  for (const auto& [part, value] : numeric_signature(job))
+    signature += fmt::format("{}{} {}", signature.empty() ? "" : ", ", part, value);
   std::string memory;
   for (const plan::Tier tier : {plan::Tier::device, plan::Tier::host, plan::Tier::nvme})
     if (ledger.peak(tier) > 0)
-      memory += fmt::format("{}{} {}", memory.empty() ? "" : ", ", plan::name_of(tier), plan::bytes_text(ledger.peak(tier)));
+      memory +=
+          fmt::format("{}{} {}", memory.empty() ? "" : ", ", plan::name_of(tier), plan::bytes_text(ledger.peak(tier)));
   return fmt::format(
       "{} parameters on {} rank{}, ZeRO stage {}, {} thread{} a rank\n"
       "{} steps of {} samples, up to {} + {} tokens a micro-batch\n"
       "memory of a rank: {}; exp_avg on {}, exp_avg_sq on {}\n"
       "numeric signature: {}",
-      job.map->parameters(), job.map->ranks(), job.map->ranks() == 1 ? "" : "s", job.zero.stage, job.threads, job.threads == 1 ? "" : "s",
-      job.total_steps, job.global_batch_size, job.train_limits.source_rows, job.train_limits.target_rows, memory,
-      plan::name_of(job.plan.exp_avg), plan::name_of(job.plan.exp_avg_sq), signature);
+      job.map->parameters(), job.map->ranks(), job.map->ranks() == 1 ? "" : "s", job.zero.stage, job.threads,
+      job.threads == 1 ? "" : "s", job.total_steps, job.global_batch_size, job.train_limits.source_rows,
+      job.train_limits.target_rows, memory, plan::name_of(job.plan.exp_avg), plan::name_of(job.plan.exp_avg_sq),
+      signature);
 }
 
 }  // namespace spillway::train

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/progress.hpp"
 
-#include <fmt/format.h>
-
 #include <cstdio>
+
+#include <fmt/format.h>
 
 namespace spillway::train {
 
@@ -13,7 +13,8 @@ std::string duration_text(double seconds) {
   return fmt::format("{}:{:02}", whole / 60, whole % 60);
 }
 
-Progress::Progress(std::int64_t done, std::int64_t total, bool visible) : first_(done), total_(total), visible_(visible) {}
+Progress::Progress(std::int64_t done, std::int64_t total, bool visible)
+    : first_(done), total_(total), visible_(visible) {}
 
 Progress::~Progress() { hide(); }
 
@@ -30,7 +31,8 @@ void Progress::show(std::int64_t done, const std::string& note) {
   const double left = run > 0 ? elapsed / static_cast<double>(run) * static_cast<double>(total_ - done) : 0.0;
   std::string bar(static_cast<std::size_t>(filled), '#');
   bar.resize(static_cast<std::size_t>(kWidth), '.');
-  fmt::print(stderr, "\r\033[K[{}] {}/{} {} < {}  {}", bar, done, total_, duration_text(elapsed), duration_text(left), note);
+  fmt::print(stderr, "\r\033[K[{}] {}/{} {} < {}  {}", bar, done, total_, duration_text(elapsed), duration_text(left),
+             note);
   std::fflush(stderr);
 }
 

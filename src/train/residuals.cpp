@@ -8,7 +8,8 @@ namespace spillway::train {
 namespace {
 
 /// Where each stage's memory starts, and behind them the end of all.
-std::vector<std::size_t> inference_offsets(const std::vector<model::Stage>& stages, const std::vector<std::size_t>& stage_bytes) {
+std::vector<std::size_t> inference_offsets(const std::vector<model::Stage>& stages,
+                                           const std::vector<std::size_t>& stage_bytes) {
   std::size_t largest = 0;
   std::size_t own = 0;
   const auto ends_stack = [](const model::Stage& stage) {
@@ -44,13 +45,16 @@ std::size_t TrainingResiduals::bytes(const std::vector<std::size_t>& stage_bytes
   return std::accumulate(stage_bytes.begin(), stage_bytes.end(), std::size_t{0});
 }
 
-InferenceResiduals::InferenceResiduals(const std::vector<model::Stage>& stages, const std::vector<std::size_t>& stage_bytes,
-                                       std::byte* memory)
+InferenceResiduals::InferenceResiduals(const std::vector<model::Stage>& stages,
+                                       const std::vector<std::size_t>& stage_bytes, std::byte* memory)
     : offsets_(inference_offsets(stages, stage_bytes)), memory_(memory) {}
 
-std::byte* InferenceResiduals::stage_memory(int stage, int /*slot*/) { return memory_ + offsets_.at(static_cast<std::size_t>(stage)); }
+std::byte* InferenceResiduals::stage_memory(int stage, int /*slot*/) {
+  return memory_ + offsets_.at(static_cast<std::size_t>(stage));
+}
 
-std::size_t InferenceResiduals::bytes(const std::vector<model::Stage>& stages, const std::vector<std::size_t>& stage_bytes) {
+std::size_t InferenceResiduals::bytes(const std::vector<model::Stage>& stages,
+                                      const std::vector<std::size_t>& stage_bytes) {
   return inference_offsets(stages, stage_bytes).back();
 }
 

@@ -29,9 +29,11 @@ class TrainingResiduals : public model::ResidualStore {
 /// ends of the two stacks keep one of their own.
 class InferenceResiduals : public model::ResidualStore {
  public:
-  InferenceResiduals(const std::vector<model::Stage>& stages, const std::vector<std::size_t>& stage_bytes, std::byte* memory);
+  InferenceResiduals(const std::vector<model::Stage>& stages, const std::vector<std::size_t>& stage_bytes,
+                     std::byte* memory);
   [[nodiscard]] std::byte* stage_memory(int stage, int slot) override;
-  [[nodiscard]] static std::size_t bytes(const std::vector<model::Stage>& stages, const std::vector<std::size_t>& stage_bytes);
+  [[nodiscard]] static std::size_t bytes(const std::vector<model::Stage>& stages,
+                                         const std::vector<std::size_t>& stage_bytes);
 
  private:
   std::vector<std::size_t> offsets_;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/run_state.hpp"
 
-#include <fmt/format.h>
-
-#include <nlohmann/json.hpp>
 #include <set>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "core/error.hpp"
 #include "core/log.hpp"
@@ -18,12 +18,27 @@ constexpr int kFormat = 1;
 
 /// What may change on resume: where state lives, how much runs at a time, what is written for people (interface: section 5).
 bool may_change(const std::string& key) {
-  static const std::set<std::string> keys = {
-      "model.path", "model.init", "model.tokenizer", "data.val", "data.test", "data.max_eval_samples",
-      "train.output_dir", "train.device", "train.precision", "train.per_device_train_batch_size",
-      "train.gradient_accumulation_steps", "train.global_batch_size", "train.num_train_epochs", "train.max_steps",
-      "train.gradient_checkpointing", "train.tf32", "train.logging_steps", "train.collective_timeout",
-      "train.consistency_check_steps", "train.time_limit", "optimizer.state_format"};
+  static const std::set<std::string> keys = {"model.path",
+                                             "model.init",
+                                             "model.tokenizer",
+                                             "data.val",
+                                             "data.test",
+                                             "data.max_eval_samples",
+                                             "train.output_dir",
+                                             "train.device",
+                                             "train.precision",
+                                             "train.per_device_train_batch_size",
+                                             "train.gradient_accumulation_steps",
+                                             "train.global_batch_size",
+                                             "train.num_train_epochs",
+                                             "train.max_steps",
+                                             "train.gradient_checkpointing",
+                                             "train.tf32",
+                                             "train.logging_steps",
+                                             "train.collective_timeout",
+                                             "train.consistency_check_steps",
+                                             "train.time_limit",
+                                             "optimizer.state_format"};
   for (const char* section : {"zero.", "memory.", "offload.", "checkpoint.", "eval.", "report.", "loss_scale."})
     if (key.starts_with(section)) return true;
   return keys.contains(key);
@@ -55,7 +70,10 @@ std::string to_json(const RunState& state) {
                  {"loss_sum", state.loss_sum},
                  {"config_toml", state.config.toml},
                  {"config", state.config.values},
-                 {"numeric_signature", state.signature}};
+                 {"numeric_signature", state.signature},
+                 {"model", state.model_json},
+                 {"generation_config", state.generation_json},
+                 {"tokenizer", state.tokenizer}};
   if (state.best_metric) object["best_metric"] = *state.best_metric;
   return object.dump(2);
 }
@@ -64,7 +82,8 @@ RunState run_state_from_json(const std::string& text, const std::string& origin)
   try {
     const json object = json::parse(text);
     if (object.at("format").get<int>() != kFormat)
-      throw DataError(fmt::format("{}: run metadata: expected format {}, found {}", origin, kFormat, object.at("format").dump()));
+      throw DataError(
+          fmt::format("{}: run metadata: expected format {}, found {}", origin, kFormat, object.at("format").dump()));
     RunState state;
     state.step = object.at("step");
     state.optimizer_step = object.at("optimizer_step");
@@ -77,6 +96,9 @@ RunState run_state_from_json(const std::string& text, const std::string& origin)
     state.config.toml = object.at("config_toml");
     state.config.values = object.at("config").get<std::map<std::string, std::string>>();
     state.signature = object.at("numeric_signature").get<NumericSignature>();
+    state.model_json = object.at("model");
+    state.generation_json = object.at("generation_config");
+    state.tokenizer = object.at("tokenizer");
     if (object.contains("best_metric")) state.best_metric = object.at("best_metric").get<double>();
     return state;
   } catch (const json::exception& error) {
@@ -95,10 +117,13 @@ void check_changes(const RunState& saved, const ConfigRecord& now, bool allow) {
     const auto after = now.values.find(key);
     const std::string old_value = before == saved.config.values.end() ? "(not there)" : before->second;
     const std::string new_value = after == now.values.end() ? "(not there)" : after->second;
-    if (old_value != new_value) changes += fmt::format("\n  {}: the checkpoint has {}, the configuration {}", key, old_value, new_value);
+    if (old_value != new_value)
+      changes += fmt::format("\n  {}: the checkpoint has {}, the configuration {}", key, old_value, new_value);
   }
   if (changes.empty()) return;
-  if (!allow) throw ConfigError("resuming would change what must not change (checkpoint.allow_changes = true allows it):" + changes);
+  if (!allow)
+    throw ConfigError("resuming would change what must not change (checkpoint.allow_changes = true allows it):" +
+                      changes);
   log::warning("resuming with changes, as checkpoint.allow_changes says:" + changes);
 }
 
@@ -107,7 +132,8 @@ std::string signature_changes(const NumericSignature& saved, const NumericSignat
   for (const auto& [part, value] : now) {
     const auto before = saved.find(part);
     if (before == saved.end() || before->second != value)
-      changes += fmt::format("{}{} {} -> {}", changes.empty() ? "" : ", ", part, before == saved.end() ? "?" : before->second, value);
+      changes += fmt::format("{}{} {} -> {}", changes.empty() ? "" : ", ", part,
+                             before == saved.end() ? "?" : before->second, value);
   }
   return changes;
 }

@@ -29,11 +29,14 @@ struct RunState {
   std::int64_t total_steps = 0;
   std::int64_t global_batch_size = 0;
   std::optional<double> best_metric;
-  std::int64_t best_step = -1;      // whose checkpoint retention keeps; -1: none
-  double train_seconds = 0.0;       // of all runs so far
-  double loss_sum = 0.0;            // Σ of the steps' mean losses, for train_loss
+  std::int64_t best_step = -1;  // whose checkpoint retention keeps; -1: none
+  double train_seconds = 0.0;   // of all runs so far
+  double loss_sum = 0.0;        // Σ of the steps' mean losses, for train_loss
   ConfigRecord config;
   NumericSignature signature;
+  std::string model_json;       // config.json of the export
+  std::string generation_json;  // of the model read; may be empty
+  std::string tokenizer;        // path, or "bytes"
 };
 
 /// To and from the metadata text of a checkpoint. \throws DataError if the text is not ours, naming `origin`

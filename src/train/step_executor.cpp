@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/step_executor.hpp"
 
-#include <fmt/format.h>
-
 #include <cmath>
 #include <limits>
+
+#include <fmt/format.h>
 
 #include "core/error.hpp"
 
@@ -13,11 +13,20 @@ namespace spillway::train {
 using plan::Op;
 using plan::OpKind;
 
-StepExecutor::StepExecutor(const plan::StepProgram& program, const Zero& zero, comm::Communicator& communicator, model::T5Model& t5,
-                           kernels::OptimizerOps& ops, Queue& queue, Parameters& parameters, Gradients& gradients, Optimizer& optimizer,
-                           StepClock& clock, bool wait_at_once)
-    : program_(program), zero_(zero), communicator_(communicator), t5_(t5), ops_(ops), queue_(queue), parameters_(parameters),
-      gradients_(gradients), optimizer_(optimizer), clock_(clock), wait_at_once_(wait_at_once),
+StepExecutor::StepExecutor(const plan::StepProgram& program, const Zero& zero, comm::Communicator& communicator,
+                           model::T5Model& t5, kernels::OptimizerOps& ops, Queue& queue, Parameters& parameters,
+                           Gradients& gradients, Optimizer& optimizer, StepClock& clock, bool wait_at_once)
+    : program_(program),
+      zero_(zero),
+      communicator_(communicator),
+      t5_(t5),
+      ops_(ops),
+      queue_(queue),
+      parameters_(parameters),
+      gradients_(gradients),
+      optimizer_(optimizer),
+      clock_(clock),
+      wait_at_once_(wait_at_once),
       batches_(static_cast<std::size_t>(program.group_size)) {}
 
 StepResult StepExecutor::run(const StepInput& input) {
@@ -56,7 +65,8 @@ StepResult StepExecutor::run(const StepInput& input) {
       case OpKind::norm: {
         result.grad_norm = gradient_norm();
         if (!std::isfinite(result.grad_norm))
-          throw Error(fmt::format("the gradient's norm is {}: training has diverged; nothing was updated in this step", result.grad_norm),
+          throw Error(fmt::format("the gradient's norm is {}: training has diverged; nothing was updated in this step",
+                                  result.grad_norm),
                       ExitCode::failure);
         // torch's clip_grad_norm_.
         if (input.max_grad_norm > 0.0)
@@ -64,7 +74,8 @@ StepResult StepExecutor::run(const StepInput& input) {
         break;
       }
       case OpKind::update: {
-        const StepClock::Span span(clock_, Activity::cpu_update);  // only the hand-over, unless the update is waited for
+        const StepClock::Span span(clock_,
+                                   Activity::cpu_update);  // only the hand-over, unless the update is waited for
         optimizer_.update(op.unit, numbers);
         break;
       }
@@ -123,9 +134,10 @@ double StepExecutor::gradient_norm() {
       const std::size_t begin = partial_sums.size();
       const std::size_t blocks = zero_.map->norm_blocks(unit).size();
       partial_sums.resize(begin + blocks);
-      ops_.sum_of_squares(queue_, {.x = gradients_.shard(unit),
-                                   .block = kNormBlock,
-                                   .partial_sums = {std::span(partial_sums).subspan(begin), Shape{static_cast<std::int64_t>(blocks)}}});
+      ops_.sum_of_squares(
+          queue_, {.x = gradients_.shard(unit),
+                   .block = kNormBlock,
+                   .partial_sums = {std::span(partial_sums).subspan(begin), Shape{static_cast<std::int64_t>(blocks)}}});
     }
     queue_.synchronize();
   }

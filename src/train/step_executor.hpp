@@ -6,10 +6,10 @@
 
 #include "model/t5_model.hpp"
 #include "plan/step_program.hpp"
+#include "train/batches.hpp"
 #include "train/gradients.hpp"
 #include "train/optimizer.hpp"
 #include "train/parameters.hpp"
-#include "train/batches.hpp"
 #include "train/step_clock.hpp"
 
 namespace spillway::train {
@@ -35,8 +35,8 @@ class StepExecutor {
  public:
   /// \param wait_at_once  test-only: every gather and reduction is waited for where it starts
   StepExecutor(const plan::StepProgram& program, const Zero& zero, comm::Communicator& communicator, model::T5Model& t5,
-               kernels::OptimizerOps& ops, Queue& queue, Parameters& parameters, Gradients& gradients, Optimizer& optimizer, StepClock& clock,
-               bool wait_at_once = false);
+               kernels::OptimizerOps& ops, Queue& queue, Parameters& parameters, Gradients& gradients,
+               Optimizer& optimizer, StepClock& clock, bool wait_at_once = false);
 
   /// Returns while the update still runs; later use of a unit waits for it.
   /// \throws Error (exit 5) if the gradient's norm is not finite: nothing has been updated then

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/trainer.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
+#include <array>
 #include <filesystem>
+#include <fstream>
 #include <optional>
+
+#include <fmt/format.h>
 
 #include "core/log.hpp"
 #include "train/agreement.hpp"
@@ -28,18 +30,26 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 /// One training run from its first step to its last.
 class Run {
  public:
-  Run(const TrainRequest& request, Runtime& runtime, const Job& job, std::optional<std::string> resume_from, RunState state)
-      : request_(request), options_(job.options), communicator_(runtime.communicator), job_(job), engine_(job, runtime),
-        checkpoints_(engine_, communicator_), state_(std::move(state)),
+  Run(const TrainRequest& request, Runtime& runtime, const Job& job, std::optional<std::string> resume_from,
+      RunState state)
+      : request_(request),
+        options_(job.options),
+        communicator_(runtime.communicator),
+        job_(job),
+        engine_(job, runtime),
+        checkpoints_(engine_, communicator_),
+        state_(std::move(state)),
         sampler_(job.train_examples->size(), job.global_batch_size, options_.train.seed, options_.data.shuffle),
-        stop_(options_.train.time_limit, runtime.start), first_step_(state_.step),
+        stop_(options_.train.time_limit, runtime.start),
+        first_step_(state_.step),
         progress_(state_.step, job.total_steps, request.progress_bar && communicator_.rank() == 0) {
     if (resume_from) {
       checkpoints_.restore(*resume_from);
       log::info(fmt::format("resumed from {} at step {}", *resume_from, state_.step));
     } else {
       agree(communicator_, [&] {
-        load_weights(job.source, *job.layout, options_.train.seed, options_.model.embedding_std, job.zero, engine_.parameters());
+        load_weights(job.source, *job.layout, options_.train.seed, options_.model.embedding_std, job.zero,
+                     engine_.parameters());
       });
     }
     agree(communicator_, [&] { open_outputs(); });
@@ -83,11 +93,14 @@ class Run {
     std::int64_t tokens = 0;
     for (const std::int64_t sample : batch.samples) {
       target_tokens += static_cast<std::int64_t>(job_.train_examples->target(sample).size());
-      tokens += static_cast<std::int64_t>(job_.train_examples->source(sample).size() + job_.train_examples->target(sample).size());
+      tokens += static_cast<std::int64_t>(job_.train_examples->source(sample).size() +
+                                          job_.train_examples->target(sample).size());
     }
-    learning_rate_ = options_.optimizer.learning_rate * schedule_multiplier(options_.schedule, state_.optimizer_step, job_.total_steps);
+    learning_rate_ = options_.optimizer.learning_rate *
+                     schedule_multiplier(options_.schedule, state_.optimizer_step, job_.total_steps);
     engine_.clock().add(Activity::data, seconds_since(start));
-    const StepResult result = engine_.step(batch.samples, target_tokens, state_.step, learning_rate_, state_.optimizer_step + 1);
+    const StepResult result =
+        engine_.step(batch.samples, target_tokens, state_.step, learning_rate_, state_.optimizer_step + 1);
 
     const auto collective = Clock::now();
     // One exchange a step: the loss for the log, and whether somebody asked any rank to stop.
@@ -134,7 +147,8 @@ class Run {
     metrics.host_bytes = job_.plan.ledger.total(plan::Tier::host, plan::Phase::step);
     if (engine_.store() != nullptr) {
       const offload::StoreCounters now = engine_.store()->counters();
-      metrics.nvme = {.read_bytes = now.read_bytes - counted_.read_bytes, .written_bytes = now.written_bytes - counted_.written_bytes};
+      metrics.nvme = {.read_bytes = now.read_bytes - counted_.read_bytes,
+                      .written_bytes = now.written_bytes - counted_.written_bytes};
       counted_ = now;
     }
     metrics.clock = engine_.clock();
@@ -143,9 +157,10 @@ class Run {
     if (root()) {
       metrics_->write(metrics);
       progress_.hide();
-      log::info(fmt::format("step {}/{}  epoch {:.2f}  loss {:.4f}  grad_norm {:.3f}  lr {:.3g}  {:.1f} samples/s  {:.0f} tokens/s", state_.step,
-                            job_.total_steps, metrics.epoch, metrics.loss, metrics.grad_norm, metrics.learning_rate,
-                            metrics.samples_per_second, metrics.tokens_per_second));
+      log::info(fmt::format(
+          "step {}/{}  epoch {:.2f}  loss {:.4f}  grad_norm {:.3f}  lr {:.3g}  {:.1f} samples/s  {:.0f} tokens/s",
+          state_.step, job_.total_steps, metrics.epoch, metrics.loss, metrics.grad_norm, metrics.learning_rate,
+          metrics.samples_per_second, metrics.tokens_per_second));
     }
   }
 
@@ -155,7 +170,8 @@ class Run {
     engine_.finish_update();
     last_evaluation_ = evaluate(engine_, communicator_);
     const Evaluation& e = *last_evaluation_;
-    const bool better = !state_.best_metric || (e.bleu ? e.bleu->score > *state_.best_metric : e.loss < *state_.best_metric);
+    const bool better =
+        !state_.best_metric || (e.bleu ? e.bleu->score > *state_.best_metric : e.loss < *state_.best_metric);
     if (better) {
       state_.best_metric = e.bleu ? e.bleu->score : e.loss;
       state_.best_step = state_.step;
@@ -166,9 +182,10 @@ class Run {
       if (e.bleu) write_file(output("generated_predictions.txt"), predictions_text(e));
     });
     log::info(fmt::format("evaluation at step {}: loss {:.4f}{}", state_.step, e.loss,
-                          e.bleu ? fmt::format(", {} (copying the source: {:.2f}), {:.1f} tokens a prediction, {:.1f} s", e.bleu->text(),
-                                               e.copied->score, e.generated_length, e.seconds)
-                                 : std::string()));
+                          e.bleu
+                              ? fmt::format(", {} (copying the source: {:.2f}), {:.1f} tokens a prediction, {:.1f} s",
+                                            e.bleu->text(), e.copied->score, e.generated_length, e.seconds)
+                              : std::string()));
   }
 
   void save() {
@@ -183,9 +200,12 @@ class Run {
 
   Outcome stopped(StopReason reason) {
     agree(communicator_, [&] {
-      if (root()) write_file(output("REQUEUE"), fmt::format("stopped at step {} of {} by {}\n", state_.step, job_.total_steps, name_of(reason)));
+      if (root())
+        write_file(output("REQUEUE"),
+                   fmt::format("stopped at step {} of {} by {}\n", state_.step, job_.total_steps, name_of(reason)));
     });
-    log::info(fmt::format("stopped at step {} of {} by {}: run the same command again to go on", state_.step, job_.total_steps, name_of(reason)));
+    log::info(fmt::format("stopped at step {} of {} by {}: run the same command again to go on", state_.step,
+                          job_.total_steps, name_of(reason)));
     return Outcome::stopped;
   }
 
@@ -204,11 +224,12 @@ class Run {
                            .samples_seen = state_.step * job_.global_batch_size,
                            .steps = state_.step};
     agree(communicator_, [&] {
-      if (root()) write_all_results(output("all_results.json"), &totals, last_evaluation_ ? &*last_evaluation_ : nullptr);
+      if (root())
+        write_all_results(output("all_results.json"), &totals, last_evaluation_ ? &*last_evaluation_ : nullptr);
     });
     log::info(fmt::format("trained {} steps in {}, {:.1f} samples/s; results in {}", state_.step - first_step_,
-                          duration_text(state_.train_seconds), static_cast<double>(totals.samples_seen) / state_.train_seconds,
-                          output("all_results.json")));
+                          duration_text(state_.train_seconds),
+                          static_cast<double>(totals.samples_seen) / state_.train_seconds, output("all_results.json")));
     return Outcome::finished;
   }
 
@@ -265,7 +286,8 @@ void compare_programs(const Job& job, comm::Communicator& communicator) {
 Outcome train(const TrainRequest& request, Runtime& runtime) {
   comm::Communicator& communicator = runtime.communicator;
   RunOptions options = request.options;
-  const std::string root = options.checkpoint.dir.empty() ? options.train.output_dir + "/checkpoints" : options.checkpoint.dir;
+  const std::string root =
+      options.checkpoint.dir.empty() ? options.train.output_dir + "/checkpoints" : options.checkpoint.dir;
 
   std::optional<std::string> resume_from;
   RunState state;
@@ -278,8 +300,9 @@ Outcome train(const TrainRequest& request, Runtime& runtime) {
     check_changes(state, request.config, options.checkpoint.allow_changes);
     if (options.train.global_batch_size == 0) options.train.global_batch_size = state.global_batch_size;
     if (options.train.global_batch_size != state.global_batch_size && !options.checkpoint.allow_changes)
-      throw ConfigError(fmt::format("train.global_batch_size: the checkpoint has {}, the configuration {}; resuming keeps it",
-                                    state.global_batch_size, options.train.global_batch_size));
+      throw ConfigError(
+          fmt::format("train.global_batch_size: the checkpoint has {}, the configuration {}; resuming keeps it",
+                      state.global_batch_size, options.train.global_batch_size));
   });
 
   const auto job = prepare_job(options, Purpose::train, runtime, {}, options.data.val);
@@ -293,7 +316,8 @@ Outcome train(const TrainRequest& request, Runtime& runtime) {
     if (const std::string changes = signature_changes(state.signature, signature); !changes.empty())
       log::info("the numeric signature changed: " + changes);
     if (state.step >= job->total_steps) {
-      log::info(fmt::format("{} is at step {} of {}: there is nothing left to train", *resume_from, state.step, job->total_steps));
+      log::info(fmt::format("{} is at step {} of {}: there is nothing left to train", *resume_from, state.step,
+                            job->total_steps));
       return Outcome::finished;
     }
   }
@@ -302,6 +326,11 @@ Outcome train(const TrainRequest& request, Runtime& runtime) {
   state.global_batch_size = job->global_batch_size;
   state.config = request.config;
   state.signature = signature;
+  state.model_json = model::export_config_json(job->source.config);
+  state.generation_json = job->source.generation_json;
+  state.tokenizer = job->source.tokenizer.empty() || job->source.tokenizer == "bytes"
+                        ? job->source.tokenizer
+                        : fs::absolute(job->source.tokenizer).string();
   return Run(request, runtime, *job, resume_from, state).execute();
 }
 

@@ -17,8 +17,8 @@ enum class Outcome { finished, stopped };
 struct TrainRequest {
   RunOptions options;
   ConfigRecord config;
-  bool dry_run = false;        // print the plan and stop
-  bool progress_bar = false;   // standard error is a terminal
+  bool dry_run = false;                                                       // print the plan and stop
+  bool progress_bar = false;                                                  // standard error is a terminal
   std::function<void(const std::string&)> print = [](const std::string&) {};  // results, on rank 0
 };
 

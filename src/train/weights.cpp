@@ -14,8 +14,8 @@ constexpr std::uint64_t kInitialisation = 0x1717;  // keeps this stream apart fr
 
 }  // namespace
 
-void load_weights(const ModelSource& source, const model::T5Layout& layout, std::uint64_t seed, double embedding_std, const Zero& zero,
-                  Parameters& parameters) {
+void load_weights(const ModelSource& source, const model::T5Layout& layout, std::uint64_t seed, double embedding_std,
+                  const Zero& zero, Parameters& parameters) {
   std::unique_ptr<checkpoint::SafetensorsFile> file;
   if (!source.weights.empty()) file = std::make_unique<checkpoint::SafetensorsFile>(source.weights);
   for (int unit = 0; unit < zero.map->units(); ++unit) {
@@ -23,7 +23,8 @@ void load_weights(const ModelSource& source, const model::T5Layout& layout, std:
     for (const TensorPiece& piece : zero.map->pieces(unit, zero.owned(unit))) {
       const auto index = static_cast<std::size_t>(piece.tensor);
       const std::string& name = zero.map->tensors()[index].name;
-      const auto to = values.subspan(static_cast<std::size_t>(piece.range_begin), static_cast<std::size_t>(piece.count));
+      const auto to =
+          values.subspan(static_cast<std::size_t>(piece.range_begin), static_cast<std::size_t>(piece.count));
       if (file) {
         file->read(name, piece.tensor_begin, to);
         continue;
@@ -37,8 +38,8 @@ void load_weights(const ModelSource& source, const model::T5Layout& layout, std:
   }
 }
 
-void export_model(const std::string& directory, const ModelSource& source, const model::T5Layout& layout, const Zero& zero,
-                  const Parameters& parameters, comm::Communicator& communicator) {
+void export_model(const std::string& directory, const ModelSource& source, const model::T5Layout& layout,
+                  const Zero& zero, const Parameters& parameters, comm::Communicator& communicator) {
   HuggingFaceWriter writer(directory, source, layout);
   agree(communicator, [&] {
     if (communicator.rank() == 0) writer.create();
@@ -47,8 +48,9 @@ void export_model(const std::string& directory, const ModelSource& source, const
     for (int unit = 0; unit < zero.map->units(); ++unit) {
       const auto values = parameters.shard(unit).as<float>();
       for (const TensorPiece& piece : zero.map->pieces(unit, zero.map->shard(unit, zero.rank)))
-        writer.write(zero.map->tensors()[static_cast<std::size_t>(piece.tensor)].name, piece.tensor_begin,
-                     values.subspan(static_cast<std::size_t>(piece.range_begin), static_cast<std::size_t>(piece.count)));
+        writer.write(
+            zero.map->tensors()[static_cast<std::size_t>(piece.tensor)].name, piece.tensor_begin,
+            values.subspan(static_cast<std::size_t>(piece.range_begin), static_cast<std::size_t>(piece.count)));
     }
   });
   agree(communicator, [&] {

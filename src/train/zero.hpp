@@ -19,7 +19,9 @@ struct Zero {
   /// Weights are gathered before use.
   [[nodiscard]] bool sharded() const noexcept { return stage == 3 && map->ranks() > 1; }
   /// What this rank stores and updates of a unit, in elements of the unit.
-  [[nodiscard]] Range owned(int unit) const { return sharded() ? map->shard(unit, rank) : Range{0, map->unit_elements(unit)}; }
+  [[nodiscard]] Range owned(int unit) const {
+    return sharded() ? map->shard(unit, rank) : Range{0, map->unit_elements(unit)};
+  }
   /// This rank's shard, counted from the start of what it owns.
   [[nodiscard]] Range shard_in_owned(int unit) const {
     const Range shard = map->shard(unit, rank);

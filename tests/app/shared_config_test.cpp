@@ -3,9 +3,9 @@
 
 #include <gtest/gtest.h>
 
-#include "app/agreement.hpp"
 #include "app/exchange_group.hpp"
 #include "app/overrides.hpp"
+#include "train/agreement.hpp"
 
 namespace spillway::app {
 namespace {

@@ -3,6 +3,7 @@
 
 #include "kernels/cpu/attention_workspace.hpp"
 #include "kernels/cpu/distance_bias.hpp"
+#include "kernels/cpu/instruction_set.hpp"
 #include "kernels/cpu/small_tasks.hpp"
 #include "kernels/cpu/softmax.hpp"
 

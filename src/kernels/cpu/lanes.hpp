@@ -75,11 +75,11 @@ using UnsignedLanes [[gnu::vector_size(64)]] = std::uint32_t;
 
 /// Σ a[i] b[i].
 [[gnu::always_inline]] inline float dot(const float* a, const float* b, std::int64_t count) {
-  Lanes sum{};
+  Lanes sums{};
   std::int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) sum += load(a + i) * load(b + i);
-  if (i < count) sum += load_part(a + i, count - i, 0.0F) * load_part(b + i, count - i, 0.0F);
-  return sum(sum);
+  for (; i + kLanes <= count; i += kLanes) sums += load(a + i) * load(b + i);
+  if (i < count) sums += load_part(a + i, count - i, 0.0F) * load_part(b + i, count - i, 0.0F);
+  return sum(sums);
 }
 
 }  // namespace spillway::kernels::cpu

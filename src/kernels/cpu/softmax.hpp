@@ -29,20 +29,20 @@ struct ScoreRow {
     store(row.scores + j, score);
     most = larger(score, most);
   }
-  const float largest = largest(most);
+  const float peak = largest(most);
   Lanes sums{};
   for (std::int64_t j = 0; j < row.visible; j += kLanes) {
     // The select once more: where the largest is infinite or NaN, so would be the lanes past the end.
-    const Lanes power = keep_first(exp(load(row.scores + j) - largest), row.visible - j, 0.0F);
+    const Lanes power = keep_first(exp(load(row.scores + j) - peak), row.visible - j, 0.0F);
     store(row.scores + j, power);
     sums += power;
   }
-  const float sum = sum(sums);
-  const float inverse = 1.0F / sum;
+  const float total = sum(sums);
+  const float inverse = 1.0F / total;
   std::int64_t j = 0;
   for (; j < row.visible; j += kLanes) store(row.scores + j, load(row.scores + j) * inverse);
   for (; j < row.columns; j += kLanes) store(row.scores + j, Lanes{});
-  return largest + std::log(sum);
+  return peak + std::log(total);
 }
 
 }  // namespace spillway::kernels::cpu

@@ -66,31 +66,31 @@ template <typename Visit>
 void search_row(std::span<const float> logits, float row_score, std::int32_t row, std::span<Candidate> best) {
   const auto size = static_cast<std::int64_t>(logits.size());
   const float* const values = logits.data();
-  float largest = kNothing;
-  double sum = 0.0;
+  float peak = kNothing;
+  double total = 0.0;
   run_vectorised([&] [[gnu::always_inline]] {
     Lanes most = all_lanes(kNothing);
     each_lanes(
         values, 0, size, [&](std::int64_t, const Lanes& x) __attribute__((always_inline)) { most = larger(x, most); });
-    largest = largest(most);
+    peak = largest(most);
     for (std::int64_t begin = 0; begin < size; begin += kBlock) {
       Lanes block{};
       each_lanes(
           values, begin,
           std::min(begin + kBlock, size), [&](std::int64_t, const Lanes& x) __attribute__((always_inline)) {
-            block += exp(x - largest);
+            block += exp(x - peak);
           });
-      sum += static_cast<double>(sum(block));
+      total += static_cast<double>(sum(block));
     }
   });
-  if (!std::isfinite(sum)) {
+  if (!std::isfinite(total)) {
     throw DataError(fmt::format(
         "the logits of row {} of the generation step are no distribution: largest {}, sum of powers {}; the "
         "model's weights or activations hold NaN or infinity",
-        row, largest, sum));
+        row, peak, total));
   }
 
-  const auto log_sum = static_cast<float>(std::log(sum));
+  const auto log_sum = static_cast<float>(std::log(total));
   BestOfRow found(best, row);
   run_vectorised([&] [[gnu::always_inline]] {
     alignas(64) std::array<float, kBlock> scores;
@@ -99,7 +99,7 @@ void search_row(std::span<const float> logits, float row_score, std::int32_t row
       Lanes most = all_lanes(kNothing);
       each_lanes(
           values, begin, end, [&](std::int64_t i, const Lanes& x) __attribute__((always_inline)) {
-            const Lanes score = row_score + ((x - largest) - log_sum);
+            const Lanes score = row_score + ((x - peak) - log_sum);
             store(scores.data() + (i - begin), score);
             most = larger(score, most);
           });

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "app/agreement.hpp"
+#include "train/agreement.hpp"
 
 #include <map>
 #include <new>
@@ -9,7 +9,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-namespace spillway::app {
+namespace spillway::train {
 namespace {
 
 constexpr std::size_t kMostMessages = 4;
@@ -94,4 +94,4 @@ std::string text_of_rank_0(comm::Communicator& communicator, const std::function
   return agreed_outcomes(communicator, mine)[0].message;
 }
 
-}  // namespace spillway::app
+}  // namespace spillway::train

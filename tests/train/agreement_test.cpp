@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "app/agreement.hpp"
+#include "train/agreement.hpp"
 
 #include <new>
 

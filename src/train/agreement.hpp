@@ -7,7 +7,7 @@
 #include "comm/communicator.hpp"
 #include "core/error.hpp"
 
-namespace spillway::app {
+namespace spillway::train {
 
 /// A failure that every rank knows of and throws alike: rank 0 prints it, all ranks end with its code, and nobody is aborted.
 class AgreedFailure : public Error {
@@ -32,4 +32,4 @@ void agree(comm::Communicator& communicator, const std::function<void()>& stage)
 /// `make()` of rank 0 on every rank; the others do not call it. Blocks. \throws AgreedFailure on every rank if it threw
 [[nodiscard]] std::string text_of_rank_0(comm::Communicator& communicator, const std::function<std::string()>& make);
 
-}  // namespace spillway::app
+}  // namespace spillway::train

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "app/config_record.hpp"
+
+#include "app/config_schema.hpp"
+#include "app/run_config.hpp"
+
+namespace spillway::app {
+
+train::ConfigRecord config_record(const train::RunOptions& options) {
+  train::ConfigRecord record;
+  record.toml = config_text(options);
+  for (const ConfigKey& key : config_keys())
+    if (const auto value = key.binding.print(options)) record.values[key.section + "." + key.key] = *value;
+  return record;
+}
+
+train::Runtime lend(Runtime& runtime) {
+  return {.device = runtime.device,
+          .communicator = runtime.communicator,
+          .local_size = runtime.environment.local_size(),
+          .start = runtime.start};
+}
+
+}  // namespace spillway::app

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <filesystem>
+#include <iostream>
+#include <optional>
+
+#include <fmt/format.h>
+
+#include "app/commands.hpp"
+#include "app/config_record.hpp"
+#include "app/overrides.hpp"
+#include "app/shared_config.hpp"
+#include "core/log.hpp"
+#include "train/agreement.hpp"
+#include "train/checkpoints.hpp"
+#include "train/evaluation.hpp"
+#include "train/metrics.hpp"
+#include "train/weights.hpp"
+
+namespace spillway::app {
+namespace {
+
+using train::agree;
+
+/// Which checkpoint to evaluate: the one named, or the run's newest unless a model is named.
+std::optional<std::string> checkpoint_of(const EvaluateArguments& arguments, const train::RunOptions& options) {
+  if (!arguments.model.empty()) return std::nullopt;
+  train::CheckpointOptions asked = options.checkpoint;
+  asked.resume = arguments.checkpoint.empty() ? "auto" : arguments.checkpoint;
+  return train::find_checkpoint(asked, asked.dir.empty() ? options.train.output_dir + "/checkpoints" : asked.dir);
+}
+
+}  // namespace
+
+ExitCode evaluate_command(const EvaluateArguments& arguments, Runtime& runtime) {
+  train::RunOptions options = read_shared_run_options(
+      runtime.communicator,
+      {.file = arguments.config, .environment = process_environment(), .arguments = arguments.settings});
+  comm::Communicator& communicator = runtime.communicator;
+  std::optional<std::string> checkpoint;
+  agree(communicator, [&] {
+    checkpoint = checkpoint_of(arguments, options);
+    if (!arguments.model.empty()) {
+      options.model.path = arguments.model;
+      options.model.init = train::ModelInit::pretrained;
+    }
+  });
+  const bool val = arguments.split == Split::val;
+  const std::string& path = val ? options.data.val : options.data.test;
+  if (path.empty())
+    throw train::AgreedFailure(fmt::format("data.{} is not set: there is nothing to evaluate", val ? "val" : "test"),
+                               ExitCode::config);
+
+  train::Runtime lent = lend(runtime);
+  const auto job = train::prepare_job(options, train::Purpose::evaluate, lent, {}, path);
+  train::Engine engine(*job, lent);
+  if (checkpoint) {
+    train::Checkpoints(engine, communicator).restore_weights(*checkpoint);
+  } else {
+    agree(communicator, [&] {
+      train::load_weights(job->source, *job->layout, options.train.seed, options.model.embedding_std, job->zero,
+                          engine.parameters());
+    });
+  }
+  log::info(fmt::format("evaluating {} on {}", checkpoint ? *checkpoint : options.model.path, path));
+  const train::Evaluation result = train::evaluate(engine, communicator);
+  if (communicator.rank() == 0) std::cout << train::evaluation_json(result) << std::flush;
+  agree(communicator, [&] {
+    if (communicator.rank() != 0 || !std::filesystem::is_directory(options.train.output_dir)) return;
+    if (val) train::write_all_results(options.train.output_dir + "/all_results.json", nullptr, &result);
+    if (result.bleu)
+      train::write_file(options.train.output_dir + "/generated_predictions.txt", train::predictions_text(result));
+  });
+  return ExitCode::done;
+}
+
+}  // namespace spillway::app

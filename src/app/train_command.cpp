@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <iostream>
+
+#include <unistd.h>
+
+#include "app/commands.hpp"
+#include "app/config_record.hpp"
+#include "app/overrides.hpp"
+#include "app/shared_config.hpp"
+#include "train/trainer.hpp"
+
+namespace spillway::app {
+
+ExitCode train_command(const TrainArguments& arguments, Runtime& runtime) {
+  const train::RunOptions options = read_shared_run_options(
+      runtime.communicator,
+      {.file = arguments.config, .environment = process_environment(), .arguments = arguments.settings});
+  if (arguments.print_config) {
+    if (runtime.communicator.rank() == 0) std::cout << config_text(options) << std::flush;
+    return ExitCode::done;
+  }
+  train::Runtime lent = lend(runtime);
+  const train::TrainRequest request{.options = options,
+                                    .config = config_record(options),
+                                    .dry_run = arguments.dry_run,
+                                    .progress_bar = isatty(STDERR_FILENO) == 1,
+                                    .print = [](const std::string& text) { std::cout << text << std::flush; }};
+  return train::train(request, lent) == train::Outcome::stopped ? ExitCode::stopped : ExitCode::done;
+}
+
+}  // namespace spillway::app
