@@ -31,9 +31,10 @@ class MpiEnvironment {
   int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
 };
 
+/// How tensors are cut. MPI counts in int, and sees progress only when a whole message has come.
 struct MpiOptions {
-  std::size_t message_bytes = std::size_t{1} << 30;      // longer transfers go as several messages: MPI counts in int
-  std::size_t reduce_block_bytes = std::size_t{4} << 20; // reduce_scatter goes through its pieces in such blocks; multiple of 4
+  std::size_t block_bytes = std::size_t{4} << 20;      // a tensor goes block by block, a block of every rank at a time; multiple of 8
+  std::size_t message_bytes = std::size_t{128} << 10;  // a block goes as messages of this size, at most 1 GiB
 };
 
 /// Host bytes that Communicator::reserve(piece_bytes) allocates over MPI: a block of every other rank's piece.
