@@ -19,8 +19,8 @@ namespace spillway::comm {
 namespace {
 
 constexpr int kTag = 1;  // messages of one pair of ranks arrive in order, and no two operations run at once
-// Shared memory and sockets move a part of a message at each poll: as long as messages come, sleeping would throttle them. A yield
-// instead of the sleep would give the core away for a whole time slice.
+// Shared memory and sockets move a part of a message at each poll: as long as messages come, sleeping would throttle
+// them. A yield instead of the sleep would give the core away for a whole time slice.
 constexpr std::chrono::microseconds kSpin{100};
 constexpr std::chrono::microseconds kPause{30};
 constexpr unsigned long kTimerSlackNanoseconds = 1000;  // the default, 50 µs, would more than double the pause
@@ -28,11 +28,14 @@ constexpr unsigned long kTimerSlackNanoseconds = 1000;  // the default, 50 µs, 
 class MpiCommunicator : public QueuedCommunicator {
  public:
   MpiCommunicator(const MpiEnvironment& environment, Device& device, const MpiOptions& options)
-      : QueuedCommunicator(environment.rank(), environment.size(), device.create_worker_queue("comm")), device_(device),
-        options_(options), pieces_(static_cast<std::size_t>(size())) {
+      : QueuedCommunicator(environment.rank(), environment.size(), device.create_worker_queue("comm")),
+        device_(device),
+        options_(options),
+        pieces_(static_cast<std::size_t>(size())) {
     if (options_.message_bytes == 0 || options_.message_bytes > (std::size_t{1} << 30) || options_.block_bytes == 0 ||
         options_.block_bytes % 8 != 0)
-      throw Error(fmt::format("MPI messages of {} bytes in blocks of {} bytes", options_.message_bytes, options_.block_bytes));
+      throw Error(
+          fmt::format("MPI messages of {} bytes in blocks of {} bytes", options_.message_bytes, options_.block_bytes));
     run_on_queue([this] {
       prctl(PR_SET_TIMERSLACK, kTimerSlackNanoseconds);
       mpi_call("MPI_Comm_dup", rank(), [this] { return MPI_Comm_dup(MPI_COMM_WORLD, &world_); });
@@ -58,8 +61,8 @@ class MpiCommunicator : public QueuedCommunicator {
   [[nodiscard]] Event reduce_scatter(const Event& after, ConstTensorView full, TensorView shard) override {
     const std::size_t needed = mpi_scratch_bytes(full.bytes() / static_cast<std::size_t>(size()), size(), options_);
     if (needed > scratch_.bytes())
-      throw Error(fmt::format("reduce_scatter of {} bytes needs {} bytes of scratch, reserved are {}", full.bytes(), needed,
-                              scratch_.bytes()));
+      throw Error(fmt::format("reduce_scatter of {} bytes needs {} bytes of scratch, reserved are {}", full.bytes(),
+                              needed, scratch_.bytes()));
     return QueuedCommunicator::reduce_scatter(after, full, shard);
   }
 
@@ -84,7 +87,9 @@ class MpiCommunicator : public QueuedCommunicator {
     const std::size_t piece_bytes = full.bytes() / static_cast<std::size_t>(size());
     const std::size_t element_bytes = size_of(full.dtype());
     for_each_block(piece_bytes, [&](std::size_t begin, std::size_t bytes) {
-      const auto block_of = [&](int piece) { return full.data() + static_cast<std::size_t>(piece) * piece_bytes + begin; };
+      const auto block_of = [&](int piece) {
+        return full.data() + static_cast<std::size_t>(piece) * piece_bytes + begin;
+      };
       std::byte* scratch = scratch_.data();
       for (int step = 1; step < size(); ++step, scratch += bytes) {
         receive({scratch, bytes}, peer(-step));
@@ -93,8 +98,9 @@ class MpiCommunicator : public QueuedCommunicator {
       pieces_[static_cast<std::size_t>(rank())] = block_of(rank());
       for (int step = 1; step < size(); ++step) send({block_of(peer(step)), bytes}, peer(step));
       complete("reduce_scatter");
-      sum_in_rank_order(pieces_, full.dtype(), shard.flat(static_cast<std::int64_t>(begin / element_bytes),
-                                                          static_cast<std::int64_t>(bytes / element_bytes)));
+      sum_in_rank_order(pieces_, full.dtype(),
+                        shard.flat(static_cast<std::int64_t>(begin / element_bytes),
+                                   static_cast<std::int64_t>(bytes / element_bytes)));
     });
   }
 
@@ -142,7 +148,8 @@ class MpiCommunicator : public QueuedCommunicator {
     for (std::size_t begin = 0; begin < bytes.size(); begin += options_.message_bytes) {
       const auto part = bytes.subspan(begin, std::min(options_.message_bytes, bytes.size() - begin));
       mpi_call("MPI_Irecv", rank(), [&] {
-        return MPI_Irecv(part.data(), static_cast<int>(part.size()), MPI_BYTE, from, kTag, world_, &requests_.emplace_back());
+        return MPI_Irecv(part.data(), static_cast<int>(part.size()), MPI_BYTE, from, kTag, world_,
+                         &requests_.emplace_back());
       });
     }
   }
@@ -151,7 +158,8 @@ class MpiCommunicator : public QueuedCommunicator {
     for (std::size_t begin = 0; begin < bytes.size(); begin += options_.message_bytes) {
       const auto part = bytes.subspan(begin, std::min(options_.message_bytes, bytes.size() - begin));
       mpi_call("MPI_Isend", rank(), [&] {
-        return MPI_Isend(part.data(), static_cast<int>(part.size()), MPI_BYTE, to, kTag, world_, &requests_.emplace_back());
+        return MPI_Isend(part.data(), static_cast<int>(part.size()), MPI_BYTE, to, kTag, world_,
+                         &requests_.emplace_back());
       });
     }
     count_sent(bytes.size());
@@ -164,7 +172,8 @@ class MpiCommunicator : public QueuedCommunicator {
     for (auto sleep_from = Clock::now() + kSpin; !requests_.empty();) {
       int count = 0;
       mpi_call("MPI_Testsome", rank(), [&] {
-        return MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, finished_.data(), MPI_STATUSES_IGNORE);
+        return MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, finished_.data(),
+                            MPI_STATUSES_IGNORE);
       });
       if (count != 0) {
         std::erase(requests_, MPI_REQUEST_NULL);
@@ -179,7 +188,8 @@ class MpiCommunicator : public QueuedCommunicator {
 
   template <typename Work>
   void for_each_block(std::size_t bytes, Work work) const {
-    for (std::size_t begin = 0; begin < bytes; begin += options_.block_bytes) work(begin, std::min(options_.block_bytes, bytes - begin));
+    for (std::size_t begin = 0; begin < bytes; begin += options_.block_bytes)
+      work(begin, std::min(options_.block_bytes, bytes - begin));
   }
 
   Device& device_;
@@ -198,7 +208,8 @@ std::size_t mpi_scratch_bytes(std::size_t piece_bytes, int ranks, const MpiOptio
   return static_cast<std::size_t>(ranks - 1) * std::min(piece_bytes, options.block_bytes);
 }
 
-std::unique_ptr<Communicator> make_mpi_communicator(const MpiEnvironment& environment, Device& device, const MpiOptions& options) {
+std::unique_ptr<Communicator> make_mpi_communicator(const MpiEnvironment& environment, Device& device,
+                                                    const MpiOptions& options) {
   return std::make_unique<MpiCommunicator>(environment, device, options);
 }
 

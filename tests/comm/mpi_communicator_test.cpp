@@ -51,8 +51,10 @@ TEST(MpiCommunicator, ReduceScatter_WithoutReservedScratchIsRefused) {
   std::vector<float> full(4096 * size), shard(4096);
 
   const auto reduce = [&] {
-    communicator->reduce_scatter({}, ConstTensorView(std::span<const float>(full), {static_cast<std::int64_t>(full.size())}),
-                                 TensorView(std::span<float>(shard), {4096})).wait();
+    communicator
+        ->reduce_scatter({}, ConstTensorView(std::span<const float>(full), {static_cast<std::int64_t>(full.size())}),
+                         TensorView(std::span<float>(shard), {4096}))
+        .wait();
   };
 
   EXPECT_THROW(reduce(), Error);
@@ -64,7 +66,9 @@ TEST(MpiCommunicator, OptionsThatMpiCannotServeAreRefused) {
   const auto device = make_host_device();
 
   EXPECT_THROW(static_cast<void>(comm::make_mpi_communicator(environment(), *device, {.message_bytes = 0})), Error);
-  EXPECT_THROW(static_cast<void>(comm::make_mpi_communicator(environment(), *device, {.message_bytes = std::size_t{1} << 31})), Error);
+  EXPECT_THROW(
+      static_cast<void>(comm::make_mpi_communicator(environment(), *device, {.message_bytes = std::size_t{1} << 31})),
+      Error);
   EXPECT_THROW(static_cast<void>(comm::make_mpi_communicator(environment(), *device, {.block_bytes = 12})), Error);
 }
 
