@@ -23,9 +23,10 @@ std::vector<double> ordered_sum(Communicator& communicator, std::span<const doub
   for (std::size_t r = 0; r < all.size(); ++r) {
     const std::vector<double> part = doubles_of(all[r]);
     if (part.size() != values.size())
-      throw CommunicationError(fmt::format("ordered_sum: rank {} has {} values, rank {} has {}", communicator.rank(), values.size(), r,
-                                           part.size()));
-    if (r == 0) sum = part;
+      throw CommunicationError(fmt::format("ordered_sum: rank {} has {} values, rank {} has {}", communicator.rank(),
+                                           values.size(), r, part.size()));
+    if (r == 0)
+      sum = part;
     else
       for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += part[i];
   }

@@ -13,12 +13,12 @@
 
 namespace spillway::comm {
 
-/// Collectives of a fixed group of ranks. Every rank makes the same calls in the same order. The tensor collectives return at once:
-/// they run on the communicator's own queue (for MPI the one thread that calls MPI), start when `after` has happened, and are done
-/// when the returned event is; the views must live until then. An event rethrows CommunicationError if the group is broken: give
-/// the communicator up. A group of one rank copies, or does nothing where source and target are the same memory.
-/// One thread at a time may call a communicator, `abort` apart. Wait for its events before it is destroyed: work still under way
-/// then fails, here and on the other ranks.
+/// Collectives of a fixed group of ranks. Every rank makes the same calls in the same order. The tensor collectives
+/// return at once: they run on the communicator's own queue (for MPI the one thread that calls MPI), start when `after`
+/// has happened, and are done when the returned event is; the views must live until then. An event rethrows
+/// CommunicationError if the group is broken: give the communicator up. A group of one rank copies, or does nothing
+/// where source and target are the same memory. One thread at a time may call a communicator, `abort` apart. Wait for
+/// its events before it is destroyed: work still under way then fails, here and on the other ranks.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -29,14 +29,15 @@ class Communicator {
   /// \param full  size() * shard.elements() elements, same dtype; `shard` may be its own place inside `full`
   [[nodiscard]] virtual Event all_gather(const Event& after, ConstTensorView shard, TensorView full) = 0;
 
-  /// shard[i] = Σ_r full_r[rank() * n + i], summed in fp32 in rank order 0, 1, ... and, if shard is narrower, rounded once: an
-  /// all-to-all of pieces and a local sum, so every backend gives the same bits.
-  /// \param full   size() * shard.elements() elements: f32, bf16 or f16, the dtype on the wire
-  /// \param shard  f32 or the dtype of `full`; with that dtype it may be its own place inside `full`
+  /// shard[i] = Σ_r full_r[rank() * n + i], summed in fp32 in rank order 0, 1, ... and, if shard is narrower, rounded
+  /// once: an all-to-all of pieces and a local sum, so every backend gives the same bits. \param full   size() *
+  /// shard.elements() elements: f32, bf16 or f16, the dtype on the wire \param shard  f32 or the dtype of `full`; with
+  /// that dtype it may be its own place inside `full`
   [[nodiscard]] virtual Event reduce_scatter(const Event& after, ConstTensorView full, TensorView shard) = 0;
 
-  /// Allocates what reduce_scatter needs beside its views, for shards of up to `piece_bytes` in the wire's dtype. Called before the
-  /// first step, so that no step allocates; reduce_scatter throws Error at a longer shard if its backend needs the scratch.
+  /// Allocates what reduce_scatter needs beside its views, for shards of up to `piece_bytes` in the wire's dtype.
+  /// Called before the first step, so that no step allocates; reduce_scatter throws Error at a longer shard if its
+  /// backend needs the scratch.
   virtual void reserve(std::size_t piece_bytes) = 0;
 
   /// `tensor` of rank `root` to every rank.
@@ -45,15 +46,16 @@ class Communicator {
   /// Blocks until every rank has called it.
   virtual void barrier() = 0;
 
-  /// Blocks. `bytes` of every rank, in rank order, on every rank; lengths may differ. For facts and messages, not for tensors.
+  /// Blocks. `bytes` of every rank, in rank order, on every rank; lengths may differ. For facts and messages, not for
+  /// tensors.
   [[nodiscard]] virtual std::vector<std::vector<std::byte>> exchange(std::span<const std::byte> bytes) = 0;
 
   /// Bytes that this rank has sent to others so far.
   [[nodiscard]] virtual std::uint64_t bytes_sent() const noexcept = 0;
 
-  /// Logs `reason` and ends every rank of the job with `exit_code`, at once (MPI_Abort). Used when this rank fails while others
-  /// wait for it: nothing else wakes them. From any thread. Groups within one process break the group instead: every rank's next
-  /// wait throws CommunicationError with the reason.
+  /// Logs `reason` and ends every rank of the job with `exit_code`, at once (MPI_Abort). Used when this rank fails
+  /// while others wait for it: nothing else wakes them. From any thread. Groups within one process break the group
+  /// instead: every rank's next wait throws CommunicationError with the reason.
   virtual void abort(int exit_code, const std::string& reason) noexcept = 0;
 };
 

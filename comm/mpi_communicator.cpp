@@ -19,18 +19,23 @@ namespace spillway::comm {
 namespace {
 
 constexpr int kTag = 1;  // messages of one pair of ranks arrive in order, and no two operations run at once
-constexpr int kPollsBeforeSleep = 20;
-constexpr std::chrono::microseconds kPollPause{30};
+// Shared memory and sockets move a part of a message at each poll: as long as messages come, sleeping would throttle
+// them. A yield instead of the sleep would give the core away for a whole time slice.
+constexpr std::chrono::microseconds kSpin{100};
+constexpr std::chrono::microseconds kPause{30};
 constexpr unsigned long kTimerSlackNanoseconds = 1000;  // the default, 50 µs, would more than double the pause
 
 class MpiCommunicator : public QueuedCommunicator {
  public:
   MpiCommunicator(const MpiEnvironment& environment, Device& device, const MpiOptions& options)
-      : QueuedCommunicator(environment.rank(), environment.size(), device.create_worker_queue("comm")), device_(device),
-        options_(options), pieces_(static_cast<std::size_t>(size())) {
-    if (options_.message_bytes < 1 || options_.message_bytes > (std::size_t{1} << 30) || options_.reduce_block_bytes < 4 ||
-        options_.reduce_block_bytes % 4 != 0)
-      throw Error(fmt::format("MPI messages of {} bytes and blocks of {} bytes", options_.message_bytes, options_.reduce_block_bytes));
+      : QueuedCommunicator(environment.rank(), environment.size(), device.create_worker_queue("comm")),
+        device_(device),
+        options_(options),
+        pieces_(static_cast<std::size_t>(size())) {
+    if (options_.message_bytes == 0 || options_.message_bytes > (std::size_t{1} << 30) || options_.block_bytes == 0 ||
+        options_.block_bytes % 8 != 0)
+      throw Error(
+          fmt::format("MPI messages of {} bytes in blocks of {} bytes", options_.message_bytes, options_.block_bytes));
     run_on_queue([this] {
       prctl(PR_SET_TIMERSLACK, kTimerSlackNanoseconds);
       mpi_call("MPI_Comm_dup", rank(), [this] { return MPI_Comm_dup(MPI_COMM_WORLD, &world_); });
@@ -56,8 +61,8 @@ class MpiCommunicator : public QueuedCommunicator {
   [[nodiscard]] Event reduce_scatter(const Event& after, ConstTensorView full, TensorView shard) override {
     const std::size_t needed = mpi_scratch_bytes(full.bytes() / static_cast<std::size_t>(size()), size(), options_);
     if (needed > scratch_.bytes())
-      throw Error(fmt::format("reduce_scatter of {} bytes needs {} bytes of scratch, reserved are {}", full.bytes(), needed,
-                              scratch_.bytes()));
+      throw Error(fmt::format("reduce_scatter of {} bytes needs {} bytes of scratch, reserved are {}", full.bytes(),
+                              needed, scratch_.bytes()));
     return QueuedCommunicator::reduce_scatter(after, full, shard);
   }
 
@@ -68,22 +73,23 @@ class MpiCommunicator : public QueuedCommunicator {
 
  protected:
   void do_all_gather(std::span<const std::byte> shard, std::byte* full) override {
-    for (int step = 1; step < size(); ++step) {
-      const int from = peer(-step);
-      receive({full + static_cast<std::size_t>(from) * shard.size(), shard.size()}, from);
-    }
-    for (int step = 1; step < size(); ++step) send(shard, peer(step));
-    copy_unless_same(full + static_cast<std::size_t>(rank()) * shard.size(), shard);
-    complete("all_gather");
+    const auto place_of = [&](int piece) { return full + static_cast<std::size_t>(piece) * shard.size(); };
+    copy_unless_same(place_of(rank()), shard);
+    for_each_block(shard.size(), [&](std::size_t begin, std::size_t bytes) {
+      for (int step = 1; step < size(); ++step) receive({place_of(peer(-step)) + begin, bytes}, peer(-step));
+      for (int step = 1; step < size(); ++step) send(shard.subspan(begin, bytes), peer(step));
+      complete("all_gather");
+    });
   }
 
-  /// Block by block, so that the scratch stays small: receive the other ranks' block of this rank's piece, send the same block of
-  /// theirs, sum.
+  /// Receives the other ranks' block of this rank's piece, sends the same block of theirs, sums.
   void do_reduce_scatter(ConstTensorView full, TensorView shard) override {
     const std::size_t piece_bytes = full.bytes() / static_cast<std::size_t>(size());
-    for (std::size_t begin = 0; begin < piece_bytes; begin += options_.reduce_block_bytes) {
-      const std::size_t bytes = std::min(options_.reduce_block_bytes, piece_bytes - begin);
-      const auto block_of = [&](int piece) { return full.data() + static_cast<std::size_t>(piece) * piece_bytes + begin; };
+    const std::size_t element_bytes = size_of(full.dtype());
+    for_each_block(piece_bytes, [&](std::size_t begin, std::size_t bytes) {
+      const auto block_of = [&](int piece) {
+        return full.data() + static_cast<std::size_t>(piece) * piece_bytes + begin;
+      };
       std::byte* scratch = scratch_.data();
       for (int step = 1; step < size(); ++step, scratch += bytes) {
         receive({scratch, bytes}, peer(-step));
@@ -92,25 +98,28 @@ class MpiCommunicator : public QueuedCommunicator {
       pieces_[static_cast<std::size_t>(rank())] = block_of(rank());
       for (int step = 1; step < size(); ++step) send({block_of(peer(step)), bytes}, peer(step));
       complete("reduce_scatter");
-      const auto element = static_cast<std::int64_t>(size_of(full.dtype()));
       sum_in_rank_order(pieces_, full.dtype(),
-                        shard.flat(static_cast<std::int64_t>(begin) / element, static_cast<std::int64_t>(bytes) / element));
-    }
+                        shard.flat(static_cast<std::int64_t>(begin / element_bytes),
+                                   static_cast<std::int64_t>(bytes / element_bytes)));
+    });
   }
 
-  /// A binomial tree over the ranks counted from the root: whoever has the bytes passes them on, to the farthest first.
-  void do_broadcast(std::span<std::byte> bytes, int root) override {
+  /// A binomial tree over the ranks counted from the root: whoever has a block passes it on, to the farthest first.
+  void do_broadcast(std::span<std::byte> tensor, int root) override {
     const int place = (rank() - root + size()) % size();
     const auto rank_at = [&](int other) { return (other + root) % size(); };
     int reach = 1;
     while (reach < size() && (place & reach) == 0) reach *= 2;
-    if (place != 0) {
-      receive(bytes, rank_at(place - reach));
+    for_each_block(tensor.size(), [&](std::size_t begin, std::size_t bytes) {
+      const std::span<std::byte> block = tensor.subspan(begin, bytes);
+      if (place != 0) {
+        receive(block, rank_at(place - reach));
+        complete("broadcast");
+      }
+      for (int distance = reach / 2; distance > 0; distance /= 2)
+        if (place + distance < size()) send(block, rank_at(place + distance));
       complete("broadcast");
-    }
-    for (reach /= 2; reach > 0; reach /= 2)
-      if (place + reach < size()) send(bytes, rank_at(place + reach));
-    complete("broadcast");
+    });
   }
 
   void do_barrier() override {
@@ -139,7 +148,8 @@ class MpiCommunicator : public QueuedCommunicator {
     for (std::size_t begin = 0; begin < bytes.size(); begin += options_.message_bytes) {
       const auto part = bytes.subspan(begin, std::min(options_.message_bytes, bytes.size() - begin));
       mpi_call("MPI_Irecv", rank(), [&] {
-        return MPI_Irecv(part.data(), static_cast<int>(part.size()), MPI_BYTE, from, kTag, world_, &requests_.emplace_back());
+        return MPI_Irecv(part.data(), static_cast<int>(part.size()), MPI_BYTE, from, kTag, world_,
+                         &requests_.emplace_back());
       });
     }
   }
@@ -148,25 +158,38 @@ class MpiCommunicator : public QueuedCommunicator {
     for (std::size_t begin = 0; begin < bytes.size(); begin += options_.message_bytes) {
       const auto part = bytes.subspan(begin, std::min(options_.message_bytes, bytes.size() - begin));
       mpi_call("MPI_Isend", rank(), [&] {
-        return MPI_Isend(part.data(), static_cast<int>(part.size()), MPI_BYTE, to, kTag, world_, &requests_.emplace_back());
+        return MPI_Isend(part.data(), static_cast<int>(part.size()), MPI_BYTE, to, kTag, world_,
+                         &requests_.emplace_back());
       });
     }
     count_sent(bytes.size());
   }
 
-  /// Polls until everything posted is done. A blocking call would spin and take the core from the computing thread.
+  /// Waits for everything posted. A blocking call would spin and take the core from the computing thread.
   void complete(const char* operation) {
-    for (int polls = 0;; ++polls) {
-      int done = 0;
-      mpi_call("MPI_Testall", rank(), [&] {
-        return MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, MPI_STATUSES_IGNORE);
+    using Clock = std::chrono::steady_clock;
+    finished_.resize(requests_.size());
+    for (auto sleep_from = Clock::now() + kSpin; !requests_.empty();) {
+      int count = 0;
+      mpi_call("MPI_Testsome", rank(), [&] {
+        return MPI_Testsome(static_cast<int>(requests_.size()), requests_.data(), &count, finished_.data(),
+                            MPI_STATUSES_IGNORE);
       });
-      if (done != 0) break;
-      if (closing_) throw CommunicationError(fmt::format("rank {}: given up in {}", rank(), operation));
-      if (polls < kPollsBeforeSleep) std::this_thread::yield();
-      else std::this_thread::sleep_for(kPollPause);
+      if (count != 0) {
+        std::erase(requests_, MPI_REQUEST_NULL);
+        sleep_from = Clock::now() + kSpin;
+      } else if (closing_) {
+        throw CommunicationError(fmt::format("rank {}: given up in {}", rank(), operation));
+      } else if (Clock::now() >= sleep_from) {
+        std::this_thread::sleep_for(kPause);
+      }
     }
-    requests_.clear();
+  }
+
+  template <typename Work>
+  void for_each_block(std::size_t bytes, Work work) const {
+    for (std::size_t begin = 0; begin < bytes; begin += options_.block_bytes)
+      work(begin, std::min(options_.block_bytes, bytes - begin));
   }
 
   Device& device_;
@@ -174,17 +197,19 @@ class MpiCommunicator : public QueuedCommunicator {
   MPI_Comm world_ = MPI_COMM_NULL;
   Buffer scratch_;
   std::vector<const std::byte*> pieces_;  // of one block of reduce_scatter, by rank
-  std::vector<MPI_Request> requests_;
+  std::vector<MPI_Request> requests_;     // posted and not yet done
+  std::vector<int> finished_;
   std::atomic<bool> closing_{false};
 };
 
 }  // namespace
 
 std::size_t mpi_scratch_bytes(std::size_t piece_bytes, int ranks, const MpiOptions& options) {
-  return static_cast<std::size_t>(ranks - 1) * std::min(piece_bytes, options.reduce_block_bytes);
+  return static_cast<std::size_t>(ranks - 1) * std::min(piece_bytes, options.block_bytes);
 }
 
-std::unique_ptr<Communicator> make_mpi_communicator(const MpiEnvironment& environment, Device& device, const MpiOptions& options) {
+std::unique_ptr<Communicator> make_mpi_communicator(const MpiEnvironment& environment, Device& device,
+                                                    const MpiOptions& options) {
   return std::make_unique<MpiCommunicator>(environment, device, options);
 }
 

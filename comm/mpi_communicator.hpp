@@ -9,9 +9,9 @@
 
 namespace spillway::comm {
 
-/// Initialises MPI (serialized threads) and finalises it; owned by main, one in a process. A process that no launcher started
-/// is a world of one rank. Outlives every communicator. Destroyed by an exception that leaves its scope, it aborts the job, because
-/// finalising would wait for ranks that wait for this one.
+/// Initialises MPI (serialized threads) and finalises it; owned by main, one in a process. A process that no launcher
+/// started is a world of one rank. Outlives every communicator. Destroyed by an exception that leaves its scope, it
+/// aborts the job, because finalising would wait for ranks that wait for this one.
 class MpiEnvironment {
  public:
   MpiEnvironment(int* argc, char*** argv);
@@ -31,17 +31,21 @@ class MpiEnvironment {
   int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
 };
 
+/// How tensors are cut. MPI counts in int, and sees progress only when a whole message has come.
 struct MpiOptions {
-  std::size_t message_bytes = std::size_t{1} << 30;      // longer transfers go as several messages: MPI counts in int
-  std::size_t reduce_block_bytes = std::size_t{4} << 20; // reduce_scatter goes through its pieces in such blocks; multiple of 4
+  /// A tensor goes block by block, a block of every rank at a time. Multiple of 8.
+  std::size_t block_bytes = std::size_t{4} << 20;
+  /// A block goes as messages of this size. At most 1 GiB.
+  std::size_t message_bytes = std::size_t{128} << 10;
 };
 
 /// Host bytes that Communicator::reserve(piece_bytes) allocates over MPI: a block of every other rank's piece.
 [[nodiscard]] std::size_t mpi_scratch_bytes(std::size_t piece_bytes, int ranks, const MpiOptions& options = {});
 
-/// The world's ranks over MPI, on host memory. All ranks call it together. All MPI calls after this run on the communicator's own
-/// worker queue, which polls and sleeps in between, so that it leaves the core to the computing thread: only one such communicator
-/// at a time. `device` must outlive it. An MPI call that fails is a CommunicationError that names call and rank.
+/// The world's ranks over MPI, on host memory. All ranks call it together. All MPI calls after this run on the
+/// communicator's own worker queue, which polls, and sleeps when nothing comes, so that it leaves the core to the computing
+/// thread: only one such communicator at a time. `device` must outlive it. An MPI call that fails is a
+/// CommunicationError that names call and rank.
 [[nodiscard]] std::unique_ptr<Communicator> make_mpi_communicator(const MpiEnvironment& environment, Device& device,
                                                                   const MpiOptions& options = {});
 

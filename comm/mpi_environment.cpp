@@ -19,8 +19,8 @@ MpiEnvironment::MpiEnvironment(int* argc, char*** argv) {
   check_mpi("MPI_Comm_rank", rank_, MPI_Comm_rank(MPI_COMM_WORLD, &rank_));
   check_mpi("MPI_Comm_size", rank_, MPI_Comm_size(MPI_COMM_WORLD, &size_));
   if (provided < MPI_THREAD_SERIALIZED)
-    throw CommunicationError(fmt::format("rank {}: MPI offers thread level {}, needed is MPI_THREAD_SERIALIZED ({})", rank_, provided,
-                                         MPI_THREAD_SERIALIZED));
+    throw CommunicationError(fmt::format("rank {}: MPI offers thread level {}, needed is MPI_THREAD_SERIALIZED ({})",
+                                         rank_, provided, MPI_THREAD_SERIALIZED));
   MPI_Comm node = MPI_COMM_NULL;
   check_mpi("MPI_Comm_split_type", rank_,
             MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &node));

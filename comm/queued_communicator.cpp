@@ -15,13 +15,14 @@ void require_place(const char* operation, const ConstTensorView& full, const Con
   const std::byte* place = full.data() + static_cast<std::size_t>(rank) * shard.bytes();
   const bool overlaps = shard.data() < full.data() + full.bytes() && full.data() < shard.data() + shard.bytes();
   if (overlaps && (shard.data() != place || shard.dtype() != full.dtype()))
-    throw Error(fmt::format("{}: the shard of rank {} overlaps the full tensor outside its own place", operation, rank));
+    throw Error(
+        fmt::format("{}: the shard of rank {} overlaps the full tensor outside its own place", operation, rank));
 }
 
 void require_elements(const char* operation, const ConstTensorView& full, const ConstTensorView& shard, int size) {
   if (full.elements() != size * shard.elements())
-    throw Error(fmt::format("{}: {} ranks with a shard of {} elements need {}, found {}", operation, size, shard.elements(),
-                            size * shard.elements(), full.elements()));
+    throw Error(fmt::format("{}: {} ranks with a shard of {} elements need {}, found {}", operation, size,
+                            shard.elements(), size * shard.elements(), full.elements()));
 }
 
 }  // namespace
@@ -36,7 +37,8 @@ void QueuedCommunicator::run_on_queue(std::function<void()> work) { enqueue({}, 
 
 Event QueuedCommunicator::all_gather(const Event& after, ConstTensorView shard, TensorView full) {
   if (shard.dtype() != full.dtype())
-    throw Error(fmt::format("all_gather: a shard of {} for a tensor of {}", name_of(shard.dtype()), name_of(full.dtype())));
+    throw Error(
+        fmt::format("all_gather: a shard of {} for a tensor of {}", name_of(shard.dtype()), name_of(full.dtype())));
   require_elements("all_gather", full, shard, size_);
   require_place("all_gather", full, shard, rank_);
   return enqueue(after, [this, shard, full] { do_all_gather({shard.data(), shard.bytes()}, full.data()); });

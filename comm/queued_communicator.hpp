@@ -15,8 +15,9 @@
 
 namespace spillway::comm {
 
-/// What the host backends share: the views are checked on the caller's thread, then the work goes to the communicator's own queue,
-/// behind `after`. A backend says only what that work is: its `do_` functions run on the queue's thread, one at a time.
+/// What the host backends share: the views are checked on the caller's thread, then the work goes to the communicator's
+/// own queue, behind `after`. A backend says only what that work is: its `do_` functions run on the queue's thread, one
+/// at a time.
 class QueuedCommunicator : public Communicator {
  public:
   [[nodiscard]] int rank() const noexcept override { return rank_; }
@@ -29,7 +30,8 @@ class QueuedCommunicator : public Communicator {
   [[nodiscard]] std::uint64_t bytes_sent() const noexcept override { return bytes_sent_; }
 
  protected:
-  QueuedCommunicator(int rank, int size, std::unique_ptr<Queue> queue) : rank_(rank), size_(size), queue_(std::move(queue)) {}
+  QueuedCommunicator(int rank, int size, std::unique_ptr<Queue> queue)
+      : rank_(rank), size_(size), queue_(std::move(queue)) {}
 
   /// `shard` of every rank, all of one length, to its place in `full`.
   virtual void do_all_gather(std::span<const std::byte> shard, std::byte* full) = 0;
@@ -40,8 +42,8 @@ class QueuedCommunicator : public Communicator {
 
   /// Runs `work` on the queue's thread. Blocks. \throws what it or earlier work threw
   void run_on_queue(std::function<void()> work);
-  /// Ends the queue's thread once its work is done or has failed. Backends call it in their destructor, while the work's
-  /// functions and members are still there.
+  /// Ends the queue's thread once its work is done or has failed. Backends call it in their destructor, while the
+  /// work's functions and members are still there.
   void stop_queue() noexcept { queue_.reset(); }
   void count_sent(std::size_t bytes) noexcept { bytes_sent_ += bytes; }
 

@@ -12,8 +12,8 @@
 namespace spillway::comm {
 namespace {
 
-/// Where the ranks' queues meet. Each posts what it gives, all meet, each reads what the others posted, all meet again: only then
-/// may what was posted change.
+/// Where the ranks' queues meet. Each posts what it gives, all meet, each reads what the others posted, all meet again:
+/// only then may what was posted change.
 class ThreadGroup {
  public:
   explicit ThreadGroup(int ranks) : posted_(static_cast<std::size_t>(ranks)) {}
@@ -58,7 +58,8 @@ class ThreadCommunicator : public QueuedCommunicator {
  public:
   ThreadCommunicator(int rank, std::shared_ptr<ThreadGroup> group)
       : QueuedCommunicator(rank, group->ranks(), make_host_device()->create_worker_queue(fmt::format("comm-{}", rank))),
-        group_(std::move(group)), pieces_(static_cast<std::size_t>(size())) {}
+        group_(std::move(group)),
+        pieces_(static_cast<std::size_t>(size())) {}
   ThreadCommunicator(const ThreadCommunicator&) = delete;
   ThreadCommunicator& operator=(const ThreadCommunicator&) = delete;
   ~ThreadCommunicator() override {
@@ -98,8 +99,10 @@ class ThreadCommunicator : public QueuedCommunicator {
   void do_broadcast(std::span<std::byte> bytes, int root) override {
     group_->post(rank(), bytes);
     group_->meet();
-    if (rank() != root) copy_unless_same(bytes.data(), posted("broadcast", root, bytes.size()));
-    else count_sent(bytes.size() * others());
+    if (rank() != root)
+      copy_unless_same(bytes.data(), posted("broadcast", root, bytes.size()));
+    else
+      count_sent(bytes.size() * others());
     group_->meet();
   }
 
@@ -122,8 +125,8 @@ class ThreadCommunicator : public QueuedCommunicator {
   [[nodiscard]] std::span<const std::byte> posted(const char* operation, int from, std::size_t bytes) {
     const std::span<const std::byte> found = group_->posted(from);
     if (found.size() != bytes) {
-      const std::string reason =
-          fmt::format("{}: rank {} expected {} bytes of rank {}, found {}", operation, rank(), bytes, from, found.size());
+      const std::string reason = fmt::format("{}: rank {} expected {} bytes of rank {}, found {}", operation, rank(),
+                                             bytes, from, found.size());
       group_->break_up(reason);
       throw CommunicationError(reason);
     }

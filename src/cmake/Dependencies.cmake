@@ -2,6 +2,7 @@
 # Everything comes from the distribution's packages; jobs/install-packages.sh names them.
 find_package(Threads REQUIRED)
 find_package(PkgConfig REQUIRED)
+set(MPI_CXX_SKIP_MPICXX ON)  # the removed C++ bindings
 find_package(MPI REQUIRED COMPONENTS CXX)
 set(HDF5_PREFER_PARALLEL OFF)
 find_package(HDF5 REQUIRED COMPONENTS C)

@@ -23,6 +23,10 @@ function(spillway_library name)
   target_link_libraries(${name} PUBLIC ${arg_DEPENDS} PRIVATE spillway_flags ${arg_PRIVATE_DEPENDS})
 endfunction()
 
+# What a test that starts MPI ranks needs: any number of them, by any user; Open MPI's own leaks and lock orders are not ours.
+set(SPILLWAY_MPI_ENVIRONMENT OPENBLAS_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+    ASAN_OPTIONS=detect_leaks=0 TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/support/tsan.supp)
+
 # spillway_test(NAME SOURCES ... DEPENDS ... [RANKS 1 2 4] [LABELS ...])
 # A GoogleTest program. With RANKS it runs under mpirun once for each number of ranks, with tests/support/mpi_main.cpp.
 function(spillway_test name)
@@ -30,18 +34,17 @@ function(spillway_test name)
   add_executable(${name} ${arg_SOURCES})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_link_libraries(${name} PRIVATE spillway_flags GTest::gmock ${arg_DEPENDS})
-  set(environment OPENBLAS_NUM_THREADS=1)
   if(arg_RANKS)
     target_link_libraries(${name} PRIVATE spillway_mpi_main)
     foreach(ranks ${arg_RANKS})
       add_test(NAME ${name}.${ranks}_ranks COMMAND ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} ${ranks} $<TARGET_FILE:${name}>)
       set_tests_properties(${name}.${ranks}_ranks PROPERTIES TIMEOUT 300 PROCESSORS ${ranks} LABELS "mpi;${arg_LABELS}"
-        ENVIRONMENT "${environment};OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;OMPI_MCA_rmaps_base_oversubscribe=1;ASAN_OPTIONS=detect_leaks=0")
+        ENVIRONMENT "${SPILLWAY_MPI_ENVIRONMENT}")
     endforeach()
   else()
     target_link_libraries(${name} PRIVATE GTest::gtest_main)
     add_test(NAME ${name} COMMAND ${name})
-    set_tests_properties(${name} PROPERTIES TIMEOUT 300 LABELS "${arg_LABELS}" ENVIRONMENT "${environment}")
+    set_tests_properties(${name} PROPERTIES TIMEOUT 300 LABELS "${arg_LABELS}" ENVIRONMENT OPENBLAS_NUM_THREADS=1)
   endif()
 endfunction()
 

@@ -23,21 +23,28 @@ using comm::Communicator;
 using testing::ElementsAreArray;
 using testing::HasSubstr;
 
-constexpr std::int64_t kShard = 173;  // elements; odd, so that messages and blocks of the chunked backend do not divide it
+constexpr std::int64_t kShard =
+    173;  // elements; odd, so that messages and blocks of the chunked backend do not divide it
 
 /// Number `i` of rank `rank`: exponents from -8 to 7, so that sums depend on their order.
 float value_of(int rank, std::int64_t i) {
   const auto draw = Philox::draw(7, {static_cast<std::uint32_t>(rank), static_cast<std::uint32_t>(i), 0, 0});
-  return std::ldexp(static_cast<float>(static_cast<std::int32_t>(draw[0])) * 0x1p-31F, static_cast<int>(draw[1] % 16) - 8);
+  return std::ldexp(static_cast<float>(static_cast<std::int32_t>(draw[0])) * 0x1p-31F,
+                    static_cast<int>(draw[1] % 16) - 8);
 }
 
-std::uint16_t narrow(float value, DType dtype) { return dtype == DType::bf16 ? bf16_from_float(value) : f16_from_float(value); }
-float widen(std::uint16_t bits, DType dtype) { return dtype == DType::bf16 ? float_from_bf16(bits) : float_from_f16(bits); }
+std::uint16_t narrow(float value, DType dtype) {
+  return dtype == DType::bf16 ? bf16_from_float(value) : f16_from_float(value);
+}
+float widen(std::uint16_t bits, DType dtype) {
+  return dtype == DType::bf16 ? float_from_bf16(bits) : float_from_f16(bits);
+}
 
 /// Elements of a tensor of f32, bf16 or f16 that owns its bytes.
 class Numbers {
  public:
-  Numbers(DType dtype, std::int64_t elements) : dtype_(dtype), bytes_(static_cast<std::size_t>(elements) * size_of(dtype)) {}
+  Numbers(DType dtype, std::int64_t elements)
+      : dtype_(dtype), bytes_(static_cast<std::size_t>(elements) * size_of(dtype)) {}
   static Numbers of_rank(int rank, DType dtype, std::int64_t elements) {
     Numbers numbers(dtype, elements);
     for (std::int64_t i = 0; i < elements; ++i) numbers.set(i, value_of(rank, i));
@@ -48,8 +55,10 @@ class Numbers {
     return widen(load<std::uint16_t>(i), dtype_);
   }
   void set(std::int64_t i, float value) {
-    if (dtype_ == DType::f32) store(i, value);
-    else store(i, narrow(value, dtype_));
+    if (dtype_ == DType::f32)
+      store(i, value);
+    else
+      store(i, narrow(value, dtype_));
   }
   [[nodiscard]] TensorView view() {
     return {bytes_.data(), dtype_, Shape{static_cast<std::int64_t>(bytes_.size() / size_of(dtype_))}};
@@ -223,19 +232,24 @@ TEST_P(CommunicatorSuite, Collective_StartsAfterItsEventAndDoesNotBlockTheCaller
 
 TEST_P(CommunicatorSuite, Exchange_GivesEveryRanksBytesThoughLengthsDiffer) {
   run([](Communicator& communicator) {
-    const auto length = [](int rank) { return rank == 0 ? std::size_t{0} : std::size_t{1000} * static_cast<std::size_t>(rank); };
+    const auto length = [](int rank) {
+      return rank == 0 ? std::size_t{0} : std::size_t{1000} * static_cast<std::size_t>(rank);
+    };
     const auto mine = bytes_of_rank(communicator.rank(), length(communicator.rank()));
 
     const auto all = communicator.exchange(mine);
 
     ASSERT_EQ(all.size(), static_cast<std::size_t>(communicator.size()));
-    for (int r = 0; r < communicator.size(); ++r) EXPECT_EQ(all[static_cast<std::size_t>(r)], bytes_of_rank(r, length(r)));
+    for (int r = 0; r < communicator.size(); ++r)
+      EXPECT_EQ(all[static_cast<std::size_t>(r)], bytes_of_rank(r, length(r)));
   });
 }
 
 TEST_P(CommunicatorSuite, OrderedSum_HasTheBitsOfASumInRankOrderOnEveryRank) {
   run([](Communicator& communicator) {
-    const auto of_rank = [](int rank) { return std::vector<double>{value_of(rank, 0) / 3.0, 1.0e16 * (rank % 2 == 0 ? 1 : -1), 0.1}; };
+    const auto of_rank = [](int rank) {
+      return std::vector<double>{value_of(rank, 0) / 3.0, 1.0e16 * (rank % 2 == 0 ? 1 : -1), 0.1};
+    };
 
     const std::vector<double> sum = comm::ordered_sum(communicator, of_rank(communicator.rank()));
 
@@ -264,7 +278,8 @@ TEST_P(CommunicatorSuite, BroadcastText_IsTheRootsText) {
   run([](Communicator& communicator) {
     const int root = communicator.size() - 1;
 
-    const std::string text = comm::broadcast_text(communicator, "text of rank " + std::to_string(communicator.rank()), root);
+    const std::string text =
+        comm::broadcast_text(communicator, "text of rank " + std::to_string(communicator.rank()), root);
 
     EXPECT_EQ(text, "text of rank " + std::to_string(root));
   });
@@ -272,14 +287,17 @@ TEST_P(CommunicatorSuite, BroadcastText_IsTheRootsText) {
 
 TEST_P(CommunicatorSuite, Barrier_IsPassedOnlyWhenAllAreThere) {
   run([](Communicator& communicator) {
-    const auto now = [] { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); };
+    const auto now = [] {
+      return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    };
     std::this_thread::sleep_for(std::chrono::milliseconds(20 * communicator.rank()));
 
     const double arrival = now();
     communicator.barrier();
     const double departure = now();
 
-    const auto arrivals = comm::all_gather_doubles(communicator, std::vector<double>{arrival});  // one clock: all on this node
+    const auto arrivals =
+        comm::all_gather_doubles(communicator, std::vector<double>{arrival});  // one clock: all on this node
     EXPECT_GE(departure, *std::max_element(arrivals.begin(), arrivals.end()));
   });
 }
@@ -321,12 +339,15 @@ TEST_P(CommunicatorSuite, Views_ThatDoNotFitTheGroupAreRefusedAtOnce) {
       return "nothing was thrown";
     };
 
-    EXPECT_THAT(message([&] { return communicator.all_gather({}, shard.view(), longer.view()); }), HasSubstr("need " + std::to_string(8 * size)));
+    EXPECT_THAT(message([&] { return communicator.all_gather({}, shard.view(), longer.view()); }),
+                HasSubstr("need " + std::to_string(8 * size)));
     EXPECT_THAT(message([&] { return communicator.all_gather({}, half.view(), full.view()); }), HasSubstr("bf16"));
-    EXPECT_THAT(message([&] { return communicator.all_gather({}, longer.view().flat(1, 8), longer.view().flat(0, 8 * size)); }),
-                HasSubstr("own place"));
+    EXPECT_THAT(
+        message([&] { return communicator.all_gather({}, longer.view().flat(1, 8), longer.view().flat(0, 8 * size)); }),
+        HasSubstr("own place"));
     communicator.reserve(1024);
-    EXPECT_THAT(message([&] { return communicator.reduce_scatter({}, longer.view(), shard.view()); }), HasSubstr("8 elements"));
+    EXPECT_THAT(message([&] { return communicator.reduce_scatter({}, longer.view(), shard.view()); }),
+                HasSubstr("8 elements"));
     EXPECT_THAT(message([&] { return communicator.reduce_scatter({}, full.view(), half.view()); }), HasSubstr("bf16"));
     EXPECT_THAT(message([&] { return communicator.reduce_scatter({}, integers, shard.view()); }), HasSubstr("i32"));
     EXPECT_THAT(message([&] { return communicator.broadcast({}, shard.view(), size); }), HasSubstr("root"));

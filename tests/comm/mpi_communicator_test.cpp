@@ -21,9 +21,9 @@ std::vector<Backend> backends() {
       body(*comm::make_mpi_communicator(environment(), *device, options));
     };
   };
-  // The second one cuts every transfer into messages and blocks, as lengths beyond 2^30 bytes are cut by the first.
+  // The second one cuts the suite's small tensors into blocks and messages, as the first one cuts large ones.
   return {{"mpi", environment().size(), over_mpi({})},
-          {"mpi_in_pieces", environment().size(), over_mpi({.message_bytes = 50, .reduce_block_bytes = 64})}};
+          {"mpi_in_pieces", environment().size(), over_mpi({.block_bytes = 64, .message_bytes = 50})}};
 }
 
 namespace {
@@ -36,7 +36,7 @@ TEST(MpiEnvironment, KnowsTheRanksOfItsNode) {
 }
 
 TEST(MpiCommunicator, ScratchBytes_AreABlockOfEveryOtherRanksPiece) {
-  const comm::MpiOptions options{.reduce_block_bytes = 1024};
+  const comm::MpiOptions options{.block_bytes = 1024};
 
   EXPECT_EQ(comm::mpi_scratch_bytes(4096, 1, options), 0U);
   EXPECT_EQ(comm::mpi_scratch_bytes(4096, 4, options), 3U * 1024U);
@@ -51,8 +51,10 @@ TEST(MpiCommunicator, ReduceScatter_WithoutReservedScratchIsRefused) {
   std::vector<float> full(4096 * size), shard(4096);
 
   const auto reduce = [&] {
-    communicator->reduce_scatter({}, ConstTensorView(std::span<const float>(full), {static_cast<std::int64_t>(full.size())}),
-                                 TensorView(std::span<float>(shard), {4096})).wait();
+    communicator
+        ->reduce_scatter({}, ConstTensorView(std::span<const float>(full), {static_cast<std::int64_t>(full.size())}),
+                         TensorView(std::span<float>(shard), {4096}))
+        .wait();
   };
 
   EXPECT_THROW(reduce(), Error);
@@ -64,8 +66,10 @@ TEST(MpiCommunicator, OptionsThatMpiCannotServeAreRefused) {
   const auto device = make_host_device();
 
   EXPECT_THROW(static_cast<void>(comm::make_mpi_communicator(environment(), *device, {.message_bytes = 0})), Error);
-  EXPECT_THROW(static_cast<void>(comm::make_mpi_communicator(environment(), *device, {.message_bytes = std::size_t{1} << 31})), Error);
-  EXPECT_THROW(static_cast<void>(comm::make_mpi_communicator(environment(), *device, {.reduce_block_bytes = 6})), Error);
+  EXPECT_THROW(
+      static_cast<void>(comm::make_mpi_communicator(environment(), *device, {.message_bytes = std::size_t{1} << 31})),
+      Error);
+  EXPECT_THROW(static_cast<void>(comm::make_mpi_communicator(environment(), *device, {.block_bytes = 12})), Error);
 }
 
 /// The core belongs to the computing thread: while ranks wait for a late one, their processes are almost idle.

@@ -71,8 +71,10 @@ TEST(ThreadCommunicator, RanksInDifferentCalls_AreNamedAndBreakTheGroup) {
   const auto ranks = comm::make_thread_communicators(2);
   std::vector<float> four(4), eight(8), full(8), longer(16);
 
-  const Event first = ranks[0]->all_gather({}, ConstTensorView(std::span<const float>(four), {4}), TensorView(std::span(full), {8}));
-  const Event second = ranks[1]->all_gather({}, ConstTensorView(std::span<const float>(eight), {8}), TensorView(std::span(longer), {16}));
+  const Event first =
+      ranks[0]->all_gather({}, ConstTensorView(std::span<const float>(four), {4}), TensorView(std::span(full), {8}));
+  const Event second = ranks[1]->all_gather({}, ConstTensorView(std::span<const float>(eight), {8}),
+                                            TensorView(std::span(longer), {16}));
 
   EXPECT_THAT(message_of([&] { first.wait(); }), HasSubstr("bytes of rank"));
   EXPECT_THAT(message_of([&] { second.wait(); }), HasSubstr("bytes of rank"));

@@ -35,7 +35,9 @@ TEST_P(SixteenBits, EveryPatternMeansWhatTheFormatSays) {
       ASSERT_TRUE(std::isnan(value)) << pattern;
     } else {
       const int whole = exponent == 0 ? fraction : fraction + (1 << format.fraction_bits);
-      ASSERT_EQ(std::fabs(value), std::ldexp(static_cast<double>(whole), std::max(exponent, 1) - bias - format.fraction_bits)) << pattern;
+      ASSERT_EQ(std::fabs(value),
+                std::ldexp(static_cast<double>(whole), std::max(exponent, 1) - bias - format.fraction_bits))
+          << pattern;
     }
   }
 }
@@ -45,13 +47,15 @@ TEST_P(SixteenBits, EveryPatternComesBack_AndNaNStaysNaN) {
   for (std::uint32_t pattern = 0; pattern < 0x10000U; ++pattern) {
     const float value = format.widen(static_cast<std::uint16_t>(pattern));
     const std::uint16_t back = format.narrow(value);
-    if (std::isnan(value)) ASSERT_TRUE(std::isnan(format.widen(back))) << pattern;
-    else ASSERT_EQ(back, pattern);
+    if (std::isnan(value))
+      ASSERT_TRUE(std::isnan(format.widen(back))) << pattern;
+    else
+      ASSERT_EQ(back, pattern);
   }
 }
 
-/// Between two neighbours: just below the middle goes down, just above up, the middle to the even one. The neighbour of the largest
-/// number is infinity, as if the range went on.
+/// Between two neighbours: just below the middle goes down, just above up, the middle to the even one. The neighbour of
+/// the largest number is infinity, as if the range went on.
 TEST_P(SixteenBits, EveryGapRoundsToNearestEven) {
   const Format& format = GetParam();
   for (std::uint32_t pattern = 0; pattern < format.infinity; ++pattern) {
@@ -62,10 +66,13 @@ TEST_P(SixteenBits, EveryGapRoundsToNearestEven) {
     const auto up = static_cast<std::uint16_t>(pattern + 1U);
     const auto down = static_cast<std::uint16_t>(pattern);
     for (const float sign : {1.0F, -1.0F}) {
-      const auto with_sign = [sign](std::uint16_t magnitude) { return static_cast<std::uint16_t>(magnitude | (sign < 0 ? 0x8000U : 0U)); };
+      const auto with_sign = [sign](std::uint16_t magnitude) {
+        return static_cast<std::uint16_t>(magnitude | (sign < 0 ? 0x8000U : 0U));
+      };
       ASSERT_EQ(format.narrow(sign * std::nextafterf(middle, 0.0F)), with_sign(down)) << pattern;
       ASSERT_EQ(format.narrow(sign * middle), with_sign(pattern % 2 == 0 ? down : up)) << pattern;
-      ASSERT_EQ(format.narrow(sign * std::nextafterf(middle, std::numeric_limits<float>::infinity())), with_sign(up)) << pattern;
+      ASSERT_EQ(format.narrow(sign * std::nextafterf(middle, std::numeric_limits<float>::infinity())), with_sign(up))
+          << pattern;
     }
   }
 }

@@ -150,9 +150,7 @@ TEST_F(HostDevice, Memory_IsZeroAlignedAndRoundedUpToPages) {
   EXPECT_THAT(std::vector<std::byte>(buffer.data(), buffer.data() + buffer.bytes()), testing::Each(std::byte{0}));
 }
 
-TEST_F(HostDevice, Memory_OfNoBytesIsEmpty) {
-  EXPECT_EQ(device_->allocate(MemoryKind::device, 0).data(), nullptr);
-}
+TEST_F(HostDevice, Memory_OfNoBytesIsEmpty) { EXPECT_EQ(device_->allocate(MemoryKind::device, 0).data(), nullptr); }
 
 TEST_F(HostDevice, Memory_ThatCannotBeHadIsAnErrorWithTheAmount) {
   constexpr std::size_t kTooMuch = std::size_t{1} << 60;

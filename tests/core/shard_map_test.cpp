@@ -128,9 +128,13 @@ TEST(ShardMap, PiecesOfARange_LeaveOutPaddingAndGaps) {
 }
 
 TEST(ShardMap, WrongLayoutsAreRefusedByName) {
-  EXPECT_THAT(message_of({{.name = "a", .shape = {300}, .unit = 0, .offset = 0}, {.name = "b", .shape = {3}, .unit = 0, .offset = 256}}, 1),
+  EXPECT_THAT(message_of({{.name = "a", .shape = {300}, .unit = 0, .offset = 0},
+                          {.name = "b", .shape = {3}, .unit = 0, .offset = 256}},
+                         1),
               HasSubstr("tensor b: offset 256"));
-  EXPECT_THAT(message_of({{.name = "a", .shape = {3}, .unit = 0, .offset = 0}, {.name = "b", .shape = {3}, .unit = 2, .offset = 0}}, 1),
+  EXPECT_THAT(message_of({{.name = "a", .shape = {3}, .unit = 0, .offset = 0},
+                          {.name = "b", .shape = {3}, .unit = 2, .offset = 0}},
+                         1),
               HasSubstr("unit 1 is empty"));
   EXPECT_THAT(message_of({{.name = "a", .shape = {3}, .unit = 1, .offset = 0}}, 1), HasSubstr("unit 0 is empty"));
   EXPECT_THAT(message_of({{.name = "a", .shape = {3}, .unit = -1, .offset = 0}}, 1), HasSubstr("unit -1 is negative"));

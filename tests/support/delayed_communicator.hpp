@@ -9,8 +9,8 @@
 
 namespace spillway::test {
 
-/// A communicator over a slow network: every tensor collective of `inner` is done `latency` later, one after the other, and the
-/// caller does not wait. Blocking calls are not delayed. For tests that show what is overlapped.
+/// A communicator over a slow network: every tensor collective of `inner` is done `latency` later, one after the other,
+/// and the caller does not wait. Blocking calls are not delayed. For tests that show what is overlapped.
 class DelayedCommunicator : public comm::Communicator {
  public:
   DelayedCommunicator(std::unique_ptr<comm::Communicator> inner, std::chrono::microseconds latency);

@@ -16,7 +16,8 @@ TEST(DelayedCommunicator, EventIsLate_ButTheCallerIsNot) {
   std::vector<float> shard{1, 2}, full(2);
   const auto start = Clock::now();
 
-  const Event gathered = communicator.all_gather({}, ConstTensorView(std::span<const float>(shard), {2}), TensorView(std::span(full), {2}));
+  const Event gathered = communicator.all_gather({}, ConstTensorView(std::span<const float>(shard), {2}),
+                                                 TensorView(std::span(full), {2}));
   const auto returned = Clock::now();
   gathered.wait();
   const auto done = Clock::now();

@@ -11,12 +11,14 @@ namespace {
 
 comm::MpiEnvironment* current = nullptr;
 
-/// Ends the job at the first failure: the other ranks would wait for this one until the test's timeout, and mpirun would hide why.
+/// Ends the job at the first failure: the other ranks would wait for this one until the test's timeout, and mpirun
+/// would hide why.
 class AbortAtFailure : public testing::EmptyTestEventListener {
   void OnTestPartResult(const testing::TestPartResult& result) override {
     if (!result.failed()) return;
-    fmt::print(stderr, "[rank {}] {}:{}: {}\n", current->rank(), result.file_name() == nullptr ? "unknown file" : result.file_name(),
-               result.line_number(), result.message());
+    fmt::print(stderr, "[rank {}] {}:{}: {}\n", current->rank(),
+               result.file_name() == nullptr ? "unknown file" : result.file_name(), result.line_number(),
+               result.message());
     std::fflush(stderr);
     comm::MpiEnvironment::abort(1);
   }

@@ -6,7 +6,8 @@
 
 namespace spillway::test {
 
-/// A new, empty directory under the test's temporary directory (TEST_TMPDIR, else TMPDIR, else /tmp), removed with all it holds.
+/// A new, empty directory under the test's temporary directory (TEST_TMPDIR, else TMPDIR, else /tmp), removed with all
+/// it holds.
 class TempDir {
  public:
   TempDir();
