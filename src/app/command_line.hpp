@@ -36,8 +36,8 @@ struct EvaluateArguments {
 
 /// spillway generate
 struct GenerateArguments {
-  /// --model, --tokenizer, --source-prefix, --max-source-length, --device, --precision and the flags of [eval], as the keys
-  /// that they stand for. model.path is always there.
+  /// --model, --tokenizer, --source-prefix, --max-source-length, --device, --precision and the flags of [eval], as the
+  /// keys that they stand for. model.path is always there.
   std::vector<Setting> settings;
   /// A file, or "-": standard input, output.
   std::string input = "-";

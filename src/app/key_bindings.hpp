@@ -14,7 +14,8 @@
 
 namespace spillway::app {
 
-// Bindings for the types that keys have. `Section` and `Member` are the path to the member: &RunOptions::train, &TrainOptions::seed.
+// Bindings for the types that keys have. `Section` and `Member` are the path to the member: &RunOptions::train,
+// &TrainOptions::seed.
 
 template <class Member>
 struct Bare {
@@ -25,8 +26,8 @@ struct Bare<std::optional<Member>> {
   using type = Member;
 };
 
-/// A binding out of a value's reader (nothing: not what is expected) and its printer. An optional member is left out of print
-/// while it is empty.
+/// A binding out of a value's reader (nothing: not what is expected) and its printer. An optional member is left out of
+/// print while it is empty.
 template <class Options, class Member, class Read, class Print>
 KeyBinding bind_member(std::string expected, Options train::RunOptions::*section, Member Options::*member, Read read,
                        Print print) {

@@ -31,7 +31,8 @@ Place place_of(const toml::value& value) {
   return {location.line(), location.column()};
 }
 
-/// Where the key of `value` starts. toml11 keeps places of values only, so it is looked for in front of the value on its line.
+/// Where the key of `value` starts. toml11 keeps places of values only, so it is looked for in front of the value on
+/// its line.
 Place place_of_key(const toml::value& value, const std::string& key) {
   const toml::source_location location = value.location();
   const std::string line = location.line_str();

@@ -9,8 +9,9 @@
 
 namespace spillway::app {
 
-/// Bytes of "24GiB", "1.5 GB", "512B": a number and one of B, KB, MB, GB, TB (powers of 1000), KiB, MiB, GiB, TiB (powers of
-/// 1024). Nothing if the text is something else or more than 2^63 - 1 bytes; a fraction of a byte is dropped.
+/// Bytes of "24GiB", "1.5 GB", "512B": a number and one of B, KB, MB, GB, TB (powers of 1000), KiB, MiB, GiB, TiB
+/// (powers of 1024). Nothing if the text is something else or more than 2^63 - 1 bytes; a fraction of a byte is
+/// dropped.
 [[nodiscard]] std::optional<std::uint64_t> parse_size(std::string_view text);
 
 /// The shortest text without a fraction that parse_size reads back as `bytes`: "16MiB".

@@ -9,7 +9,8 @@
 
 namespace spillway::train {
 
-/// A failure that every rank knows of and throws alike: rank 0 prints it, all ranks end with its code, and nobody is aborted.
+/// A failure that every rank knows of and throws alike: rank 0 prints it, all ranks end with its code, and nobody is
+/// aborted.
 class AgreedFailure : public Error {
  public:
   AgreedFailure(const std::string& message, ExitCode code) : Error(message, code) {}
@@ -24,9 +25,9 @@ struct Failure {
 /// The failure being handled. To be called in a catch block; what is not an Error is a bug and says how to report it.
 [[nodiscard]] Failure current_failure();
 
-/// Runs `stage` on every rank and, if it failed on any, throws the same AgreedFailure on all: each message once with the ranks
-/// that it came from, and the lowest such rank's code. Blocks. `stage` must be work of its rank alone: a rank that failed
-/// inside a collective would leave the others waiting there.
+/// Runs `stage` on every rank and, if it failed on any, throws the same AgreedFailure on all: each message once with
+/// the ranks that it came from, and the lowest such rank's code. Blocks. `stage` must be work of its rank alone: a rank
+/// that failed inside a collective would leave the others waiting there.
 void agree(comm::Communicator& communicator, const std::function<void()>& stage);
 
 /// `make()` of rank 0 on every rank; the others do not call it. Blocks. \throws AgreedFailure on every rank if it threw

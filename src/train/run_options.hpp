@@ -213,8 +213,8 @@ struct CheckpointOptions {
 enum class EarlyStopping { no, yes, never };
 enum class EvalMetric { bleu };
 
-/// [eval]: evaluation and generation. An empty optional takes the model's generation_config, and where that says nothing
-/// either, the constant beside it.
+/// [eval]: evaluation and generation. An empty optional takes the model's generation_config, and where that says
+/// nothing either, the constant beside it.
 struct EvalOptions {
   static constexpr std::int64_t kNumBeams = 4;
   static constexpr std::int64_t kMaxLength = 128;

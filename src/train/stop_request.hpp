@@ -14,9 +14,9 @@ enum class StopReason { none, signal, time_limit };
 /// Why the run stops, for the log: "a signal", "train.time_limit".
 [[nodiscard]] std::string_view name_of(StopReason reason) noexcept;
 
-/// Notices that somebody wants the run to stop: SIGTERM and SIGUSR1 are remembered from construction to destruction instead of
-/// ending the process. One at a time in a process. It only answers for its own rank: the launcher may signal one rank alone,
-/// so the trainer asks all ranks and stops if any has a reason.
+/// Notices that somebody wants the run to stop: SIGTERM and SIGUSR1 are remembered from construction to destruction
+/// instead of ending the process. One at a time in a process. It only answers for its own rank: the launcher may signal
+/// one rank alone, so the trainer asks all ranks and stops if any has a reason.
 class StopRequest {
  public:
   /// \param time_limit  counted from `start`, when the program started; 0: none. \throws IoError
