@@ -55,9 +55,9 @@ struct StoreCounters {
   std::uint64_t reads = 0, writes = 0;
 };
 
-/// Storage of blocks in files: many reads and writes in flight, each a value that can be waited for. Offsets, lengths and
-/// buffer addresses are multiples of alignment(). Transfers of disjoint ranges may finish in any order. Safe from several
-/// threads. Short transfers are continued and EINTR and EAGAIN retried; only a whole transfer completes.
+/// Storage of blocks in files: many reads and writes in flight, each a value that can be waited for. Offsets, lengths
+/// and buffer addresses are multiples of alignment(). Transfers of disjoint ranges may finish in any order. Safe from
+/// several threads. Short transfers are continued and EINTR and EAGAIN retried; only a whole transfer completes.
 /// Completions may outlive the store: its destructor waits for all transfers.
 class BlockStore {
  public:
@@ -71,21 +71,22 @@ class BlockStore {
   /// Waits for the file's transfers, makes it durable if `sync`, closes it. \throws IoError
   virtual void close(FileId file, bool sync) = 0;
   /// Start a transfer of all of `buffer`, which must live until the completion. Blocks only while the queue is full.
-  /// \throws IoError if the file is not open or something is not a multiple of alignment(); what goes wrong later, wait() throws
+  /// \throws IoError if the file is not open or something is no multiple of alignment(); wait() throws what fails later
   [[nodiscard]] virtual Completion read(FileId file, std::uint64_t offset_bytes, std::span<std::byte> buffer) = 0;
-  [[nodiscard]] virtual Completion write(FileId file, std::uint64_t offset_bytes, std::span<const std::byte> buffer) = 0;
+  [[nodiscard]] virtual Completion write(FileId file, std::uint64_t offset_bytes,
+                                         std::span<const std::byte> buffer) = 0;
   [[nodiscard]] virtual StoreCounters counters() const = 0;
-  /// Announces memory that many transfers will use, so that the store may pin it once; it must then stay mapped until the
-  /// store is gone. Returns whether the store did so: transfers work the same either way.
+  /// Announces memory that many transfers will use, so that the store may pin it once; it must then stay mapped until
+  /// the store is gone. Returns whether the store did so: transfers work the same either way.
   virtual bool register_buffer(std::span<std::byte> /*memory*/) { return false; }
   /// Whether a path is a path of the file system (as against a mere name of a file in memory).
   [[nodiscard]] virtual bool in_file_system() const { return true; }
 };
 
 struct StoreOptions {
-  int queue_depth = 32;                // transfers in flight
-  bool direct = true;                  // O_DIRECT where the file system has it
-  std::size_t call_bytes = 1u << 30;   // most bytes asked of one system call; a multiple of 4096; longer transfers go on
+  int queue_depth = 32;               // transfers in flight
+  bool direct = true;                 // O_DIRECT where the file system has it
+  std::size_t call_bytes = 1u << 30;  // most bytes asked of one system call, a multiple of 4096; longer transfers go on
 };
 
 /// Files in memory, for tests: nothing is on disk. `path` is only a name.
@@ -95,7 +96,8 @@ struct StoreOptions {
 /// io_uring. \throws NotCompiled without liburing, IoError if the kernel refuses the ring or lacks an opcode
 [[nodiscard]] std::unique_ptr<BlockStore> make_uring_store(const StoreOptions& options);
 [[nodiscard]] bool uring_compiled() noexcept;
-/// uring, or posix with one log line that says why. \throws ConfigError for a name other than auto, uring, posix, memory
+/// By name; auto is uring, or posix with one log line that says why.
+/// \throws ConfigError for a name other than auto, uring, posix, memory
 [[nodiscard]] std::unique_ptr<BlockStore> make_store(const std::string& name, const StoreOptions& options);
 
 }  // namespace spillway::offload

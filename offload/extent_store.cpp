@@ -47,7 +47,7 @@ ExtentStore::ExtentStore(BlockStore& store, ExtentStoreOptions options, std::vec
   std::vector<std::uint64_t> file_bytes(options_.directories.size(), 0);
   for (std::size_t extent = 0; extent < extents.size(); ++extent) {
     if (extents[extent].size() != options_.kinds.size()) {
-      throw Error(fmt::format("extent {} has {} kinds; {} expected", extent, extents[extent].size(), options_.kinds.size()));
+      throw Error(fmt::format("extent {} has {} kinds; {} expected", extent, extents[extent].size(), kinds()));
     }
     auto& end = file_bytes[extent % file_bytes.size()];
     auto& places = places_.emplace_back();
@@ -108,7 +108,8 @@ void ExtentStore::check_content(std::size_t extent, std::size_t kind, std::span<
   if (!options_.checksum) return;
   const Place& there = place(extent, kind);
   if (!there.written) {
-    const auto wrong = std::find_if(content.begin(), content.end(), [](std::byte value) { return value != std::byte{0}; });
+    const auto is_not_zero = [](std::byte value) { return value != std::byte{0}; };
+    const auto wrong = std::find_if(content.begin(), content.end(), is_not_zero);
     if (wrong == content.end()) return;
     throw IoError(fmt::format("{}: never written, but byte {} is {} and not 0", describe(extent, kind),
                               wrong - content.begin(), static_cast<int>(*wrong)));

@@ -21,8 +21,8 @@ struct ExtentStoreOptions {
 };
 
 /// The state of a fixed list of extents on NVMe: of each extent the bytes of each kind, in one file per directory.
-/// The files live as long as this object and are worth nothing afterwards. A kind of an extent that was never written reads
-/// as zeros. Safe from several threads as long as they work on different extents.
+/// The files live as long as this object and are worth nothing afterwards. A kind of an extent that was never written
+/// reads as zeros. Safe from several threads as long as they work on different extents.
 class ExtentStore {
  public:
   /// Makes the folders and files (mode 0600, must not exist) and reserves their space. Removes all of it on failure.
@@ -34,8 +34,9 @@ class ExtentStore {
   ExtentStore(const ExtentStore&) = delete;
   ExtentStore& operator=(const ExtentStore&) = delete;
 
-  /// Starts to read a kind of an extent. wait() checks what came and \throws IoError naming extent, kind, file and offset
-  /// (and, for other bytes than were written, the checksum expected and the one found).
+  /// Starts to read a kind of an extent. wait() checks what came.
+  /// \throws IoError (wait) naming extent, kind, file and offset; for other bytes than were written also the checksum
+  ///         expected and the one found
   /// \param buffer stored_bytes() long, on the store's alignment; lives until the completion, as this object does
   [[nodiscard]] Completion read(std::size_t extent, std::size_t kind, std::span<std::byte> buffer);
   /// Starts to write. `buffer` (as for read) must neither change nor go until the completion.

@@ -69,8 +69,8 @@ File::File(std::string path, OpenMode mode, std::uint64_t bytes, bool direct)
       throw;
     }
   }
-  // After the reservation: where the file system has none, glibc writes single bytes, which O_DIRECT would refuse. And not
-  // in open(): a file system without O_DIRECT would create the file and then refuse it.
+  // After the reservation: where the file system has none, glibc writes single bytes, which O_DIRECT would refuse. And
+  // not in open(): a file system without O_DIRECT would create the file and then refuse it.
   if (direct && make_direct(descriptor_.get())) alignment_ = kDirectAlignment;
 }
 

@@ -10,7 +10,7 @@
 
 namespace spillway::offload {
 
-/// What a store asks of offsets, lengths and addresses when it was made with `direct`; a disk that wants more is used buffered.
+/// What a store made with `direct` asks of offsets, lengths and addresses; a disk that wants more is used buffered.
 inline constexpr std::size_t kDirectAlignment = 4096;
 
 struct DescriptorTraits {

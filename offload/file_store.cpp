@@ -9,7 +9,7 @@ namespace spillway::offload {
 
 FileStore::FileStore(const StoreOptions& options) : options_(options) {
   if (options.queue_depth < 1 || options.queue_depth > 4096) {
-    throw ConfigError("queue_depth: " + std::to_string(options.queue_depth) + " transfers in flight; 1 to 4096 expected");
+    throw ConfigError("queue_depth: " + std::to_string(options.queue_depth) + "; 1 to 4096 transfers expected");
   }
   if (options.call_bytes == 0 || options.call_bytes % kDirectAlignment != 0 || options.call_bytes > 1u << 30) {
     throw ConfigError("call_bytes: " + std::to_string(options.call_bytes) +

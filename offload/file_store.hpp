@@ -31,7 +31,7 @@ class FileStore : public BlockStore {
   /// \throws ConfigError for a depth or a call size that makes no sense
   explicit FileStore(const StoreOptions& options);
   [[nodiscard]] const StoreOptions& options() const noexcept { return options_; }
-  /// Begins a transfer, of which there are at most options().queue_depth. Called by any thread; must not block on the disk.
+  /// Begins a transfer; there are at most options().queue_depth. Called by any thread; must not block on the disk.
   virtual void start(std::shared_ptr<Transfer> transfer) = 0;
   /// The transfer is whole or has failed. Its Completion wakes up after the counters have moved.
   void finished(const std::shared_ptr<Transfer>& transfer);

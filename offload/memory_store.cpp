@@ -16,6 +16,7 @@ namespace spillway::offload {
 namespace {
 
 struct MemoryFile {
+  explicit MemoryFile(std::string name) : path(std::move(name)) {}
   std::string path;
   std::vector<std::byte> bytes;
 };
@@ -44,7 +45,7 @@ class MemoryStore final : public BlockStore {
     const auto found = by_path_.find(path);
     if (mode == OpenMode::open_existing && found == by_path_.end()) throw IoError(path + ": cannot be opened", ENOENT);
     if (mode == OpenMode::create_new && found != by_path_.end()) throw IoError(path + ": cannot be created", EEXIST);
-    auto file = found != by_path_.end() ? found->second : std::make_shared<MemoryFile>(MemoryFile{.path = path, .bytes = {}});
+    auto file = found != by_path_.end() ? found->second : std::make_shared<MemoryFile>(path);
     if (file->bytes.size() < bytes) file->bytes.resize(bytes);
     by_path_[path] = file;
     open_[next_number_] = std::move(file);
@@ -62,8 +63,9 @@ class MemoryStore final : public BlockStore {
     const MemoryFile& file = find(id);
     const std::uint64_t there = offset_bytes < file.bytes.size() ? file.bytes.size() - offset_bytes : 0;
     if (there < buffer.size()) {
-      return Completion(std::make_shared<Done>(describe_transfer(Direction::read, file.path, offset_bytes, buffer.size()) +
-                                               " met the end of the file after " + std::to_string(there) + " bytes"));
+      return Completion(std::make_shared<Done>(
+          describe_transfer(Direction::read, file.path, offset_bytes, buffer.size()) +
+          " met the end of the file after " + std::to_string(there) + " bytes"));
     }
     std::copy_n(file.bytes.begin() + static_cast<std::ptrdiff_t>(offset_bytes), buffer.size(), buffer.begin());
     counters_.read_bytes += buffer.size();

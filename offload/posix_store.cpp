@@ -63,8 +63,9 @@ class PosixStore final : public FileStore {
     const auto rest = transfer.rest(options().call_bytes);
     const int descriptor = transfer.place().file->descriptor();
     const auto offset = static_cast<off_t>(transfer.rest_offset());
-    const auto result = transfer.direction() == Direction::read ? ::pread(descriptor, rest.data(), rest.size(), offset)
-                                                                : ::pwrite(descriptor, rest.data(), rest.size(), offset);
+    const bool is_read = transfer.direction() == Direction::read;
+    const auto result = is_read ? ::pread(descriptor, rest.data(), rest.size(), offset)
+                                : ::pwrite(descriptor, rest.data(), rest.size(), offset);
     return result < 0 ? -errno : result;
   }
 

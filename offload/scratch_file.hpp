@@ -11,8 +11,8 @@ namespace spillway::offload {
 /// A folder that is made (mode 0700) and, empty again, removed; a mere name for a store that is not in the file system.
 class ScratchFolder {
  public:
-  /// \throws ConfigError naming `directory` if it is missing, no directory, in memory (tmpfs) or not writable, or if it has a
-  ///         folder `name` already
+  /// \throws ConfigError naming `directory` if it is missing, no directory, in memory (tmpfs) or not writable, or if it
+  ///         has a folder `name` already
   ScratchFolder(const BlockStore& store, const std::string& directory, const std::string& name);
   ScratchFolder(ScratchFolder&& other) noexcept;
   ScratchFolder& operator=(ScratchFolder&&) = delete;

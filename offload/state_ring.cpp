@@ -126,7 +126,8 @@ void StateRing::start_read(Slot& slot, std::size_t extent) {
   slot.stage = Stage::reading;
   try {
     for (std::size_t kind = 0; kind < extents_.kinds(); ++kind) {
-      if (extents_.bytes(extent, kind) != 0) slot.transfers.push_back(extents_.read(extent, kind, memory_of(slot, kind)));
+      if (extents_.bytes(extent, kind) == 0) continue;
+      slot.transfers.push_back(extents_.read(extent, kind, memory_of(slot, kind)));
     }
     if (options_.wait_at_once) wait_for_transfers(slot);
   } catch (...) {
@@ -144,9 +145,8 @@ void StateRing::start_write(Slot& slot) {
   slot.released = ++releases_;
   slot.stage = Stage::writing;
   for (std::size_t kind = 0; kind < extents_.kinds(); ++kind) {
-    if (extents_.bytes(slot.extent, kind) != 0) {
-      slot.transfers.push_back(extents_.write(slot.extent, kind, memory_of(slot, kind)));
-    }
+    if (extents_.bytes(slot.extent, kind) == 0) continue;
+    slot.transfers.push_back(extents_.write(slot.extent, kind, memory_of(slot, kind)));
   }
   if (options_.wait_at_once) finish(slot);
 }
@@ -173,9 +173,9 @@ void StateRing::finish(Slot& slot) {
 }
 
 void StateRing::look_at_finished_writes() {
+  const auto is_ready = [](const Completion& transfer) { return transfer.ready(); };
   for (Slot& slot : slots_) {
-    const auto is_ready = [](const Completion& transfer) { return transfer.ready(); };
-    if (slot.stage == Stage::writing && std::all_of(slot.transfers.begin(), slot.transfers.end(), is_ready)) finish(slot);
+    if (slot.stage == Stage::writing && std::ranges::all_of(slot.transfers, is_ready)) finish(slot);
   }
 }
 

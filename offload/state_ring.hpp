@@ -17,12 +17,14 @@ struct StateRingOptions {
   bool wait_at_once = false;  // for measurements: every read and write is waited for where it starts, nothing overlaps
 };
 
-/// The ring through which extents on NVMe are updated: each of its slots holds all kinds of one extent, and while one extent
-/// is updated by the caller, others are being read or written back. A slot is reused only when its extent is written back;
-/// nothing is kept, so every acquired extent is read once and written once. Never computes. One thread at a time.
+/// The ring through which extents on NVMe are updated: each of its slots holds all kinds of one extent, and while one
+/// extent is updated by the caller, others are being read or written back. A slot is reused only when its extent is
+/// written back; nothing is kept, so every acquired extent is read once and written once. Never computes. One thread at
+/// a time.
 class StateRing {
  public:
-  /// An extent in memory, the caller's to change. Written back when released or destroyed, changed or not. The ring outlives it.
+  /// An extent in memory, the caller's to change. Written back when released or destroyed, changed or not. The ring
+  /// outlives it.
   class Lease {
    public:
     Lease(Lease&& other) noexcept;
@@ -42,8 +44,8 @@ class StateRing {
     std::size_t slot_;
   };
 
-  /// Bytes of memory that a ring over `extents` needs: slots times the sum, over the kinds, of the largest extent rounded up
-  /// to the store's alignment.
+  /// Bytes of memory that a ring over `extents` needs: slots times the sum, over the kinds, of the largest extent
+  /// rounded up to the store's alignment.
   [[nodiscard]] static std::size_t bytes_needed(const ExtentStore& extents, int slots);
   /// The same before there is a store. \param largest the bytes of the largest extent of each kind
   [[nodiscard]] static std::size_t bytes_needed(std::span<const std::size_t> largest, int slots, std::size_t alignment);
@@ -57,10 +59,12 @@ class StateRing {
   StateRing(const StateRing&) = delete;
   StateRing& operator=(const StateRing&) = delete;
 
-  /// Starts to read an extent if a slot is free. Does not block. Returns whether the extent is on its way: false if no slot
-  /// is free, or if the extent is leased or still being written back. \throws IoError of an earlier write-back
+  /// Starts to read an extent if a slot is free. Blocks only while the store's queue is full. Returns whether the
+  /// extent is on its way: false if no slot is free, or if the extent is leased or still being written back.
+  /// \throws IoError of an earlier write-back
   bool prefetch(std::size_t extent);
-  /// An extent's state, read now if it was not prefetched. Blocks until it is there, or first for a slot to be written back.
+  /// An extent's state, read now if it was not prefetched. Blocks until it is there, or first for a slot to be written
+  /// back.
   /// \throws IoError if it cannot be read or its checksum differs, or of an earlier write-back
   /// \throws Error if it is leased already, or no slot can come free: all are leased or prefetched
   [[nodiscard]] Lease acquire(std::size_t extent);

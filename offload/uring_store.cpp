@@ -56,7 +56,8 @@ Ring make_ring(int depth) {
 
 void check_features(io_uring& ring) {
   if ((ring.features & IORING_FEAT_NODROP) == 0) throw IoError("this kernel's io_uring may drop completions");
-  const std::unique_ptr<io_uring_probe, void (*)(io_uring_probe*)> probe(io_uring_get_probe_ring(&ring), io_uring_free_probe);
+  const std::unique_ptr<io_uring_probe, void (*)(io_uring_probe*)> probe(io_uring_get_probe_ring(&ring),
+                                                                         io_uring_free_probe);
   if (!probe) throw IoError("this kernel's io_uring cannot be asked for its operations");
   const std::pair<int, const char*> needed[] = {{IORING_OP_READ, "READ"},
                                                 {IORING_OP_WRITE, "WRITE"},
@@ -78,8 +79,8 @@ Descriptor make_bell(io_uring& ring) {
   return bell;
 }
 
-/// One thread owns the ring: it alone submits and reaps, because the kernel cancels what a thread has submitted when that
-/// thread ends, and callers' threads come and go. A bell (eventfd) wakes it: for new transfers and for completions.
+/// One thread owns the ring: it alone submits and reaps, because the kernel cancels what a thread has submitted when
+/// that thread ends, and callers' threads come and go. A bell (eventfd) wakes it for new transfers and completions.
 class UringStore final : public FileStore {
  public:
   explicit UringStore(const StoreOptions& store_options)

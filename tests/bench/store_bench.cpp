@@ -23,8 +23,8 @@ constexpr std::size_t kExtent = 4 << 20, kDepth = 32, kExtents = 256;
 
 enum class Mix { read, write, half_and_half };
 
-/// One pass over a file of 1 GiB, kDepth transfers in flight. In half_and_half every extent is read and then written, as in
-/// the state ring.
+/// One pass over a file of 1 GiB, kDepth transfers in flight. In half_and_half every extent is read and then written,
+/// as in the state ring.
 void pass(BlockStore& store, FileId file, Mix mix, std::span<std::byte> memory) {
   struct Slot {
     Completion transfer;

@@ -44,7 +44,7 @@ class ExtentStoreTest : public ::testing::Test {
 
 TEST_F(ExtentStoreTest, EveryKindOfEveryExtent_HasItsOwnPlace) {
   ExtentStore extents(*store_, options(), sizes_);
-  const auto pattern = [](std::size_t extent, std::size_t kind) { return static_cast<unsigned>(1 + 10 * extent + kind); };
+  const auto pattern = [](auto extent, auto kind) { return static_cast<unsigned>(1 + 10 * extent + kind); };
 
   for (std::size_t extent = 0; extent < 3; ++extent) {
     for (std::size_t kind = 0; kind < 2; ++kind) {

@@ -29,8 +29,8 @@ class StateRingTest : public ::testing::Test {
   StateRingTest() : faulty_(*memory_store_, {}) {
     std::vector<std::vector<std::size_t>> sizes;
     for (std::size_t i = 0; i < kExtents; ++i) sizes.push_back({1000 + i, 500});
-    extents_.emplace(faulty_, ExtentStoreOptions{.directories = {"x"}, .folder = "y", .kinds = {"exp_avg", "exp_avg_sq"}},
-                     sizes);
+    const ExtentStoreOptions options{.directories = {"x"}, .folder = "y", .kinds = {"exp_avg", "exp_avg_sq"}};
+    extents_.emplace(faulty_, options, sizes);
   }
 
   StateRing& make(int slots, bool wait_at_once = false) {
@@ -58,7 +58,7 @@ class StateRingTest : public ::testing::Test {
       for (std::size_t kind = 0; kind < 2; ++kind) {
         const AlignedBytes back(extents_->stored_bytes(extent, kind));
         extents_->read(extent, kind, back.span()).wait();
-        EXPECT_EQ(static_cast<std::size_t>(std::count(back.span().begin(), back.span().end(), value)), back.span().size());
+        EXPECT_THAT(back.span(), ::testing::Each(value));
       }
     }
   }

@@ -18,7 +18,9 @@ struct StoreKind {
   bool direct = true;
 };
 
-inline void PrintTo(const StoreKind& kind, std::ostream* out) { *out << kind.name << (kind.direct ? "" : ", buffered"); }
+inline void PrintTo(const StoreKind& kind, std::ostream* out) {
+  *out << kind.name << (kind.direct ? "" : ", buffered");
+}
 
 inline std::string test_name(const ::testing::TestParamInfo<StoreKind>& info) {
   return info.param.name + (info.param.direct ? "" : "_buffered");

@@ -22,7 +22,8 @@ class FaultyTransfer final : public offload::Completion::State {
     std::byte* flipped = nullptr;
   };
 
-  FaultyTransfer(offload::Completion transfer, Fault fault) : transfer_(std::move(transfer)), fault_(std::move(fault)) {}
+  FaultyTransfer(offload::Completion transfer, Fault fault)
+      : transfer_(std::move(transfer)), fault_(std::move(fault)) {}
 
   void wait() override {
     transfer_.wait();

@@ -37,11 +37,12 @@ class ScratchDirectory {
   std::string path_;
 };
 
-/// Bytes on a 4 KiB boundary, as O_DIRECT wants them. Zeros for seed 0; else they differ from place to place and by seed.
+/// Bytes on a 4 KiB boundary, as O_DIRECT wants them. Zeros for seed 0; else they differ by place and by seed.
 class AlignedBytes {
  public:
   explicit AlignedBytes(std::size_t bytes, unsigned seed = 0)
-      : memory_(static_cast<std::byte*>(std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096)), &std::free), bytes_(bytes) {
+      : memory_(static_cast<std::byte*>(std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096)), &std::free),
+        bytes_(bytes) {
     unsigned state = seed * 2654435761u;
     for (auto& byte : span()) {
       if (seed != 0) state = state * 1664525u + 1013904223u;
