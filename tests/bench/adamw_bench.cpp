@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <benchmark/benchmark.h>
-
 #include <vector>
+
+#include <benchmark/benchmark.h>
 
 #include "kernels/cpu/adamw.hpp"
 
@@ -16,16 +16,22 @@ void adamw_step(benchmark::State& state) {
   ThreadPool pool(static_cast<int>(state.range(1)));
   std::vector<float> parameter(count, 1.0F), exp_avg(count, 0.1F), exp_avg_sq(count, 0.01F), gradient(count, 0.5F);
   const Shape shape{state.range(0)};
-  const AdamWStep step{.parameter = {std::span<float>(parameter), shape}, .exp_avg = {std::span<float>(exp_avg), shape},
-                       .exp_avg_sq = {std::span<float>(exp_avg_sq), shape}, .gradient = {std::span<const float>(gradient), shape},
-                       .learning_rate = 1e-3, .weight_decay = 0.01};
+  const AdamWStep step{.parameter = {std::span<float>(parameter), shape},
+                       .exp_avg = {std::span<float>(exp_avg), shape},
+                       .exp_avg_sq = {std::span<float>(exp_avg_sq), shape},
+                       .gradient = {std::span<const float>(gradient), shape},
+                       .learning_rate = 1e-3,
+                       .weight_decay = 0.01};
 
   for (auto _ : state) adamw(pool, step, set);
 
   state.SetItemsProcessed(state.iterations() * state.range(0));
   state.SetBytesProcessed(state.iterations() * state.range(0) * 28);
 }
-BENCHMARK(adamw_step)->ArgsProduct({{1 << 14, 1 << 24}, {1, 2}, {0, 1, 2}})->ArgNames({"elements", "threads", "set"})->UseRealTime();
+BENCHMARK(adamw_step)
+    ->ArgsProduct({{1 << 14, 1 << 24}, {1, 2}, {0, 1, 2}})
+    ->ArgNames({"elements", "threads", "set"})
+    ->UseRealTime();
 
 }  // namespace
 }  // namespace spillway::kernels::cpu

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <benchmark/benchmark.h>
-
 #include <vector>
+
+#include <benchmark/benchmark.h>
 
 #include "kernels/cpu/gemm.hpp"
 
@@ -12,9 +12,18 @@ namespace {
 void linear_product(benchmark::State& state) {
   const std::int64_t m = state.range(0), n = state.range(1), k = state.range(2);
   ThreadPool pool(std::max(1, static_cast<int>(state.range(3))));
-  std::vector<float> a(static_cast<std::size_t>(m * k), 0.5F), b(static_cast<std::size_t>(n * k), 0.25F), c(static_cast<std::size_t>(m * n));
-  const Gemm product{.transpose_b = true, .m = m, .n = n, .k = k, .a = a.data(), .a_stride = k, .b = b.data(), .b_stride = k,
-                     .c = c.data(), .c_stride = n};
+  std::vector<float> a(static_cast<std::size_t>(m * k), 0.5F), b(static_cast<std::size_t>(n * k), 0.25F),
+      c(static_cast<std::size_t>(m * n));
+  const Gemm product{.transpose_b = true,
+                     .m = m,
+                     .n = n,
+                     .k = k,
+                     .a = a.data(),
+                     .a_stride = k,
+                     .b = b.data(),
+                     .b_stride = k,
+                     .c = c.data(),
+                     .c_stride = n};
 
   for (auto _ : state) {
     if (state.range(3) == 0) {
@@ -25,7 +34,8 @@ void linear_product(benchmark::State& state) {
     benchmark::ClobberMemory();
   }
 
-  state.counters["flops"] = benchmark::Counter(2.0 * static_cast<double>(m * n * k), benchmark::Counter::kIsIterationInvariantRate);
+  state.counters["flops"] =
+      benchmark::Counter(2.0 * static_cast<double>(m * n * k), benchmark::Counter::kIsIterationInvariantRate);
 }
 BENCHMARK(linear_product)
     ->ArgsProduct({{512, 4096}, {128, 512, 2048}, {128, 512}, {0, 1, 2}})
