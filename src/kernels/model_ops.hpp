@@ -156,7 +156,8 @@ struct CrossEntropy {
 
 /// The maths of a T5's forward and backward pass: each op once, in the order of the queue it is given. Tensors are dense and
 /// row-major and must live until the queue has passed the op. Gradients of weights are added to, in fp32. Results do not depend
-/// on the number of threads. \throws Error if shapes or dtypes do not fit, at once, before anything is queued
+/// on the number of threads. A row-wise op looks at its `sequences` only where a dropout is active.
+/// \throws Error if shapes or dtypes do not fit, at once, before anything is queued; ids and labels are looked at by the queue
 class ModelOps {
  public:
   virtual ~ModelOps() = default;

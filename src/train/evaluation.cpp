@@ -70,8 +70,8 @@ std::vector<std::vector<std::int64_t>> my_batches(const Job& job) {
     for (const std::int64_t sample : samples)
       lengths.push_back(static_cast<std::int64_t>(examples.source(sample).size()));
     std::vector<std::int64_t>& mine = batches.emplace_back();
-    for (const std::int32_t index :
-         data::deal(lengths, job.map->ranks(), 1)[static_cast<std::size_t>(job.zero.rank)][0])
+    const auto dealt = data::deal(lengths, job.map->ranks(), 1);
+    for (const std::int32_t index : dealt[static_cast<std::size_t>(job.zero.rank)][0])
       mine.push_back(samples[static_cast<std::size_t>(index)]);
   }
   return batches;

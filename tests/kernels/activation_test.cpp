@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/activation.hpp"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
+
+#include <gtest/gtest.h>
 
 #include "kernels/kernel_fixtures.hpp"
 
@@ -43,8 +43,12 @@ TEST_P(ActivationTest, Forward_IsTheFormula) {
   ThreadPool pool(2);
   Matrix out(rows, width);
 
-  activation(pool, {.sequences = batch.sequences, .kind = GetParam().kind, .gated = GetParam().gated, .u = u.view(),
-                    .dropout = dropout, .out = out.view()});
+  activation(pool, {.sequences = batch.sequences,
+                    .kind = GetParam().kind,
+                    .gated = GetParam().gated,
+                    .u = u.view(),
+                    .dropout = dropout,
+                    .out = out.view()});
 
   const auto x = test::doubles(u.values);
   for (std::int64_t row = 0; row < rows; ++row)
@@ -54,8 +58,13 @@ TEST_P(ActivationTest, Forward_IsTheFormula) {
 TEST_P(ActivationTest, Gradient_IsTheFiniteDifference_AlsoInPlace) {
   ThreadPool one(1), three(3);
   Matrix d_out = Matrix::random(rows, width, 2), du(rows, u_width);
-  ActivationGradient op{.sequences = batch.sequences, .kind = GetParam().kind, .gated = GetParam().gated, .u = u.view(),
-                        .d_out = d_out.view(), .dropout = dropout, .du = du.view()};
+  ActivationGradient op{.sequences = batch.sequences,
+                        .kind = GetParam().kind,
+                        .gated = GetParam().gated,
+                        .u = u.view(),
+                        .d_out = d_out.view(),
+                        .dropout = dropout,
+                        .du = du.view()};
   auto x = test::doubles(u.values);
 
   activation_gradient(one, op);
@@ -64,15 +73,18 @@ TEST_P(ActivationTest, Gradient_IsTheFiniteDifference_AlsoInPlace) {
 
   for (std::size_t e = 0; e < x.size(); ++e) {
     const std::int64_t row = static_cast<std::int64_t>(e) / u_width, c = static_cast<std::int64_t>(e) % u_width % width;
-    const double expected = static_cast<double>(d_out.at(row, c)) * test::slope(x, e, [&](const auto& v) { return output(v, row, c); });
+    const double expected =
+        static_cast<double>(d_out.at(row, c)) * test::slope(x, e, [&](const auto& v) { return output(v, row, c); });
     ASSERT_NEAR(static_cast<double>(du.values[e]), expected, 1e-5);
   }
   EXPECT_EQ(u.values, du.values) << "in place, on three threads";
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, ActivationTest,
-                         testing::Values(Case{1, 1, ActivationKind::relu, false, 0.0F}, Case{5, 24, ActivationKind::relu, false, 0.3F},
-                                         Case{7, 5, ActivationKind::relu, true, 0.3F}, Case{1, 1, ActivationKind::gelu_new, true, 0.0F},
+                         testing::Values(Case{1, 1, ActivationKind::relu, false, 0.0F},
+                                         Case{5, 24, ActivationKind::relu, false, 0.3F},
+                                         Case{7, 5, ActivationKind::relu, true, 0.3F},
+                                         Case{1, 1, ActivationKind::gelu_new, true, 0.0F},
                                          Case{6, 24, ActivationKind::gelu_new, true, 0.3F},
                                          Case{200, 150, ActivationKind::gelu_new, true, 0.1F},
                                          Case{4, 5, ActivationKind::gelu_new, false, 0.0F}));

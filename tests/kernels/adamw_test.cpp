@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/adamw.hpp"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <cstring>
 #include <limits>
+
+#include <gtest/gtest.h>
 
 #include "kernels/cpu/adamw_formula.hpp"
 #include "kernels/kernel_fixtures.hpp"
@@ -17,13 +17,21 @@ using test::Matrix;
 
 struct State {
   explicit State(std::int64_t count)
-      : parameter(Matrix::random(1, count, 1)), exp_avg(Matrix::random(1, count, 2)), exp_avg_sq(Matrix::random(1, count, 3)),
+      : parameter(Matrix::random(1, count, 1)),
+        exp_avg(Matrix::random(1, count, 2)),
+        exp_avg_sq(Matrix::random(1, count, 3)),
         gradient(Matrix::random(1, count, 4)) {
     for (float& value : exp_avg_sq.values) value = value * value;
   }
   AdamWStep step() {
-    return {.parameter = parameter.flat_view(), .exp_avg = exp_avg.flat_view(), .exp_avg_sq = exp_avg_sq.flat_view(),
-            .gradient = gradient.flat_view(), .learning_rate = 3e-3, .weight_decay = 0.1, .step = 5, .gradient_scale = 0.37F};
+    return {.parameter = parameter.flat_view(),
+            .exp_avg = exp_avg.flat_view(),
+            .exp_avg_sq = exp_avg_sq.flat_view(),
+            .gradient = gradient.flat_view(),
+            .learning_rate = 3e-3,
+            .weight_decay = 0.1,
+            .step = 5,
+            .gradient_scale = 0.37F};
   }
   Matrix parameter, exp_avg, exp_avg_sq, gradient;
 };
@@ -124,7 +132,8 @@ TEST(AdamW, ZeroGradientAndMoments_OnlyDecays) {
 
   adamw(pool, state.step());
 
-  for (std::size_t i = 0; i < 9; ++i) EXPECT_EQ(state.parameter.values[i], before.values[i] * static_cast<float>(1 - 3e-3 * 0.1));
+  for (std::size_t i = 0; i < 9; ++i)
+    EXPECT_EQ(state.parameter.values[i], before.values[i] * static_cast<float>(1 - 3e-3 * 0.1));
 }
 
 }  // namespace

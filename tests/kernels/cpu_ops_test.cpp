@@ -34,12 +34,14 @@ struct CpuOps : testing::Test {
   Batch batch{3};
   std::vector<std::int32_t> ids{0, 1, 1};
   ConstTensorView ids_view{std::span<const std::int32_t>(ids), {3}};
-  Matrix rows3x4 = Matrix::random(3, 4, 1), other3x4 = Matrix::random(3, 4, 2), wrong3x5{3, 5}, weights2x4 = Matrix::random(2, 4, 3);
-  Matrix rows3x2{3, 2}, row4 = Matrix::random(1, 4, 4), row3{1, 3}, table5x4 = Matrix::random(5, 4, 5), rows3x8 = Matrix::random(3, 8, 6);
+  Matrix rows3x4 = Matrix::random(3, 4, 1), other3x4 = Matrix::random(3, 4, 2), wrong3x5{3, 5},
+         weights2x4 = Matrix::random(2, 4, 3);
+  Matrix rows3x2{3, 2}, row4 = Matrix::random(1, 4, 4), row3{1, 3}, table5x4 = Matrix::random(5, 4, 5),
+                        rows3x8 = Matrix::random(3, 8, 6);
   std::vector<double> sums = std::vector<double>(2);
 };
 
-#define EXPECT_REFUSED(statement, text)                              \
+#define EXPECT_REFUSED(statement, text)                                   \
   EXPECT_THAT([&] { statement; }, ThrowsMessage<Error>(HasSubstr(text))); \
   EXPECT_TRUE(queue.held.empty())
 
@@ -59,17 +61,48 @@ TEST_F(CpuOps, EveryOp_ReachesItsKernel) {
   ops->linear(queue, {.x = rows3x4.view(), .w = weights2x4.view(), .y = rows3x2.view()});
   ops->linear_input_gradient(queue, {.dy = rows3x2.view(), .w = weights2x4.view(), .dx = other3x4.view()});
   ops->linear_weight_gradient(queue, {.dy = rows3x2.view(), .x = rows3x4.view(), .dw = weights2x4.view()});
-  ops->embedding(queue, {.sequences = batch.sequences, .ids = ids_view, .table = table5x4.view(), .dropout = {}, .out = other3x4.view()});
-  ops->embedding_gradient(queue, {.sequences = batch.sequences, .ids = ids_view, .d_out = other3x4.view(), .dropout = {}, .d_table = table5x4.view()});
-  ops->residual_norm(queue, {.sequences = batch.sequences, .hidden_in = rows3x4.view(), .branch = {}, .weight = row4.flat_view(), .dropout = {},
-                             .output_dropout = {}, .hidden_out = {}, .normed = other3x4.view(), .rstd = row3.flat_view()});
-  ops->residual_norm_gradient(queue, {.sequences = batch.sequences, .d_normed = other3x4.view(), .hidden = rows3x4.view(), .rstd = row3.flat_view(),
-                                      .weight = row4.flat_view(), .dropout = {}, .output_dropout = {}, .d_hidden = other3x4.view(), .d_branch = {},
+  ops->embedding(
+      queue,
+      {.sequences = batch.sequences, .ids = ids_view, .table = table5x4.view(), .dropout = {}, .out = other3x4.view()});
+  ops->embedding_gradient(queue, {.sequences = batch.sequences,
+                                  .ids = ids_view,
+                                  .d_out = other3x4.view(),
+                                  .dropout = {},
+                                  .d_table = table5x4.view()});
+  ops->residual_norm(queue, {.sequences = batch.sequences,
+                             .hidden_in = rows3x4.view(),
+                             .branch = {},
+                             .weight = row4.flat_view(),
+                             .dropout = {},
+                             .output_dropout = {},
+                             .hidden_out = {},
+                             .normed = other3x4.view(),
+                             .rstd = row3.flat_view()});
+  ops->residual_norm_gradient(queue, {.sequences = batch.sequences,
+                                      .d_normed = other3x4.view(),
+                                      .hidden = rows3x4.view(),
+                                      .rstd = row3.flat_view(),
+                                      .weight = row4.flat_view(),
+                                      .dropout = {},
+                                      .output_dropout = {},
+                                      .d_hidden = other3x4.view(),
+                                      .d_branch = {},
                                       .d_weight = row4.flat_view()});
-  ops->residual_add(queue, {.sequences = batch.sequences, .hidden_in = rows3x4.view(), .branch = other3x4.view(), .dropout = {}, .hidden_out = other3x4.view()});
-  ops->residual_add_gradient(queue, {.sequences = batch.sequences, .d_hidden = other3x4.view(), .dropout = {}, .d_branch = other3x4.view()});
-  ops->activation(queue, {.sequences = batch.sequences, .gated = true, .u = rows3x8.view(), .dropout = {}, .out = other3x4.view()});
-  ops->activation_gradient(queue, {.sequences = batch.sequences, .gated = true, .u = rows3x8.view(), .d_out = other3x4.view(), .dropout = {}, .du = rows3x8.view()});
+  ops->residual_add(queue, {.sequences = batch.sequences,
+                            .hidden_in = rows3x4.view(),
+                            .branch = other3x4.view(),
+                            .dropout = {},
+                            .hidden_out = other3x4.view()});
+  ops->residual_add_gradient(
+      queue, {.sequences = batch.sequences, .d_hidden = other3x4.view(), .dropout = {}, .d_branch = other3x4.view()});
+  ops->activation(
+      queue, {.sequences = batch.sequences, .gated = true, .u = rows3x8.view(), .dropout = {}, .out = other3x4.view()});
+  ops->activation_gradient(queue, {.sequences = batch.sequences,
+                                   .gated = true,
+                                   .u = rows3x8.view(),
+                                   .d_out = other3x4.view(),
+                                   .dropout = {},
+                                   .du = rows3x8.view()});
   ops->cross_entropy(queue, {.logits = other3x4.view(), .labels = ids_view, .losses = row3.flat_view()});
   ops->add(queue, rows3x4.view(), rows3x4.view());
   ops->fill_zero(queue, other3x4.view());
@@ -78,15 +111,23 @@ TEST_F(CpuOps, EveryOp_ReachesItsKernel) {
   queue.run();
 
   for (const float value : other3x4.values) EXPECT_EQ(value, 0.0F) << "fill_zero was the last to write it";
-  for (std::size_t i = 0; i < before.values.size(); ++i) EXPECT_EQ(rows3x4.values[i], 2 * before.values[i]) << "only add wrote it";
+  for (std::size_t i = 0; i < before.values.size(); ++i)
+    EXPECT_EQ(rows3x4.values[i], 2 * before.values[i]) << "only add wrote it";
 }
 
 TEST_F(CpuOps, ABatchWithoutRows_IsLegal) {
   const Batch empty(0);
   Matrix none(0, 4), no_rstd(1, 0), d_weight(1, 4, 0.5F), dw(4, 4, 0.5F);
 
-  ops->residual_norm_gradient(queue, {.sequences = empty.sequences, .d_normed = none.view(), .hidden = none.view(), .rstd = no_rstd.flat_view(),
-                                      .weight = row4.flat_view(), .dropout = {}, .output_dropout = {}, .d_hidden = none.view(), .d_branch = none.view(),
+  ops->residual_norm_gradient(queue, {.sequences = empty.sequences,
+                                      .d_normed = none.view(),
+                                      .hidden = none.view(),
+                                      .rstd = no_rstd.flat_view(),
+                                      .weight = row4.flat_view(),
+                                      .dropout = {},
+                                      .output_dropout = {},
+                                      .d_hidden = none.view(),
+                                      .d_branch = none.view(),
                                       .d_weight = d_weight.flat_view()});
   ops->linear_weight_gradient(queue, {.dy = none.view(), .x = none.view(), .dw = dw.view()});
   ops->linear(queue, {.x = none.view(), .w = dw.view(), .y = none.view()});
@@ -97,47 +138,123 @@ TEST_F(CpuOps, ABatchWithoutRows_IsLegal) {
 }
 
 TEST_F(CpuOps, TensorsThatDoNotFit_AreRefusedByNameBeforeAnythingIsQueued) {
-  EXPECT_REFUSED(ops->linear(queue, {.x = wrong3x5.view(), .w = weights2x4.view(), .y = rows3x2.view()}), "linear: w must be f32 (2, 5), found f32 (2, 4)");
+  EXPECT_REFUSED(ops->linear(queue, {.x = wrong3x5.view(), .w = weights2x4.view(), .y = rows3x2.view()}),
+                 "linear: w must be f32 (2, 5), found f32 (2, 4)");
   EXPECT_REFUSED(ops->linear(queue, {.x = rows3x4.view(), .w = weights2x4.view(), .y = {}}), "linear: y");
-  EXPECT_REFUSED(ops->linear_input_gradient(queue, {.dy = rows3x4.view(), .w = weights2x4.view(), .dx = rows3x4.view()}), "linear_input_gradient: w");
-  EXPECT_REFUSED(ops->linear_weight_gradient(queue, {.dy = rows3x2.view(), .x = rows3x4.view(), .dw = rows3x4.view()}), "linear_weight_gradient: dw");
-  EXPECT_REFUSED(ops->embedding(queue, {.sequences = {}, .ids = rows3x4.flat_view(), .table = table5x4.view(), .dropout = {}, .out = rows3x4.view()}), "ids must be i32 (12), found f32");
-  EXPECT_REFUSED(ops->embedding_gradient(queue, {.sequences = {}, .ids = ids_view, .d_out = wrong3x5.view(), .dropout = {}, .d_table = table5x4.view()}), "embedding_gradient: d_out");
-  EXPECT_REFUSED(ops->residual_norm(queue, {.sequences = {}, .hidden_in = rows3x4.view(), .branch = other3x4.view(), .weight = row4.flat_view(), .dropout = {},
-                                            .output_dropout = {}, .hidden_out = {}, .normed = other3x4.view(), .rstd = row3.flat_view()}), "residual_norm: hidden_out");
-  EXPECT_REFUSED(ops->residual_norm_gradient(queue, {.sequences = {}, .d_normed = other3x4.view(), .hidden = rows3x4.view(), .rstd = row4.flat_view(),
-                                                     .weight = row4.flat_view(), .dropout = {}, .output_dropout = {}, .d_hidden = other3x4.view(), .d_branch = {},
-                                                     .d_weight = row4.flat_view()}), "residual_norm_gradient: rstd");
-  EXPECT_REFUSED(ops->residual_add(queue, {.sequences = {}, .hidden_in = wrong3x5.view(), .branch = rows3x4.view(), .dropout = {}, .hidden_out = rows3x4.view()}), "residual_add: hidden_in");
-  EXPECT_REFUSED(ops->residual_add_gradient(queue, {.sequences = {}, .d_hidden = rows3x4.view(), .dropout = {}, .d_branch = wrong3x5.view()}), "residual_add_gradient: d_branch");
-  EXPECT_REFUSED(ops->activation(queue, {.sequences = {}, .gated = true, .u = rows3x4.view(), .dropout = {}, .out = rows3x4.view()}), "activation: u must be f32 (3, 8)");
-  EXPECT_REFUSED(ops->activation_gradient(queue, {.sequences = {}, .u = rows3x4.view(), .d_out = rows3x4.view(), .dropout = {}, .du = rows3x8.view()}), "activation_gradient: du");
-  EXPECT_REFUSED(ops->cross_entropy(queue, {.logits = rows3x4.view(), .labels = ids_view, .losses = row4.flat_view()}), "cross_entropy: losses");
+  EXPECT_REFUSED(
+      ops->linear_input_gradient(queue, {.dy = rows3x4.view(), .w = weights2x4.view(), .dx = rows3x4.view()}),
+      "linear_input_gradient: w");
+  EXPECT_REFUSED(ops->linear_weight_gradient(queue, {.dy = rows3x2.view(), .x = rows3x4.view(), .dw = rows3x4.view()}),
+                 "linear_weight_gradient: dw");
+  EXPECT_REFUSED(ops->embedding(queue, {.sequences = {},
+                                        .ids = rows3x4.flat_view(),
+                                        .table = table5x4.view(),
+                                        .dropout = {},
+                                        .out = rows3x4.view()}),
+                 "ids must be i32 (12), found f32");
+  EXPECT_REFUSED(
+      ops->embedding_gradient(
+          queue,
+          {.sequences = {}, .ids = ids_view, .d_out = wrong3x5.view(), .dropout = {}, .d_table = table5x4.view()}),
+      "embedding_gradient: d_out");
+  EXPECT_REFUSED(ops->residual_norm(queue, {.sequences = {},
+                                            .hidden_in = rows3x4.view(),
+                                            .branch = other3x4.view(),
+                                            .weight = row4.flat_view(),
+                                            .dropout = {},
+                                            .output_dropout = {},
+                                            .hidden_out = {},
+                                            .normed = other3x4.view(),
+                                            .rstd = row3.flat_view()}),
+                 "residual_norm: hidden_out");
+  EXPECT_REFUSED(ops->residual_norm_gradient(queue, {.sequences = {},
+                                                     .d_normed = other3x4.view(),
+                                                     .hidden = rows3x4.view(),
+                                                     .rstd = row4.flat_view(),
+                                                     .weight = row4.flat_view(),
+                                                     .dropout = {},
+                                                     .output_dropout = {},
+                                                     .d_hidden = other3x4.view(),
+                                                     .d_branch = {},
+                                                     .d_weight = row4.flat_view()}),
+                 "residual_norm_gradient: rstd");
+  EXPECT_REFUSED(ops->residual_add(queue, {.sequences = {},
+                                           .hidden_in = wrong3x5.view(),
+                                           .branch = rows3x4.view(),
+                                           .dropout = {},
+                                           .hidden_out = rows3x4.view()}),
+                 "residual_add: hidden_in");
+  EXPECT_REFUSED(ops->residual_add_gradient(
+                     queue, {.sequences = {}, .d_hidden = rows3x4.view(), .dropout = {}, .d_branch = wrong3x5.view()}),
+                 "residual_add_gradient: d_branch");
+  EXPECT_REFUSED(
+      ops->activation(queue,
+                      {.sequences = {}, .gated = true, .u = rows3x4.view(), .dropout = {}, .out = rows3x4.view()}),
+      "activation: u must be f32 (3, 8)");
+  EXPECT_REFUSED(
+      ops->activation_gradient(
+          queue, {.sequences = {}, .u = rows3x4.view(), .d_out = rows3x4.view(), .dropout = {}, .du = rows3x8.view()}),
+      "activation_gradient: du");
+  EXPECT_REFUSED(ops->cross_entropy(queue, {.logits = rows3x4.view(), .labels = ids_view, .losses = row4.flat_view()}),
+                 "cross_entropy: losses");
   EXPECT_REFUSED(ops->add(queue, rows3x4.view(), rows3x8.view()), "add: from");
-  EXPECT_REFUSED(optimizer->adamw(queue, {.parameter = row4.flat_view(), .exp_avg = row4.flat_view(), .exp_avg_sq = row3.flat_view(), .gradient = row4.flat_view()}), "adamw: exp_avg_sq");
-  EXPECT_REFUSED(optimizer->sum_of_squares(queue, {.x = row4.flat_view(), .block = 3, .partial_sums = row4.flat_view()}), "partial_sums must be f64 (2)");
+  EXPECT_REFUSED(optimizer->adamw(queue, {.parameter = row4.flat_view(),
+                                          .exp_avg = row4.flat_view(),
+                                          .exp_avg_sq = row3.flat_view(),
+                                          .gradient = row4.flat_view()}),
+                 "adamw: exp_avg_sq");
+  EXPECT_REFUSED(
+      optimizer->sum_of_squares(queue, {.x = row4.flat_view(), .block = 3, .partial_sums = row4.flat_view()}),
+      "partial_sums must be f64 (2)");
   EXPECT_REFUSED(optimizer->sum_of_squares(queue, {.x = row4.flat_view(), .block = 0, .partial_sums = {}}), "block");
 }
 
 TEST_F(CpuOps, AttentionThatDoesNotFit_IsRefused) {
   Matrix log_sum_exp(3, 2), q = rows3x4, out = rows3x4;
-  const Attention good{.queries = batch.sequences, .keys = batch.sequences, .heads = 2, .head_size = 2, .q = q.view(), .k = q.view(), .v = q.view(),
-                       .q_stride = 4, .k_stride = 4, .v_stride = 4, .bias = {}, .dropout = {}, .out = out.view(), .log_sum_exp = log_sum_exp.view()};
+  const Attention good{.queries = batch.sequences,
+                       .keys = batch.sequences,
+                       .heads = 2,
+                       .head_size = 2,
+                       .q = q.view(),
+                       .k = q.view(),
+                       .v = q.view(),
+                       .q_stride = 4,
+                       .k_stride = 4,
+                       .v_stride = 4,
+                       .bias = {},
+                       .dropout = {},
+                       .out = out.view(),
+                       .log_sum_exp = log_sum_exp.view()};
   Attention narrow = good, other_sequences = good, biased = good;
   narrow.k_stride = 3;
   other_sequences.keys.count = 1;
   other_sequences.keys.offsets = ids_view.flat(0, 2);
   biased.bias.table = table5x4.view();
 
-  EXPECT_REFUSED(ops->attention(queue, narrow), "attention: k must be f32 with a stride of at least 4, found f32 with 3");
+  EXPECT_REFUSED(ops->attention(queue, narrow),
+                 "attention: k must be f32 with a stride of at least 4, found f32 with 3");
   EXPECT_REFUSED(ops->attention(queue, other_sequences), "the number of query sequences");
   EXPECT_REFUSED(ops->attention(queue, biased), "bias.table must be f32 (5, 2)");
-  EXPECT_REFUSED(ops->attention_gradient(queue, {.forward = good, .d_out = rows3x8.view(), .d_q = q.view(), .d_k = q.view(), .d_v = q.view(), .d_bias = {}}), "attention_gradient: d_out");
-  EXPECT_REFUSED(ops->attention_gradient(queue, {.forward = good, .d_out = out.view(), .d_q = q.view(), .d_k = q.view(), .d_v = q.view(), .d_bias = log_sum_exp.view()}), "d_bias");
+  EXPECT_REFUSED(
+      ops->attention_gradient(
+          queue,
+          {.forward = good, .d_out = rows3x8.view(), .d_q = q.view(), .d_k = q.view(), .d_v = q.view(), .d_bias = {}}),
+      "attention_gradient: d_out");
+  EXPECT_REFUSED(ops->attention_gradient(queue, {.forward = good,
+                                                 .d_out = out.view(),
+                                                 .d_q = q.view(),
+                                                 .d_k = q.view(),
+                                                 .d_v = q.view(),
+                                                 .d_bias = log_sum_exp.view()}),
+                 "d_bias");
 }
 
 TEST_F(CpuOps, ActiveDropout_NeedsTheRowsSamples_AndAProbabilityBelowOne) {
-  ResidualAdd op{.sequences = {}, .hidden_in = rows3x4.view(), .branch = other3x4.view(), .dropout = {.probability = 0.5F}, .hidden_out = rows3x4.view()};
+  ResidualAdd op{.sequences = {},
+                 .hidden_in = rows3x4.view(),
+                 .branch = other3x4.view(),
+                 .dropout = {.probability = 0.5F},
+                 .hidden_out = rows3x4.view()};
   EXPECT_REFUSED(ops->residual_add(queue, op), "3 rows, but the sequences have 0");
 
   op.sequences = batch.sequences;
@@ -151,8 +268,13 @@ TEST_F(CpuOps, ActiveDropout_NeedsTheRowsSamples_AndAProbabilityBelowOne) {
 
 TEST_F(CpuOps, OptimizerOps_ReachTheirKernels) {
   Matrix p(1, 4, 1.0F), m(1, 4), v(1, 4), g(1, 4, 1.0F);
-  optimizer->adamw(queue, {.parameter = p.flat_view(), .exp_avg = m.flat_view(), .exp_avg_sq = v.flat_view(), .gradient = g.flat_view(), .learning_rate = 0.5});
-  optimizer->sum_of_squares(queue, {.x = g.flat_view(), .block = 3, .partial_sums = TensorView(std::span<double>(sums), {2})});
+  optimizer->adamw(queue, {.parameter = p.flat_view(),
+                           .exp_avg = m.flat_view(),
+                           .exp_avg_sq = v.flat_view(),
+                           .gradient = g.flat_view(),
+                           .learning_rate = 0.5});
+  optimizer->sum_of_squares(queue,
+                            {.x = g.flat_view(), .block = 3, .partial_sums = TensorView(std::span<double>(sums), {2})});
   queue.run();
 
   for (const float value : p.values) EXPECT_NEAR(value, 0.5F, 1e-5F);

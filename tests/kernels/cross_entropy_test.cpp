@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/cross_entropy.hpp"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
+
+#include <gtest/gtest.h>
 
 #include "core/error.hpp"
 #include "kernels/kernel_fixtures.hpp"
@@ -18,7 +18,8 @@ struct Case {
   float smoothing;
 };
 
-double reference(const std::vector<double>& x, std::int64_t row, std::int64_t vocabulary, std::int32_t label, double smoothing) {
+double reference(const std::vector<double>& x, std::int64_t row, std::int64_t vocabulary, std::int32_t label,
+                 double smoothing) {
   const double* logits = x.data() + row * vocabulary;
   double maximum = logits[0];
   for (std::int64_t v = 0; v < vocabulary; ++v) maximum = std::max(maximum, logits[v]);
@@ -26,7 +27,8 @@ double reference(const std::vector<double>& x, std::int64_t row, std::int64_t vo
   for (std::int64_t v = 0; v < vocabulary; ++v) sum += std::exp(logits[v] - maximum);
   double all = 0.0;
   for (std::int64_t v = 0; v < vocabulary; ++v) all += std::log(sum) - (logits[v] - maximum);
-  return (1 - smoothing) * (std::log(sum) - (logits[label] - maximum)) + smoothing / static_cast<double>(vocabulary) * all;
+  return (1 - smoothing) * (std::log(sum) - (logits[label] - maximum)) +
+         smoothing / static_cast<double>(vocabulary) * all;
 }
 
 struct CrossEntropyTest : testing::TestWithParam<Case> {
@@ -37,11 +39,15 @@ struct CrossEntropyTest : testing::TestWithParam<Case> {
 
   CrossEntropyTest() {
     for (float& logit : logits.values) logit *= 3.0F;
-    for (std::int64_t row = 0; row < rows; ++row) labels.push_back(static_cast<std::int32_t>((vocabulary - 1 + 7 * row) % vocabulary));
+    for (std::int64_t row = 0; row < rows; ++row)
+      labels.push_back(static_cast<std::int32_t>((vocabulary - 1 + 7 * row) % vocabulary));
   }
   CrossEntropy op(float scale) {
-    return {.logits = logits.view(), .labels = {std::span<const std::int32_t>(labels), {rows}}, .label_smoothing = GetParam().smoothing,
-            .gradient_scale = scale, .losses = losses.flat_view()};
+    return {.logits = logits.view(),
+            .labels = {std::span<const std::int32_t>(labels), {rows}},
+            .label_smoothing = GetParam().smoothing,
+            .gradient_scale = scale,
+            .losses = losses.flat_view()};
   }
 };
 
@@ -53,7 +59,8 @@ TEST_P(CrossEntropyTest, LossWithoutGradient_IsTheFormulaAndKeepsTheLogits) {
 
   const auto x = test::doubles(before.values);
   for (std::int64_t row = 0; row < rows; ++row) {
-    const double expected = reference(x, row, vocabulary, labels[static_cast<std::size_t>(row)], static_cast<double>(GetParam().smoothing));
+    const double expected =
+        reference(x, row, vocabulary, labels[static_cast<std::size_t>(row)], static_cast<double>(GetParam().smoothing));
     EXPECT_NEAR(static_cast<double>(losses.at(0, row)), expected, 2e-6 * std::max(1.0, expected));
   }
   EXPECT_EQ(logits.values, before.values);
@@ -76,14 +83,16 @@ TEST_P(CrossEntropyTest, Gradient_IsTheFiniteDifference_AndIndependentOfThreads)
   for (std::size_t e = 0; e < x.size(); e += 1 + x.size() / 200) {
     const std::int64_t row = static_cast<std::int64_t>(e) / vocabulary;
     const double expected = 0.5 * test::slope(x, e, [&](const auto& v) {
-      return reference(v, row, vocabulary, labels[static_cast<std::size_t>(row)], static_cast<double>(GetParam().smoothing));
-    });
+                              return reference(v, row, vocabulary, labels[static_cast<std::size_t>(row)],
+                                               static_cast<double>(GetParam().smoothing));
+                            });
     ASSERT_NEAR(static_cast<double>(gradient.values[e]), expected, 1e-6);
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, CrossEntropyTest,
-                         testing::Values(Case{1, 1, 0.0F}, Case{1, 5, 0.1F}, Case{9, 24, 0.0F}, Case{5, 24, 0.1F}, Case{3, 2500, 0.1F}));
+                         testing::Values(Case{1, 1, 0.0F}, Case{1, 5, 0.1F}, Case{9, 24, 0.0F}, Case{5, 24, 0.1F},
+                                         Case{3, 2500, 0.1F}));
 
 TEST(CrossEntropy, WithHugeLogits_StaysFinite) {
   ThreadPool pool(1);
@@ -91,7 +100,9 @@ TEST(CrossEntropy, WithHugeLogits_StaysFinite) {
   logits.values = {1e4F, -1e4F, 0.0F};
   const std::vector<std::int32_t> labels{1};
 
-  cross_entropy(pool, {.logits = logits.view(), .labels = {std::span<const std::int32_t>(labels), {1}}, .gradient_scale = 1.0F,
+  cross_entropy(pool, {.logits = logits.view(),
+                       .labels = {std::span<const std::int32_t>(labels), {1}},
+                       .gradient_scale = 1.0F,
                        .losses = losses.flat_view()});
 
   EXPECT_FLOAT_EQ(losses.values[0], 2e4F);
@@ -103,8 +114,10 @@ TEST(CrossEntropy, ALabelOutsideTheVocabulary_Throws) {
   Matrix logits(1, 3), losses(1, 1);
   const std::vector<std::int32_t> labels{3};
 
-  EXPECT_THROW(cross_entropy(pool, {.logits = logits.view(), .labels = {std::span<const std::int32_t>(labels), {1}},
-                                    .losses = losses.flat_view()}), Error);
+  EXPECT_THROW(cross_entropy(pool, {.logits = logits.view(),
+                                    .labels = {std::span<const std::int32_t>(labels), {1}},
+                                    .losses = losses.flat_view()}),
+               Error);
 }
 
 }  // namespace

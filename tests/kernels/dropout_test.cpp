@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/dropout.hpp"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
+
+#include <gtest/gtest.h>
 
 #include "kernels/cpu/instruction_set.hpp"
 #include "kernels/kernel_fixtures.hpp"
@@ -13,14 +13,15 @@ namespace {
 
 using test::Batch;
 
-[[gnu::always_inline]] inline void all_factors(const Dropout& dropout, const PackedSequences& sequences, std::int64_t width,
-                                               float* result) {
+[[gnu::always_inline]] inline void all_factors(const Dropout& dropout, const PackedSequences& sequences,
+                                               std::int64_t width, float* result) {
   RowDropout row_dropout(dropout, sequences, width);
   for (std::int64_t row = 0; row < sequences.rows; ++row) {
     row_dropout.start_row(row);
     for (std::int64_t chunk = 0; chunk < width; chunk += kDropoutChunk) {
       const float* factors = row_dropout.factors(chunk);
-      for (std::int64_t c = chunk; c < std::min(width, chunk + kDropoutChunk); ++c) result[row * width + c] = factors[c - chunk];
+      for (std::int64_t c = chunk; c < std::min(width, chunk + kDropoutChunk); ++c)
+        result[row * width + c] = factors[c - chunk];
     }
   }
 }
@@ -43,7 +44,8 @@ TEST(Dropout, OnEveryInstructionSet_IsTheDocumentedFunctionOfPosition) {
       for (std::int64_t row = 0; row < 9; ++row)
         for (std::int64_t c = 0; c < width; ++c)
           ASSERT_EQ(factors[static_cast<std::size_t>(row * width + c)],
-                    static_cast<float>(test::dropout_factor(dropout, batch, row, width, c))) << row << " " << c << " of " << width;
+                    static_cast<float>(test::dropout_factor(dropout, batch, row, width, c)))
+              << row << " " << c << " of " << width;
     }
   }
 }

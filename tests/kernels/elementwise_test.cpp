@@ -21,13 +21,23 @@ TEST_P(ElementwiseTest, ResidualAdd_AddsTheDroppedBranch) {
   Matrix hidden = Matrix::random(rows, width, 1), branch = Matrix::random(rows, width, 2), out(rows, width);
   const Matrix before = hidden;
 
-  residual_add(one, {.sequences = batch.sequences, .hidden_in = hidden.view(), .branch = branch.view(), .dropout = dropout, .hidden_out = out.view()});
-  residual_add(three, {.sequences = batch.sequences, .hidden_in = hidden.view(), .branch = branch.view(), .dropout = dropout, .hidden_out = hidden.view()});
+  residual_add(one, {.sequences = batch.sequences,
+                     .hidden_in = hidden.view(),
+                     .branch = branch.view(),
+                     .dropout = dropout,
+                     .hidden_out = out.view()});
+  residual_add(three, {.sequences = batch.sequences,
+                       .hidden_in = hidden.view(),
+                       .branch = branch.view(),
+                       .dropout = dropout,
+                       .hidden_out = hidden.view()});
 
   for (std::int64_t row = 0; row < rows; ++row)
     for (std::int64_t c = 0; c < width; ++c)
       ASSERT_NEAR(static_cast<double>(out.at(row, c)),
-                  static_cast<double>(before.at(row, c)) + static_cast<double>(branch.at(row, c)) * test::dropout_factor(dropout, batch, row, width, c), 1e-6);
+                  static_cast<double>(before.at(row, c)) +
+                      static_cast<double>(branch.at(row, c)) * test::dropout_factor(dropout, batch, row, width, c),
+                  1e-6);
   EXPECT_EQ(hidden.values, out.values) << "in place, on three threads";
 }
 
@@ -38,7 +48,9 @@ TEST_P(ElementwiseTest, ResidualAddGradient_IsTheDroppedGradient) {
   ThreadPool pool(2);
   Matrix d_hidden = Matrix::random(rows, width, 1), d_branch(rows, width);
 
-  residual_add_gradient(pool, {.sequences = batch.sequences, .d_hidden = d_hidden.view(), .dropout = dropout, .d_branch = d_branch.view()});
+  residual_add_gradient(
+      pool,
+      {.sequences = batch.sequences, .d_hidden = d_hidden.view(), .dropout = dropout, .d_branch = d_branch.view()});
 
   // The forward pass is linear in the branch: its slope is the factor.
   for (std::int64_t row = 0; row < rows; ++row)
@@ -48,7 +60,8 @@ TEST_P(ElementwiseTest, ResidualAddGradient_IsTheDroppedGradient) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, ElementwiseTest,
-                         testing::Combine(testing::Values(1, 200), testing::Values(1, 5, 24, 150), testing::Values(0.0F, 0.3F)));
+                         testing::Combine(testing::Values(1, 200), testing::Values(1, 5, 24, 150),
+                                          testing::Values(0.0F, 0.3F)));
 
 TEST(FillZero, OfAnyDtype_WritesItsBytesOnly) {
   ThreadPool pool(2);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/gemm.hpp"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <limits>
+
+#include <gtest/gtest.h>
 
 #include "core/error.hpp"
 #include "kernels/kernel_fixtures.hpp"
@@ -37,9 +37,19 @@ TEST(Gemm, EveryTransposition_IsTheProductInDoublePrecision) {
         const Matrix b = Matrix::random(transpose_b ? s.n : s.k, (transpose_b ? s.k : s.n) + 1, 2);
         const Matrix before = Matrix::random(s.m, s.n + 2, 3);
         Matrix c = before;
-        const Gemm product{.transpose_a = transpose_a, .transpose_b = transpose_b, .m = s.m, .n = s.n, .k = s.k, .alpha = 0.5F,
-                           .a = a.values.data(), .a_stride = a.columns, .b = b.values.data(), .b_stride = b.columns, .beta = 2.0F,
-                           .c = c.values.data(), .c_stride = c.columns};
+        const Gemm product{.transpose_a = transpose_a,
+                           .transpose_b = transpose_b,
+                           .m = s.m,
+                           .n = s.n,
+                           .k = s.k,
+                           .alpha = 0.5F,
+                           .a = a.values.data(),
+                           .a_stride = a.columns,
+                           .b = b.values.data(),
+                           .b_stride = b.columns,
+                           .beta = 2.0F,
+                           .c = c.values.data(),
+                           .c_stride = c.columns};
 
         gemm(pool, product);
 
@@ -60,8 +70,15 @@ TEST(Gemm, WithBetaZero_DoesNotReadTheOutput) {
   const Matrix a = Matrix::random(9, 9, 1), b = Matrix::random(9, 9, 2);
   Matrix c(9, 9, std::numeric_limits<float>::quiet_NaN());
 
-  gemm(pool, {.m = 9, .n = 9, .k = 9, .a = a.values.data(), .a_stride = 9, .b = b.values.data(), .b_stride = 9,
-              .c = c.values.data(), .c_stride = 9});
+  gemm(pool, {.m = 9,
+              .n = 9,
+              .k = 9,
+              .a = a.values.data(),
+              .a_stride = 9,
+              .b = b.values.data(),
+              .b_stride = 9,
+              .c = c.values.data(),
+              .c_stride = 9});
 
   for (const float value : c.values) EXPECT_FALSE(std::isnan(value));
 }
@@ -70,8 +87,16 @@ TEST(Gemm, OnOneAndThreeThreads_GivesTheSameBits) {
   ThreadPool one(1), three(3);
   const Matrix a = Matrix::random(301, 260, 1), b = Matrix::random(517, 260, 2);
   Matrix c1(301, 517), c3(301, 517);
-  Gemm product{.transpose_b = true, .m = 301, .n = 517, .k = 260, .a = a.values.data(), .a_stride = 260, .b = b.values.data(),
-               .b_stride = 260, .c = c1.values.data(), .c_stride = 517};
+  Gemm product{.transpose_b = true,
+               .m = 301,
+               .n = 517,
+               .k = 260,
+               .a = a.values.data(),
+               .a_stride = 260,
+               .b = b.values.data(),
+               .b_stride = 260,
+               .c = c1.values.data(),
+               .c_stride = 517};
 
   gemm(one, product);
   product.c = c3.values.data();
@@ -80,9 +105,7 @@ TEST(Gemm, OnOneAndThreeThreads_GivesTheSameBits) {
   EXPECT_EQ(c1.values, c3.values);
 }
 
-TEST(Gemm, BeyondThirtyTwoBits_Throws) {
-  EXPECT_THROW(gemm({.m = std::int64_t{1} << 31, .n = 1, .k = 1}), Error);
-}
+TEST(Gemm, BeyondThirtyTwoBits_Throws) { EXPECT_THROW(gemm({.m = std::int64_t{1} << 31, .n = 1, .k = 1}), Error); }
 
 }  // namespace
 }  // namespace spillway::kernels::cpu

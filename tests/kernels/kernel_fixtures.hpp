@@ -23,7 +23,9 @@ struct Matrix {
     return matrix;
   }
   float& at(std::int64_t row, std::int64_t column) { return values[static_cast<std::size_t>(row * columns + column)]; }
-  [[nodiscard]] float at(std::int64_t row, std::int64_t column) const { return values[static_cast<std::size_t>(row * columns + column)]; }
+  [[nodiscard]] float at(std::int64_t row, std::int64_t column) const {
+    return values[static_cast<std::size_t>(row * columns + column)];
+  }
   /// (rows, columns)
   [[nodiscard]] TensorView view() { return {std::span<float>(values), {rows, columns}}; }
   /// All elements along one axis.
@@ -62,11 +64,13 @@ struct Batch {
 };
 
 /// The factor of one element, from the words of kernels/common.hpp alone.
-inline double dropout_factor(const Dropout& dropout, const Batch& batch, std::int64_t row, std::int64_t width, std::int64_t column) {
+inline double dropout_factor(const Dropout& dropout, const Batch& batch, std::int64_t row, std::int64_t width,
+                             std::int64_t column) {
   if (dropout.probability == 0.0F) return 1.0;
   const auto index = static_cast<std::size_t>(row);
   const auto block = static_cast<std::uint32_t>(batch.positions[index] * ((width + 7) / 8) + column / 8);
-  const auto draws = Philox::draw(dropout.key, {block, static_cast<std::uint32_t>(batch.samples[index]), dropout.site, 0});
+  const auto draws =
+      Philox::draw(dropout.key, {block, static_cast<std::uint32_t>(batch.samples[index]), dropout.site, 0});
   const auto lane = static_cast<std::size_t>(column % 8);
   const std::uint32_t bits = (draws[lane / 2] >> (16 * (lane % 2))) & 0xFFFFU;
   const auto threshold = static_cast<std::uint32_t>(dropout.probability * 65536.0F + 0.5F);
@@ -74,7 +78,8 @@ inline double dropout_factor(const Dropout& dropout, const Batch& batch, std::in
 }
 
 /// (f(x + h) - f(x - h)) / 2h in one element, in double precision. `x` is as before afterwards.
-inline double slope(std::vector<double>& x, std::size_t element, const std::function<double(const std::vector<double>&)>& f) {
+inline double slope(std::vector<double>& x, std::size_t element,
+                    const std::function<double(const std::vector<double>&)>& f) {
   constexpr double kStep = 1e-5;
   const double value = x[element];
   x[element] = value + kStep;

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/math.hpp"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "kernels/cpu/instruction_set.hpp"
 
@@ -34,7 +34,8 @@ std::vector<float> exp_with(InstructionSet set, const std::vector<float>& x) {
 
 std::vector<float> steps(float from, float to, int count) {
   std::vector<float> x;
-  for (int i = 0; i <= count; ++i) x.push_back(from + (to - from) * (static_cast<float>(i) / static_cast<float>(count)));
+  for (int i = 0; i <= count; ++i)
+    x.push_back(from + (to - from) * (static_cast<float>(i) / static_cast<float>(count)));
   return x;
 }
 
@@ -54,7 +55,8 @@ TEST(Exp, OverItsWholeRange_IsWithinTwoUlp) {
 }
 
 TEST(Exp, AtSpecialValues_IsWhatTheStandardSays) {
-  const std::vector<float> y = exp_with(InstructionSet::baseline, {0.0F, -0.0F, kInfinity, -kInfinity, 1000.0F, 88.8F, -200.0F, NAN});
+  const std::vector<float> y =
+      exp_with(InstructionSet::baseline, {0.0F, -0.0F, kInfinity, -kInfinity, 1000.0F, 88.8F, -200.0F, NAN});
 
   EXPECT_EQ(y[0], 1.0F);
   EXPECT_EQ(y[1], 1.0F);

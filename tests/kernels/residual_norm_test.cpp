@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/residual_norm.hpp"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
+
+#include <gtest/gtest.h>
 
 #include "kernels/kernel_fixtures.hpp"
 
@@ -30,21 +30,31 @@ struct ResidualNormTest : testing::TestWithParam<Case> {
   Matrix hidden{rows, width}, normed{rows, width}, rstd{1, rows};
 
   ResidualNorm forward() {
-    return {.sequences = batch.sequences, .hidden_in = hidden_in.view(), .branch = GetParam().branch ? branch.view() : TensorView(),
-            .weight = weight.flat_view(), .dropout = dropout, .output_dropout = output_dropout, .hidden_out = hidden.view(),
-            .normed = normed.view(), .rstd = rstd.flat_view()};
+    return {.sequences = batch.sequences,
+            .hidden_in = hidden_in.view(),
+            .branch = GetParam().branch ? branch.view() : TensorView(),
+            .weight = weight.flat_view(),
+            .dropout = dropout,
+            .output_dropout = output_dropout,
+            .hidden_out = hidden.view(),
+            .normed = normed.view(),
+            .rstd = rstd.flat_view()};
   }
 
-  double hidden_at(const std::vector<double>& in, const std::vector<double>& added, std::int64_t row, std::int64_t c) const {
+  double hidden_at(const std::vector<double>& in, const std::vector<double>& added, std::int64_t row,
+                   std::int64_t c) const {
     const auto element = static_cast<std::size_t>(row * width + c);
-    return in[element] + (GetParam().branch ? added[element] * test::dropout_factor(dropout, batch, row, width, c) : 0.0);
+    return in[element] +
+           (GetParam().branch ? added[element] * test::dropout_factor(dropout, batch, row, width, c) : 0.0);
   }
   double rstd_of(const std::vector<double>& in, const std::vector<double>& added, std::int64_t row) const {
     double squares = 0.0;
     for (std::int64_t c = 0; c < width; ++c) squares += std::pow(hidden_at(in, added, row, c), 2);
     return 1.0 / std::sqrt(squares / static_cast<double>(width) + 1e-6);
   }
-  double output_factor(std::int64_t row, std::int64_t c) const { return test::dropout_factor(output_dropout, batch, row, width, c); }
+  double output_factor(std::int64_t row, std::int64_t c) const {
+    return test::dropout_factor(output_dropout, batch, row, width, c);
+  }
 };
 
 TEST_P(ResidualNormTest, Forward_IsTheFormula) {
@@ -59,7 +69,8 @@ TEST_P(ResidualNormTest, Forward_IsTheFormula) {
     for (std::int64_t c = 0; c < width; ++c) {
       const double h = hidden_at(in, added, row, c);
       ASSERT_NEAR(static_cast<double>(hidden.at(row, c)), h, 1e-6);
-      ASSERT_NEAR(static_cast<double>(normed.at(row, c)), h * expected_rstd * static_cast<double>(weight.at(0, c)) * output_factor(row, c), 5e-6);
+      ASSERT_NEAR(static_cast<double>(normed.at(row, c)),
+                  h * expected_rstd * static_cast<double>(weight.at(0, c)) * output_factor(row, c), 5e-6);
     }
   }
 }
@@ -84,9 +95,16 @@ TEST_P(ResidualNormTest, Gradient_IsTheFiniteDifference_AndIndependentOfThreads)
   const Matrix d_later = Matrix::random(rows, width, 5);
   Matrix d_hidden = d_later, d_branch(rows, width), d_weight(1, width, 0.5F);
   Matrix d_hidden3 = d_later, d_branch3(rows, width), d_weight3(1, width, 0.5F);
-  ResidualNormGradient op{.sequences = batch.sequences, .d_normed = d_normed.view(), .hidden = hidden.view(), .rstd = rstd.flat_view(),
-                          .weight = weight.flat_view(), .dropout = dropout, .output_dropout = output_dropout, .d_hidden = d_hidden.view(),
-                          .d_branch = GetParam().branch ? d_branch.view() : TensorView(), .d_weight = d_weight.flat_view()};
+  ResidualNormGradient op{.sequences = batch.sequences,
+                          .d_normed = d_normed.view(),
+                          .hidden = hidden.view(),
+                          .rstd = rstd.flat_view(),
+                          .weight = weight.flat_view(),
+                          .dropout = dropout,
+                          .output_dropout = output_dropout,
+                          .d_hidden = d_hidden.view(),
+                          .d_branch = GetParam().branch ? d_branch.view() : TensorView(),
+                          .d_weight = d_weight.flat_view()};
 
   residual_norm_gradient(one, op);
   op.d_hidden = d_hidden3.view();
@@ -98,12 +116,14 @@ TEST_P(ResidualNormTest, Gradient_IsTheFiniteDifference_AndIndependentOfThreads)
   EXPECT_EQ(d_branch.values, d_branch3.values);
   EXPECT_EQ(d_weight.values, d_weight3.values);
   // Σ d_normed · normed + Σ d_later · hidden_out, of one row or of all.
-  const auto loss = [&](const std::vector<double>& in, const std::vector<double>& added, const std::vector<double>& w, std::int64_t row) {
+  const auto loss = [&](const std::vector<double>& in, const std::vector<double>& added, const std::vector<double>& w,
+                        std::int64_t row) {
     const double r = rstd_of(in, added, row);
     double sum = 0.0;
     for (std::int64_t c = 0; c < width; ++c)
-      sum += hidden_at(in, added, row, c) * (static_cast<double>(d_normed.at(row, c)) * r * w[static_cast<std::size_t>(c)] * output_factor(row, c) +
-                                             static_cast<double>(d_later.at(row, c)));
+      sum += hidden_at(in, added, row, c) *
+             (static_cast<double>(d_normed.at(row, c)) * r * w[static_cast<std::size_t>(c)] * output_factor(row, c) +
+              static_cast<double>(d_later.at(row, c)));
     return sum;
   };
   auto in = test::doubles(hidden_in.values), added = test::doubles(branch.values), w = test::doubles(weight.values);
@@ -126,15 +146,23 @@ TEST_P(ResidualNormTest, Gradient_IsTheFiniteDifference_AndIndependentOfThreads)
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, ResidualNormTest,
-                         testing::Values(Case{1, 1, 0.0F, 0.0F, true}, Case{1, 5, 0.3F, 0.0F, true}, Case{7, 24, 0.0F, 0.3F, false},
-                                         Case{70, 24, 0.3F, 0.2F, true}, Case{3, 150, 0.3F, 0.2F, true}, Case{40, 16, 0.0F, 0.0F, false}));
+                         testing::Values(Case{1, 1, 0.0F, 0.0F, true}, Case{1, 5, 0.3F, 0.0F, true},
+                                         Case{7, 24, 0.0F, 0.3F, false}, Case{70, 24, 0.3F, 0.2F, true},
+                                         Case{3, 150, 0.3F, 0.2F, true}, Case{40, 16, 0.0F, 0.0F, false}));
 
 TEST(ResidualNorm, WithoutBranch_HiddenOutMayBeLeftOut) {
   ThreadPool pool(1);
   Matrix hidden(1, 4, 2.0F), weight(1, 4, 3.0F), normed(1, 4), rstd(1, 1);
 
-  residual_norm(pool, {.sequences = {}, .hidden_in = hidden.view(), .branch = {}, .weight = weight.flat_view(), .dropout = {},
-                       .output_dropout = {}, .hidden_out = {}, .normed = normed.view(), .rstd = rstd.flat_view()});
+  residual_norm(pool, {.sequences = {},
+                       .hidden_in = hidden.view(),
+                       .branch = {},
+                       .weight = weight.flat_view(),
+                       .dropout = {},
+                       .output_dropout = {},
+                       .hidden_out = {},
+                       .normed = normed.view(),
+                       .rstd = rstd.flat_view()});
 
   for (const float value : normed.values) EXPECT_NEAR(value, 3.0F, 1e-5F);
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/sum_of_squares.hpp"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <limits>
+
+#include <gtest/gtest.h>
 
 #include "kernels/kernel_fixtures.hpp"
 
@@ -16,7 +16,8 @@ using test::Matrix;
 std::vector<double> sums_of(ThreadPool& pool, Matrix& x, std::int64_t block) {
   const std::int64_t count = x.rows * x.columns;
   std::vector<double> sums(static_cast<std::size_t>((count + block - 1) / block), -1.0);
-  sum_of_squares(pool, {.x = x.flat_view(), .block = block,
+  sum_of_squares(pool, {.x = x.flat_view(),
+                        .block = block,
                         .partial_sums = TensorView(std::span<double>(sums), {static_cast<std::int64_t>(sums.size())})});
   return sums;
 }

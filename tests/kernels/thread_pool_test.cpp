@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/thread_pool.hpp"
 
-#include <gtest/gtest.h>
-
 #include <atomic>
 #include <stdexcept>
 #include <thread>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "core/error.hpp"
 #include "kernels/cpu/cpu_kernels.hpp"
@@ -35,7 +35,8 @@ TEST(ThreadPool, ParallelFor_FromSeveralThreads_KeepsTheLoopsApart) {
       callers.emplace_back([&pool, &sum = sums[caller], caller] {
         for (int repeat = 0; repeat < 50; ++repeat) {
           std::vector<std::int64_t> parts(17);
-          pool.parallel_for(17, [&](std::int64_t i) { parts[static_cast<std::size_t>(i)] = i * static_cast<std::int64_t>(caller); });
+          pool.parallel_for(
+              17, [&](std::int64_t i) { parts[static_cast<std::size_t>(i)] = i * static_cast<std::int64_t>(caller); });
           for (const std::int64_t part : parts) sum += part;
         }
       });
@@ -51,10 +52,12 @@ TEST(ThreadPool, ParallelFor_WhenATaskThrows_FinishesTheOthersAndRethrows) {
     ThreadPool pool(threads);
     std::atomic<int> finished = 0;
 
-    EXPECT_THROW(pool.parallel_for(100, [&](std::int64_t i) {
-      if (i == 37) throw std::runtime_error("task 37");
-      ++finished;
-    }), std::runtime_error);
+    EXPECT_THROW(pool.parallel_for(100,
+                                   [&](std::int64_t i) {
+                                     if (i == 37) throw std::runtime_error("task 37");
+                                     ++finished;
+                                   }),
+                 std::runtime_error);
 
     EXPECT_EQ(finished, 99);
   }

@@ -11,8 +11,12 @@ namespace spillway::kernels::cpu {
 namespace {
 
 struct Relu {
-  [[gnu::always_inline]] static Lanes value(const Lanes& x) { return x < 0.0F ? Lanes{} : x; }  // NaN stays NaN
-  [[gnu::always_inline]] static Lanes slope(const Lanes& x) { return x > 0.0F ? all_lanes(1.0F) : Lanes{}; }
+  [[gnu::always_inline]] static Lanes value(const Lanes& x) {
+    return where_less(x, all_lanes(0.0F), all_lanes(0.0F), x);
+  }  // NaN stays NaN
+  [[gnu::always_inline]] static Lanes slope(const Lanes& x) {
+    return where_less(all_lanes(0.0F), x, all_lanes(1.0F), all_lanes(0.0F));
+  }
 };
 
 struct GeluNew {
@@ -34,7 +38,7 @@ template <typename Function>
       const std::int64_t chunk_end = std::min(width, chunk + kDropoutChunk);
       for (std::int64_t c = chunk; c < chunk_end; c += kLanes) {
         Lanes value = Function::value(load(u + c, width - c));
-        if (op.gated) value *= load(u + width + c, width - c);
+        if (op.gated) value = value * load(u + width + c, width - c);
         store(out + c, value * load(factors + (c - chunk)), width - c);
       }
     }
@@ -42,7 +46,8 @@ template <typename Function>
 }
 
 template <typename Function>
-[[gnu::always_inline]] inline void activate_gradient(const ActivationGradient& op, std::int64_t begin, std::int64_t end) {
+[[gnu::always_inline]] inline void activate_gradient(const ActivationGradient& op, std::int64_t begin,
+                                                     std::int64_t end) {
   const std::int64_t width = op.d_out.extent(1);
   const std::int64_t u_width = op.u.extent(1);
   RowDropout dropout(op.dropout, op.sequences, width);

@@ -9,10 +9,11 @@ namespace {
 
 constexpr std::int64_t kBlock = 16384;  // four arrays of 64 KiB
 
-/// The loop is plain on purpose: compiled for each instruction set it becomes vectors of that width, remainder included.
+/// The loop is plain on purpose: compiled for each instruction set it becomes vectors of that width, remainder
+/// included.
 [[gnu::always_inline]] inline void update(const AdamWCoefficients& coefficients, const float* __restrict gradient,
-                                          float* __restrict parameter, float* __restrict exp_avg, float* __restrict exp_avg_sq,
-                                          std::int64_t count) {
+                                          float* __restrict parameter, float* __restrict exp_avg,
+                                          float* __restrict exp_avg_sq, std::int64_t count) {
   const AdamWCoefficients c = coefficients;
   for (std::int64_t i = 0; i < count; ++i) adamw_element(c, gradient[i], parameter[i], exp_avg[i], exp_avg_sq[i]);
 }

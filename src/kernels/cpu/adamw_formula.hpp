@@ -10,12 +10,12 @@ namespace spillway::kernels {
 /// What is the same for every element of a step, computed in fp64 and rounded once.
 struct AdamWCoefficients {
   float gradient_scale;
-  float decay;             // 1 - lr · weight_decay
+  float decay;  // 1 - lr · weight_decay
   float one_minus_beta1;
   float beta2;
   float one_minus_beta2;
-  float step_size;         // lr / (1 - beta1^t)
-  float root_correction;   // sqrt(1 - beta2^t)
+  float step_size;        // lr / (1 - beta1^t)
+  float root_correction;  // sqrt(1 - beta2^t)
   float eps;
 
   [[nodiscard]] static AdamWCoefficients of(const AdamWStep& step) {
@@ -31,10 +31,11 @@ struct AdamWCoefficients {
   }
 };
 
-/// One element of AdamW, in place. The order, its three fma and the correctly rounded square root and divisions are the definition:
-/// every instruction set and device has them, so all give the same bits. To be compiled without contraction.
-[[gnu::always_inline]] inline void adamw_element(const AdamWCoefficients& c, float gradient, float& parameter, float& exp_avg,
-                                                 float& exp_avg_sq) {
+/// One element of AdamW, in place. The order, its three fma and the correctly rounded square root and divisions are
+/// the definition: every instruction set and device has them, so all give the same bits. To be compiled without
+/// contraction.
+[[gnu::always_inline]] inline void adamw_element(const AdamWCoefficients& c, float gradient, float& parameter,
+                                                 float& exp_avg, float& exp_avg_sq) {
   const float g = c.gradient_scale * gradient;
   const float decayed = parameter * c.decay;
   const float m = std::fma(c.one_minus_beta1, g - exp_avg, exp_avg);

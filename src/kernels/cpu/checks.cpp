@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/checks.hpp"
 
-#include <fmt/format.h>
-
 #include <string_view>
+
+#include <fmt/format.h>
 
 #include "core/error.hpp"
 
@@ -22,7 +22,8 @@ class Checker {
   void require(const ConstTensorView& view, std::string_view name, Shape shape, DType dtype = DType::f32) const {
     if (view.dtype() != dtype || view.shape() != shape || (shape.elements() > 0 && !view))
       throw Error(fmt::format("{}: {} must be {} {}, found {}{} {}", op_, name, name_of(dtype), shape.text(),
-                              view || view.elements() == 0 ? "" : "no data for ", name_of(view.dtype()), view.shape().text()));
+                              view || view.elements() == 0 ? "" : "no data for ", name_of(view.dtype()),
+                              view.shape().text()));
   }
 
   void require_rank(const ConstTensorView& view, std::string_view name, int rank) const {
@@ -34,7 +35,8 @@ class Checker {
     if (!(dropout.probability >= 0.0F && dropout.probability < 1.0F) || dropout.threshold() >= 65536)
       throw Error(fmt::format("{}: a dropout probability of {} is not in [0, 1)", op_, dropout.probability));
     if (!dropout.active()) return;
-    if (sequences.rows != rows) throw Error(fmt::format("{}: {} rows, but the sequences have {}", op_, rows, sequences.rows));
+    if (sequences.rows != rows)
+      throw Error(fmt::format("{}: {} rows, but the sequences have {}", op_, rows, sequences.rows));
     require(sequences.row_sample, "row_sample", {rows}, DType::i32);
     require(sequences.row_position, "row_position", {rows}, DType::i32);
   }

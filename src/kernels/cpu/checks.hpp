@@ -6,8 +6,8 @@
 
 namespace spillway::kernels::cpu {
 
-/// Whether every tensor that an op needs is given, with the dtype and the shape that the others imply. Nothing is read but the
-/// views. \throws Error naming op and tensor, with what was expected and found
+/// Whether every tensor that an op needs is given, with the dtype and the shape that the others imply. Nothing is
+/// read but the views. \throws Error naming op and tensor, with what was expected and found
 void check(const Linear& op);
 void check(const LinearInputGradient& op);
 void check(const LinearWeightGradient& op);

@@ -20,18 +20,32 @@ class CpuModelOps : public ModelOps {
   explicit CpuModelOps(std::shared_ptr<ThreadPool> pool) : pool_(std::move(pool)) {}
 
   void linear(Queue& queue, const Linear& op) override { submit<cpu::linear>(queue, op); }
-  void linear_input_gradient(Queue& queue, const LinearInputGradient& op) override { submit<cpu::linear_input_gradient>(queue, op); }
-  void linear_weight_gradient(Queue& queue, const LinearWeightGradient& op) override { submit<cpu::linear_weight_gradient>(queue, op); }
+  void linear_input_gradient(Queue& queue, const LinearInputGradient& op) override {
+    submit<cpu::linear_input_gradient>(queue, op);
+  }
+  void linear_weight_gradient(Queue& queue, const LinearWeightGradient& op) override {
+    submit<cpu::linear_weight_gradient>(queue, op);
+  }
   void embedding(Queue& queue, const Embedding& op) override { submit<cpu::embedding>(queue, op); }
-  void embedding_gradient(Queue& queue, const EmbeddingGradient& op) override { submit<cpu::embedding_gradient>(queue, op); }
+  void embedding_gradient(Queue& queue, const EmbeddingGradient& op) override {
+    submit<cpu::embedding_gradient>(queue, op);
+  }
   void residual_norm(Queue& queue, const ResidualNorm& op) override { submit<cpu::residual_norm>(queue, op); }
-  void residual_norm_gradient(Queue& queue, const ResidualNormGradient& op) override { submit<cpu::residual_norm_gradient>(queue, op); }
+  void residual_norm_gradient(Queue& queue, const ResidualNormGradient& op) override {
+    submit<cpu::residual_norm_gradient>(queue, op);
+  }
   void residual_add(Queue& queue, const ResidualAdd& op) override { submit<cpu::residual_add>(queue, op); }
-  void residual_add_gradient(Queue& queue, const ResidualAddGradient& op) override { submit<cpu::residual_add_gradient>(queue, op); }
+  void residual_add_gradient(Queue& queue, const ResidualAddGradient& op) override {
+    submit<cpu::residual_add_gradient>(queue, op);
+  }
   void activation(Queue& queue, const Activation& op) override { submit<cpu::activation>(queue, op); }
-  void activation_gradient(Queue& queue, const ActivationGradient& op) override { submit<cpu::activation_gradient>(queue, op); }
+  void activation_gradient(Queue& queue, const ActivationGradient& op) override {
+    submit<cpu::activation_gradient>(queue, op);
+  }
   void attention(Queue& queue, const Attention& op) override { submit<cpu::attention>(queue, op); }
-  void attention_gradient(Queue& queue, const AttentionGradient& op) override { submit<cpu::attention_gradient>(queue, op); }
+  void attention_gradient(Queue& queue, const AttentionGradient& op) override {
+    submit<cpu::attention_gradient>(queue, op);
+  }
   void cross_entropy(Queue& queue, const CrossEntropy& op) override { submit<cpu::cross_entropy>(queue, op); }
   void fill_zero(Queue& queue, TensorView tensor) override {
     queue.submit([pool = pool_, tensor] { cpu::fill_zero(*pool, tensor); });
@@ -54,6 +68,8 @@ class CpuModelOps : public ModelOps {
 
 }  // namespace
 
-std::unique_ptr<ModelOps> make_model_ops(std::shared_ptr<ThreadPool> pool) { return std::make_unique<CpuModelOps>(std::move(pool)); }
+std::unique_ptr<ModelOps> make_model_ops(std::shared_ptr<ThreadPool> pool) {
+  return std::make_unique<CpuModelOps>(std::move(pool));
+}
 
 }  // namespace spillway::kernels::cpu

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/cross_entropy.hpp"
 
-#include <fmt/format.h>
-
 #include <cmath>
 #include <limits>
+
+#include <fmt/format.h>
 
 #include "core/error.hpp"
 #include "kernels/cpu/instruction_set.hpp"
@@ -22,7 +22,7 @@ constexpr std::int64_t kSumBlock = 1024;  // summed in fp32; the blocks are summ
   const std::int64_t whole = count / kLanes * kLanes;
   for (std::int64_t c = 0; c < whole; c += kLanes) {
     const Lanes x = load(logits + c);
-    maximum = x > maximum ? x : maximum;
+    maximum = where_less(maximum, x, x, maximum);
   }
   float result = largest(maximum);
   for (std::int64_t c = whole; c < count; ++c) result = std::max(result, logits[c]);
@@ -44,22 +44,23 @@ struct RowSums {
     for (; c + kLanes <= block_end; c += kLanes) {
       const Lanes difference = load(logits + c) - maximum;
       const Lanes e = exp(difference);
-      differences += difference;
-      exponentials += e;
+      differences = differences + difference;
+      exponentials = exponentials + e;
       if (keep) store(logits + c, e, kLanes);
     }
+    double rest = 0.0, rest_differences = 0.0;
     if (c < block_end) {
       const std::int64_t left = block_end - c;
       const Lanes difference = load(logits + c, left) - maximum;
       const Lanes e = exp(difference);
       for (std::int64_t i = 0; i < left; ++i) {  // the lanes after the last logit count for nothing
-        differences[i] += difference[i];
-        exponentials[i] += e[i];
+        rest += static_cast<double>(e[i]);
+        rest_differences += static_cast<double>(difference[i]);
       }
       if (keep) store(logits + c, e, left);
     }
-    sums.exponentials += static_cast<double>(sum(exponentials));
-    sums.differences += static_cast<double>(sum(differences));
+    sums.exponentials += static_cast<double>(sum(exponentials)) + rest;
+    sums.differences += static_cast<double>(sum(differences)) + rest_differences;
   }
   return sums;
 }

@@ -14,8 +14,9 @@ namespace {
 constexpr std::int64_t kBlock = 65536;
 
 /// to = (base, if it is given) + dropout(branch), rows [begin, end).
-[[gnu::always_inline]] inline void add_dropped(const Dropout& settings, const PackedSequences& sequences, const float* base,
-                                               const ConstTensorView& branch, float* to, std::int64_t begin, std::int64_t end) {
+[[gnu::always_inline]] inline void add_dropped(const Dropout& settings, const PackedSequences& sequences,
+                                               const float* base, const ConstTensorView& branch, float* to,
+                                               std::int64_t begin, std::int64_t end) {
   const std::int64_t width = branch.extent(1);
   RowDropout dropout(settings, sequences, width);
   for (std::int64_t row = begin; row < end; ++row) {
@@ -34,14 +35,16 @@ constexpr std::int64_t kBlock = 65536;
 }
 
 [[gnu::always_inline]] inline void add_range(const float* from, float* to, std::int64_t begin, std::int64_t end) {
-  for (std::int64_t i = begin; i < end; i += kLanes) store(to + i, load(to + i, end - i) + load(from + i, end - i), end - i);
+  for (std::int64_t i = begin; i < end; i += kLanes)
+    store(to + i, load(to + i, end - i) + load(from + i, end - i), end - i);
 }
 
 }  // namespace
 
 void residual_add(ThreadPool& pool, const ResidualAdd& op) {
   parallel_rows(pool, op.branch.extent(0), op.branch.extent(1), [&](std::int64_t begin, std::int64_t end) {
-    vectorised<add_dropped>(op.dropout, op.sequences, floats(op.hidden_in), op.branch, floats(op.hidden_out), begin, end);
+    vectorised<add_dropped>(op.dropout, op.sequences, floats(op.hidden_in), op.branch, floats(op.hidden_out), begin,
+                            end);
   });
 }
 
@@ -53,9 +56,10 @@ void residual_add_gradient(ThreadPool& pool, const ResidualAddGradient& op) {
 }
 
 void fill_zero(ThreadPool& pool, const TensorView& tensor) {
-  parallel_blocks(pool, static_cast<std::int64_t>(tensor.bytes()), 4 * kBlock, [&](std::int64_t begin, std::int64_t end) {
-    std::memset(tensor.data() + begin, 0, static_cast<std::size_t>(end - begin));
-  });
+  parallel_blocks(pool, static_cast<std::int64_t>(tensor.bytes()), 4 * kBlock,
+                  [&](std::int64_t begin, std::int64_t end) {
+                    std::memset(tensor.data() + begin, 0, static_cast<std::size_t>(end - begin));
+                  });
 }
 
 void add(ThreadPool& pool, const ConstTensorView& from, const TensorView& to) {

@@ -16,7 +16,8 @@ void require_ids(const ConstTensorView& ids, std::int64_t vocabulary) {
   std::int64_t row = 0;
   for (const std::int32_t id : ids.as<std::int32_t>()) {
     if (id < 0 || id >= vocabulary)
-      throw Error(fmt::format("token id {} of row {} is not in the embedding table, which has {} rows", id, row, vocabulary));
+      throw Error(
+          fmt::format("token id {} of row {} is not in the embedding table, which has {} rows", id, row, vocabulary));
     ++row;
   }
 }
@@ -37,7 +38,8 @@ void require_ids(const ConstTensorView& ids, std::int64_t vocabulary) {
   }
 }
 
-/// Columns [begin, end) of the table, all rows of the batch. `begin` is a multiple of the dropout chunk, one chunk at most.
+/// Columns [begin, end) of the table, all rows of the batch. `begin` is a multiple of the dropout chunk, one chunk at
+/// most.
 [[gnu::always_inline]] inline void add_columns(const EmbeddingGradient& op, std::int64_t begin, std::int64_t end) {
   const std::int64_t width = op.d_table.extent(1);
   RowDropout dropout(op.dropout, op.sequences, width);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/gemm.hpp"
 
-#include <cblas.h>
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <limits>
+
+#include <cblas.h>
+#include <fmt/format.h>
 
 #include "core/error.hpp"
 
@@ -17,21 +17,31 @@ struct Tile {
   std::int64_t n;
 };
 
-constexpr std::int64_t kLeastExtent = 64;         // a smaller tile packs more than it multiplies
-constexpr std::int64_t kLeastWork = 1 << 21;      // multiply-adds: some tens of microseconds
-constexpr std::int64_t kEnoughTiles = 48;
+constexpr std::int64_t kSmallWork = 1 << 21;  // multiply-adds of a tile: some tens of microseconds
+constexpr std::int64_t kLargeWork = 1 << 25;
 
 std::int64_t parts(std::int64_t extent, std::int64_t part) { return (extent + part - 1) / part; }
 std::int64_t halved(std::int64_t extent) { return parts(parts(extent, 2), 16) * 16; }
 
+/// Large tiles lose little to packing (256 x 512: about 6 %, 128 x 128: 25 %, 64 x 64: 40 %, measured with OpenBLAS
+/// 0.3.21 on AVX-512), so smaller ones are made only where there would be fewer than two or four of them.
+Tile least_tile(std::int64_t tiles) { return tiles < 2 ? Tile{64, 64} : tiles < 4 ? Tile{128, 128} : Tile{256, 512}; }
+
 Tile tile_of(const Gemm& product) {
   Tile tile{product.m, product.n};
-  while (parts(product.m, tile.m) * parts(product.n, tile.n) < kEnoughTiles && tile.m * tile.n * product.k > kLeastWork) {
-    std::int64_t& longer = tile.m > tile.n ? tile.m : tile.n;
-    if (longer < 2 * kLeastExtent) break;
-    longer = halved(longer);
+  for (;;) {
+    const std::int64_t tiles = parts(product.m, tile.m) * parts(product.n, tile.n);
+    const std::int64_t work = tile.m * tile.n * product.k;
+    const Tile least = least_tile(tiles);
+    if (work <= kSmallWork || (tiles >= 16 && work <= kLargeWork) || tiles >= 64) return tile;
+    if (tile.m >= 2 * least.m) {
+      tile.m = halved(tile.m);
+    } else if (tile.n >= 2 * least.n) {
+      tile.n = halved(tile.n);
+    } else {
+      return tile;
+    }
   }
-  return tile;
 }
 
 int blas_int(std::int64_t value) {
@@ -49,10 +59,10 @@ void gemm(const Gemm& product) {
     return true;
   }();
   if (product.m == 0 || product.n == 0) return;
-  cblas_sgemm(CblasRowMajor, product.transpose_a ? CblasTrans : CblasNoTrans, product.transpose_b ? CblasTrans : CblasNoTrans,
-              blas_int(product.m), blas_int(product.n), blas_int(product.k), product.alpha, product.a,
-              blas_int(product.a_stride), product.b, blas_int(product.b_stride), product.beta, product.c,
-              blas_int(product.c_stride));
+  cblas_sgemm(CblasRowMajor, product.transpose_a ? CblasTrans : CblasNoTrans,
+              product.transpose_b ? CblasTrans : CblasNoTrans, blas_int(product.m), blas_int(product.n),
+              blas_int(product.k), product.alpha, product.a, blas_int(product.a_stride), product.b,
+              blas_int(product.b_stride), product.beta, product.c, blas_int(product.c_stride));
 }
 
 void gemm(ThreadPool& pool, const Gemm& product) {

@@ -26,8 +26,8 @@ struct Gemm {
 /// On the calling thread alone. \throws Error if a size is beyond BLAS's 32-bit integers
 void gemm(const Gemm& product);
 
-/// On the pool: c in tiles whose sizes depend on m, n and k only, so that every element's sum has the same order on any number of
-/// threads.
+/// On the pool: c in tiles whose sizes depend on m, n and k only, so that every element's sum has the same order on
+/// any number of threads.
 void gemm(ThreadPool& pool, const Gemm& product);
 
 }  // namespace spillway::kernels::cpu

@@ -3,8 +3,8 @@
 
 namespace spillway::kernels::cpu {
 
-/// What a hot loop is compiled for. All three give the same bits: nothing is contracted or reordered by the compiler, sums have
-/// a fixed number of lanes (lanes.hpp), and where a formula wants fma it says so.
+/// What a hot loop is compiled for. All three give the same bits: nothing is contracted or reordered by the compiler,
+/// sums have a fixed number of lanes (lanes.hpp), and where a formula wants fma it says so.
 enum class InstructionSet { baseline, avx2, avx512 };
 
 /// Whether this processor (and its operating system) has it.
@@ -32,9 +32,9 @@ template <auto Body, typename... Arguments>
 
 }  // namespace detail
 
-/// Body(arguments...) compiled for `set`. Body is a function marked [[gnu::always_inline]], and so is what is hot inside it: only
-/// what is inlined is compiled anew. Chosen by a branch and not by target_clones, whose resolvers run before a thread
-/// sanitizer is ready.
+/// Body(arguments...) compiled for `set`. Body is a function marked [[gnu::always_inline]], and so is what is hot
+/// inside it: only what is inlined is compiled anew. Chosen by a branch and not by target_clones, whose resolvers run
+/// before a thread sanitizer is ready.
 template <auto Body, typename... Arguments>
 void vectorised_for(InstructionSet set, const Arguments&... arguments) {
   switch (set) {

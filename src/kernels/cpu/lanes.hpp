@@ -8,20 +8,49 @@
 
 namespace spillway::kernels::cpu {
 
-/// Sixteen numbers that are worked on at once: one AVX-512 register, two of AVX2, four of SSE. The number of lanes is part of the
-/// result of a sum and so the same on every processor. These are the compiler's vector types; functions that take or return them
-/// are always inlined, since their calling convention depends on the instruction set.
-inline constexpr std::int64_t kLanes = 16;
-using Lanes [[gnu::vector_size(64)]] = float;
-using IntLanes [[gnu::vector_size(64)]] = std::int32_t;
-using UnsignedLanes [[gnu::vector_size(64)]] = std::uint32_t;
+/// Eight numbers in one of the compiler's vector types. Their calling convention depends on the instruction set:
+/// functions take them by reference, return them inside a struct only, and are always inlined.
+using Octet [[gnu::vector_size(32)]] = float;
+using IntOctet [[gnu::vector_size(32)]] = std::int32_t;
 
-[[gnu::always_inline]] inline Lanes all_lanes(float value) { return Lanes{} + value; }
+/// Sixteen numbers that are worked on at once. How many is part of the result of a sum and so the same on every
+/// processor. Two halves, because g++ 12 splits vectors that are wider than the machine's badly; AVX-512 loses little
+/// by it.
+struct Lanes {
+  Octet low, high;
+
+  [[gnu::always_inline]] float operator[](std::int64_t lane) const { return lane < 8 ? low[lane] : high[lane - 8]; }
+};
+inline constexpr std::int64_t kLanes = 16;
+
+[[gnu::always_inline]] inline Lanes all_lanes(float value) { return {Octet{} + value, Octet{} + value}; }
+
+[[gnu::always_inline]] inline Lanes operator+(const Lanes& a, const Lanes& b) {
+  return {a.low + b.low, a.high + b.high};
+}
+[[gnu::always_inline]] inline Lanes operator-(const Lanes& a, const Lanes& b) {
+  return {a.low - b.low, a.high - b.high};
+}
+[[gnu::always_inline]] inline Lanes operator*(const Lanes& a, const Lanes& b) {
+  return {a.low * b.low, a.high * b.high};
+}
+[[gnu::always_inline]] inline Lanes operator-(const Lanes& a, float b) { return {a.low - b, a.high - b}; }
+[[gnu::always_inline]] inline Lanes operator*(const Lanes& a, float b) { return {a.low * b, a.high * b}; }
+
+[[gnu::always_inline]] inline Lanes operator+(float a, const Lanes& b) { return {a + b.low, a + b.high}; }
+[[gnu::always_inline]] inline Lanes& operator+=(Lanes& a, const Lanes& b) { return a = a + b; }
+[[gnu::always_inline]] inline Lanes& operator*=(Lanes& a, const Lanes& b) { return a = a * b; }
+
+/// x < y ? a : b in each lane.
+[[gnu::always_inline]] inline Lanes where_less(const Lanes& x, const Lanes& y, const Lanes& a, const Lanes& b) {
+  return {x.low < y.low ? a.low : b.low, x.high < y.high ? a.high : b.high};
+}
 
 /// Sixteen floats from any address.
 [[gnu::always_inline]] inline Lanes load(const float* from) {
   Lanes lanes;
-  __builtin_memcpy(&lanes, from, sizeof lanes);
+  __builtin_memcpy(&lanes.low, from, sizeof lanes.low);
+  __builtin_memcpy(&lanes.high, from + 8, sizeof lanes.high);
   return lanes;
 }
 
@@ -33,22 +62,23 @@ using UnsignedLanes [[gnu::vector_size(64)]] = std::uint32_t;
   return load(padded);
 }
 
-[[gnu::always_inline]] inline void store(float* to, const Lanes& lanes) { __builtin_memcpy(to, &lanes, sizeof lanes); }
+[[gnu::always_inline]] inline void store(float* to, const Lanes& lanes) {
+  __builtin_memcpy(to, &lanes.low, sizeof lanes.low);
+  __builtin_memcpy(to + 8, &lanes.high, sizeof lanes.high);
+}
 
 /// Writes the first min(count, 16) lanes.
 [[gnu::always_inline]] inline void store(float* to, const Lanes& lanes, std::int64_t count) {
-  if (count >= kLanes) {
-    __builtin_memcpy(to, &lanes, sizeof lanes);
-  } else {
-    for (std::int64_t i = 0; i < count; ++i) to[i] = lanes[i];
-  }
+  if (count >= kLanes) return store(to, lanes);
+  for (std::int64_t i = 0; i < count; ++i) to[i] = lanes[i];
 }
 
 /// The sum of all lanes, halves first: lane i + lane i + 8, and so on.
-[[gnu::always_inline]] inline float sum(Lanes lanes) {
-  for (std::int64_t half = kLanes / 2; half > 0; half /= 2)
-    for (std::int64_t i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-  return lanes[0];
+[[gnu::always_inline]] inline float sum(const Lanes& lanes) {
+  Octet sums = lanes.low + lanes.high;
+  for (int half = 4; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) sums[i] += sums[i + half];
+  return sums[0];
 }
 
 [[gnu::always_inline]] inline float largest(const Lanes& lanes) {
@@ -67,11 +97,12 @@ using UnsignedLanes [[gnu::vector_size(64)]] = std::uint32_t;
 
 /// `lanes` where the lane's number is below `count`, `fill` elsewhere.
 [[gnu::always_inline]] inline Lanes keep_first(const Lanes& lanes, std::int64_t count, float fill) {
-  constexpr UnsignedLanes kNumbers{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-  return kNumbers < static_cast<std::uint32_t>(count) ? lanes : all_lanes(fill);
+  constexpr IntOctet kNumbers{0, 1, 2, 3, 4, 5, 6, 7};
+  const auto limit = static_cast<std::int32_t>(std::min(count, kLanes));
+  return {kNumbers < limit ? lanes.low : Octet{} + fill, kNumbers < limit - 8 ? lanes.high : Octet{} + fill};
 }
 
-[[gnu::always_inline]] inline Lanes larger(const Lanes& a, const Lanes& b) { return a > b ? a : b; }
+[[gnu::always_inline]] inline Lanes larger(const Lanes& a, const Lanes& b) { return where_less(b, a, a, b); }
 
 /// Σ a[i] b[i].
 [[gnu::always_inline]] inline float dot(const float* a, const float* b, std::int64_t count) {

@@ -13,7 +13,8 @@ namespace spillway::kernels::cpu {
 namespace {
 
 /// Writes hidden_out of one row (if it is given) and returns the row's sum of squares.
-[[gnu::always_inline]] inline float add_branch(const ResidualNorm& op, RowDropout& dropout, std::int64_t row, std::int64_t width) {
+[[gnu::always_inline]] inline float add_branch(const ResidualNorm& op, RowDropout& dropout, std::int64_t row,
+                                               std::int64_t width) {
   const float* hidden_in = floats(op.hidden_in) + row * width;
   const float* branch = op.branch ? floats(op.branch) + row * width : nullptr;
   float* hidden_out = op.hidden_out ? floats(op.hidden_out) + row * width : nullptr;
@@ -24,9 +25,9 @@ namespace {
     const std::int64_t chunk_end = std::min(width, chunk + kDropoutChunk);
     for (std::int64_t c = chunk; c < chunk_end; c += kLanes) {
       Lanes hidden = load(hidden_in + c, width - c);
-      if (branch != nullptr) hidden += load(branch + c, width - c) * load(factors + (c - chunk));
+      if (branch != nullptr) hidden = hidden + load(branch + c, width - c) * load(factors + (c - chunk));
       if (hidden_out != nullptr) store(hidden_out + c, hidden, width - c);
-      squares += hidden * hidden;
+      squares = squares + hidden * hidden;
     }
   }
   return sum(squares);
@@ -56,8 +57,8 @@ namespace {
 }
 
 /// Σ_c g · weight · hidden of one row, g = output_dropout'(d_normed).
-[[gnu::always_inline]] inline float weighted_dot(const ResidualNormGradient& op, RowDropout& output_dropout, std::int64_t row,
-                                                 std::int64_t width) {
+[[gnu::always_inline]] inline float weighted_dot(const ResidualNormGradient& op, RowDropout& output_dropout,
+                                                 std::int64_t row, std::int64_t width) {
   const float* d_normed = floats(op.d_normed) + row * width;
   const float* hidden = floats(op.hidden) + row * width;
   const float* weight = floats(op.weight);
@@ -67,15 +68,15 @@ namespace {
     const std::int64_t chunk_end = std::min(width, chunk + kDropoutChunk);
     for (std::int64_t c = chunk; c < chunk_end; c += kLanes) {
       const Lanes g = load(d_normed + c, width - c) * load(factors + (c - chunk));
-      dot += g * load(weight + c, width - c) * load(hidden + c, width - c);
+      dot = dot + g * load(weight + c, width - c) * load(hidden + c, width - c);
     }
   }
   return sum(dot);
 }
 
 /// Rows [begin, end); their part of d_weight is added to `partial` (width), which starts as zeros.
-[[gnu::always_inline]] inline void normalise_gradient(const ResidualNormGradient& op, std::int64_t begin, std::int64_t end,
-                                                      float* partial) {
+[[gnu::always_inline]] inline void normalise_gradient(const ResidualNormGradient& op, std::int64_t begin,
+                                                      std::int64_t end, float* partial) {
   const std::int64_t width = op.weight.elements();
   const float* weight = floats(op.weight);
   RowDropout dropout(op.dropout, op.sequences, width);
@@ -98,7 +99,7 @@ namespace {
         const Lanes g = load(d_normed + c, count) * load(output_factors + (c - chunk));
         const Lanes h = load(hidden + c, count);
         store(partial + c, load(partial + c, count) + g * (h * rstd), count);
-        const Lanes d = load(d_hidden + c, count) + rstd * (g * load(weight + c, count) - h * shared);
+        const Lanes d = load(d_hidden + c, count) + (g * load(weight + c, count) - h * shared) * rstd;
         store(d_hidden + c, d, count);
         if (d_branch != nullptr) store(d_branch + c, d * load(factors + (c - chunk)), count);
       }
@@ -125,7 +126,8 @@ void residual_norm_gradient(ThreadPool& pool, const ResidualNormGradient& op) {
   parallel_blocks(pool, width, 256, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t c = begin; c < end; ++c) {
       double total = 0.0;
-      for (std::int64_t b = 0; b < blocks; ++b) total += static_cast<double>(partials[static_cast<std::size_t>(b * width + c)]);
+      for (std::int64_t b = 0; b < blocks; ++b)
+        total += static_cast<double>(partials[static_cast<std::size_t>(b * width + c)]);
       floats(op.d_weight)[c] += static_cast<float>(total);
     }
   });

@@ -11,7 +11,9 @@
 namespace spillway::kernels::cpu {
 
 /// The elements of an f32 tensor, null if it is not given. Shape and dtype have been checked (checks.hpp).
-[[nodiscard]] inline const float* floats(const ConstTensorView& view) { return reinterpret_cast<const float*>(view.data()); }
+[[nodiscard]] inline const float* floats(const ConstTensorView& view) {
+  return reinterpret_cast<const float*>(view.data());
+}
 [[nodiscard]] inline float* floats(const TensorView& view) { return reinterpret_cast<float*>(view.data()); }
 [[nodiscard]] inline const std::int32_t* integers(const ConstTensorView& view) {
   return reinterpret_cast<const std::int32_t*>(view.data());

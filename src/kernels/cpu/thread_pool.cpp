@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/thread_pool.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <exception>
+
+#include <fmt/format.h>
 
 #include "core/error.hpp"
 #include "kernels/cpu/cpu_kernels.hpp"
@@ -57,7 +57,8 @@ void ThreadPool::parallel_for(std::int64_t count, const std::function<void(std::
   std::unique_lock lock(mutex_);
   const auto place = loops_.insert(loops_.end(), &loop);
   changed_.notify_all();
-  while (run_one(loop, lock)) {}
+  while (run_one(loop, lock)) {
+  }
   loops_.erase(place);
   changed_.wait(lock, [&loop] { return loop.done == loop.count; });
   lock.unlock();
@@ -67,7 +68,8 @@ void ThreadPool::parallel_for(std::int64_t count, const std::function<void(std::
 void ThreadPool::work() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    const auto busy = std::find_if(loops_.begin(), loops_.end(), [](const Loop* loop) { return loop->next < loop->count; });
+    const auto busy =
+        std::find_if(loops_.begin(), loops_.end(), [](const Loop* loop) { return loop->next < loop->count; });
     if (busy != loops_.end()) {
       Loop& loop = **busy;
       run_one(loop, lock);
