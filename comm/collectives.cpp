@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
-
 #include <cstring>
+
+#include <fmt/format.h>
 
 #include "comm/communicator.hpp"
 #include "core/error.hpp"
@@ -25,8 +25,7 @@ std::vector<double> ordered_sum(Communicator& communicator, std::span<const doub
     if (part.size() != values.size())
       throw CommunicationError(fmt::format("ordered_sum: rank {} has {} values, rank {} has {}", communicator.rank(),
                                            values.size(), r, part.size()));
-    if (r == 0)
-      sum = part;
+    if (r == 0) sum = part;
     else
       for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += part[i];
   }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "comm/mpi_call.hpp"
 
-#include <fmt/format.h>
-
 #include <array>
 #include <string>
+
+#include <fmt/format.h>
 
 #include "core/error.hpp"
 

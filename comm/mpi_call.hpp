@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <mpi.h>
-
 #include <mutex>
+
+#include <mpi.h>
 
 namespace spillway::comm {
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "comm/mpi_communicator.hpp"
 
-#include <fmt/format.h>
-#include <sys/prctl.h>
-
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <thread>
+
+#include <fmt/format.h>
+#include <sys/prctl.h>
 
 #include "comm/mpi_call.hpp"
 #include "comm/queued_communicator.hpp"

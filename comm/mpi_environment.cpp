@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
-
 #include <chrono>
 #include <cstdlib>
 #include <exception>
+
+#include <fmt/format.h>
 
 #include "comm/mpi_call.hpp"
 #include "comm/mpi_communicator.hpp"

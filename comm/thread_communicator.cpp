@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
-
 #include <condition_variable>
 #include <mutex>
+
+#include <fmt/format.h>
 
 #include "comm/queued_communicator.hpp"
 #include "comm/rank_order_sum.hpp"
@@ -99,10 +99,8 @@ class ThreadCommunicator : public QueuedCommunicator {
   void do_broadcast(std::span<std::byte> bytes, int root) override {
     group_->post(rank(), bytes);
     group_->meet();
-    if (rank() != root)
-      copy_unless_same(bytes.data(), posted("broadcast", root, bytes.size()));
-    else
-      count_sent(bytes.size() * others());
+    if (rank() != root) copy_unless_same(bytes.data(), posted("broadcast", root, bytes.size()));
+    else count_sent(bytes.size() * others());
     group_->meet();
   }
 

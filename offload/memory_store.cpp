@@ -63,9 +63,9 @@ class MemoryStore final : public BlockStore {
     const MemoryFile& file = find(id);
     const std::uint64_t there = offset_bytes < file.bytes.size() ? file.bytes.size() - offset_bytes : 0;
     if (there < buffer.size()) {
-      return Completion(std::make_shared<Done>(
-          describe_transfer(Direction::read, file.path, offset_bytes, buffer.size()) +
-          " met the end of the file after " + std::to_string(there) + " bytes"));
+      return Completion(
+          std::make_shared<Done>(describe_transfer(Direction::read, file.path, offset_bytes, buffer.size()) +
+                                 " met the end of the file after " + std::to_string(there) + " bytes"));
     }
     std::copy_n(file.bytes.begin() + static_cast<std::ptrdiff_t>(offset_bytes), buffer.size(), buffer.begin());
     counters_.read_bytes += buffer.size();

@@ -46,9 +46,9 @@ Transfer::Progress Transfer::advance(std::int64_t result) {
 }
 
 void Transfer::fail(const std::string& why, int error_number) {
-  failure_ = Failure{
-      .message = describe_transfer(direction_, place_.file->path(), place_.offset_bytes, buffer_.size()) + why,
-      .error_number = error_number};
+  failure_ =
+      Failure{.message = describe_transfer(direction_, place_.file->path(), place_.offset_bytes, buffer_.size()) + why,
+              .error_number = error_number};
 }
 
 void Transfer::finish() {

@@ -11,12 +11,11 @@
 #include <utility>
 #include <vector>
 
+#include <liburing.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
 #include <unistd.h>
-
-#include <liburing.h>
 
 #include "core/error.hpp"
 #include "core/log.hpp"

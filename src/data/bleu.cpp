@@ -95,10 +95,11 @@ std::array<double, kOrders> smoothed_precisions(const Statistics& statistics) {
 std::string Bleu::text() const {
   const double ratio =
       reference_length > 0 ? static_cast<double>(hypothesis_length) / static_cast<double>(reference_length) : 0.0;
-  return fmt::format("BLEU|{} = {:.2f} {:.1f}/{:.1f}/{:.1f}/{:.1f} "
-                     "(BP = {:.3f} ratio = {:.3f} hyp_len = {} ref_len = {})",
-                     kSignature, score, precisions[0], precisions[1], precisions[2], precisions[3], brevity_penalty,
-                     ratio, hypothesis_length, reference_length);
+  return fmt::format(
+      "BLEU|{} = {:.2f} {:.1f}/{:.1f}/{:.1f}/{:.1f} "
+      "(BP = {:.3f} ratio = {:.3f} hyp_len = {} ref_len = {})",
+      kSignature, score, precisions[0], precisions[1], precisions[2], precisions[3], brevity_penalty, ratio,
+      hypothesis_length, reference_length);
 }
 
 Bleu corpus_bleu(std::span<const std::string> hypotheses, std::span<const std::string> references) {

@@ -10,10 +10,10 @@ namespace spillway::data {
 
 /// A corpus BLEU score and what it is made of.
 struct Bleu {
-  double score = 0.0;                   ///< 0 to 100
-  std::array<double, 4> precisions{};   ///< of 1-grams to 4-grams, in per cent, smoothed
-  double brevity_penalty = 0.0;         ///< 0 to 1
-  std::int64_t hypothesis_length = 0;   ///< tokens
+  double score = 0.0;                  ///< 0 to 100
+  std::array<double, 4> precisions{};  ///< of 1-grams to 4-grams, in per cent, smoothed
+  double brevity_penalty = 0.0;        ///< 0 to 1
+  std::int64_t hypothesis_length = 0;  ///< tokens
   std::int64_t reference_length = 0;
 
   /// sacreBLEU's line: "BLEU|SIGNATURE = 27.31 58.2/33.1/... (BP = ... ratio = ... hyp_len = ... ref_len = ...)"

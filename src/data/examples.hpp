@@ -14,14 +14,14 @@ namespace spillway::data {
 
 /// Where the pairs are and how they become tokens.
 struct ExamplesOptions {
-  std::string path = {};                 ///< BASE of BASE.source + BASE.target, or a .jsonl file
-  std::string source_key = "source";     ///< of a .jsonl file; dots go inside: "translation.en"
+  std::string path = {};              ///< BASE of BASE.source + BASE.target, or a .jsonl file
+  std::string source_key = "source";  ///< of a .jsonl file; dots go inside: "translation.en"
   std::string target_key = "target";
   std::string source_prefix = {};        ///< put in front of every source before it is tokenized
   std::int64_t max_source_length = 128;  ///< tokens, </s> included; longer is truncated and counted
   std::int64_t max_target_length = 128;
-  std::int64_t max_samples = 0;          ///< the first so many; 0: all
-  bool keep_text = true;                 ///< false: source_text() and target_text() are not available (training)
+  std::int64_t max_samples = 0;  ///< the first so many; 0: all
+  bool keep_text = true;         ///< false: source_text() and target_text() are not available (training)
 };
 
 /// The tokenized pairs of one data set, in file order. Immutable and wholly in memory.

@@ -30,9 +30,10 @@ BatchSampler::BatchSampler(std::int64_t samples, std::int64_t global_batch_size,
 
 BatchSampler::GlobalBatch BatchSampler::next(const Cursor& cursor) const {
   if (cursor.epoch < 0 || cursor.position < 0 || cursor.position >= samples_) {
-    throw DataError(fmt::format("the data has {} samples, the data cursor stands at epoch {}, sample {}: it belongs to "
-                                "other data",
-                                samples_, cursor.epoch, cursor.position));
+    throw DataError(
+        fmt::format("the data has {} samples, the data cursor stands at epoch {}, sample {}: it belongs to "
+                    "other data",
+                    samples_, cursor.epoch, cursor.position));
   }
   if (shuffle_ && cursor.epoch != epoch_) draw_order(cursor.epoch);
   const std::int64_t end = cursor.position + std::min(global_batch_size_, samples_ - cursor.position);

@@ -21,9 +21,10 @@ class SentencePieceTokenizer : public Tokenizer {
     check(processor_.Load(path), path + ": not a SentencePiece model that can be read");
     pieces_ = processor_.GetPieceSize();
     if (processor_.pad_id() < 0 || processor_.eos_id() < 0) {
-      throw DataError(fmt::format("{}: T5 needs the pieces <pad> and </s>, their ids here are {} and {} (train with "
-                                  "--pad_id=0 --eos_id=1 --unk_id=2 --bos_id=-1)",
-                                  path, processor_.pad_id(), processor_.eos_id()));
+      throw DataError(
+          fmt::format("{}: T5 needs the pieces <pad> and </s>, their ids here are {} and {} (train with "
+                      "--pad_id=0 --eos_id=1 --unk_id=2 --bos_id=-1)",
+                      path, processor_.pad_id(), processor_.eos_id()));
     }
     special_.add("<pad>", processor_.pad_id());
     special_.add("</s>", processor_.eos_id());

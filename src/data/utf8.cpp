@@ -57,11 +57,11 @@ std::size_t whitespace_length(std::string_view text, std::size_t at) noexcept {
   }
   if (at + 2 >= text.size() || !between(first, 0xE1, 0xE3)) return 0;
   const unsigned code = (first << 16) | (byte_at(text, at + 1) << 8) | byte_at(text, at + 2);
-  const bool space = code == 0xE19A80                        // U+1680
-                     || between(code, 0xE28080, 0xE2808A)    // U+2000 to U+200A
-                     || between(code, 0xE280A8, 0xE280A9)    // U+2028, U+2029
-                     || code == 0xE280AF || code == 0xE2819F // U+202F, U+205F
-                     || code == 0xE38080;                    // U+3000
+  const bool space = code == 0xE19A80                         // U+1680
+                     || between(code, 0xE28080, 0xE2808A)     // U+2000 to U+200A
+                     || between(code, 0xE280A8, 0xE280A9)     // U+2028, U+2029
+                     || code == 0xE280AF || code == 0xE2819F  // U+202F, U+205F
+                     || code == 0xE38080;                     // U+3000
   return space ? 3 : 0;
 }
 

@@ -28,7 +28,9 @@ struct Dropout {
   std::uint32_t site = 0;    // which dropout of the model
 
   [[nodiscard]] bool active() const noexcept { return threshold() > 0; }
-  [[nodiscard]] std::uint32_t threshold() const noexcept { return static_cast<std::uint32_t>(probability * 65536.0F + 0.5F); }
+  [[nodiscard]] std::uint32_t threshold() const noexcept {
+    return static_cast<std::uint32_t>(probability * 65536.0F + 0.5F);
+  }
   [[nodiscard]] float scale() const noexcept { return 65536.0F / static_cast<float>(65536U - threshold()); }
 };
 

@@ -137,10 +137,10 @@ struct Attention {
 /// Gradients of Attention, the probabilities recomputed from log_sum_exp. d_q, d_k, d_v have the strides of q, k, v and are
 /// overwritten; d_bias f32 (buckets, heads) is added to in an order that does not depend on threads.
 struct AttentionGradient {
-  Attention forward;          // with `out` and `log_sum_exp` as the forward pass left them
-  ConstTensorView d_out;      // (Nq, heads · head_size)
+  Attention forward;      // with `out` and `log_sum_exp` as the forward pass left them
+  ConstTensorView d_out;  // (Nq, heads · head_size)
   TensorView d_q, d_k, d_v;
-  TensorView d_bias;          // not given where the forward had no bias
+  TensorView d_bias;  // not given where the forward had no bias
 };
 
 /// Softmax cross-entropy of a chunk of rows with label smoothing e, Hugging Face's LabelSmoother per token:

@@ -20,15 +20,15 @@ struct AdamWStep {
   double beta2 = 0.999;
   double eps = 1e-8;
   double weight_decay = 0.0;
-  std::int64_t step = 1;         // t, counted from 1
-  float gradient_scale = 1.0F;   // clipping and loss scale
+  std::int64_t step = 1;        // t, counted from 1
+  float gradient_scale = 1.0F;  // clipping and loss scale
 };
 
 /// partial_sums[b] = Σ x² over block b of `block` elements (the last may be shorter), in fp64, in a fixed order inside the block.
 struct SumOfSquares {
-  ConstTensorView x;         // f32 (n)
+  ConstTensorView x;  // f32 (n)
   std::int64_t block = 0;
-  TensorView partial_sums;   // f64 (ceil(n / block))
+  TensorView partial_sums;  // f64 (ceil(n / block))
 };
 
 /// The maths of the optimizer on one extent. Same rules as ModelOps.

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "comm/communicator_suite.hpp"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <bit>
 #include <chrono>
@@ -12,6 +9,9 @@
 #include <future>
 #include <ostream>
 #include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "core/error.hpp"
 #include "core/philox.hpp"
@@ -55,10 +55,8 @@ class Numbers {
     return widen(load<std::uint16_t>(i), dtype_);
   }
   void set(std::int64_t i, float value) {
-    if (dtype_ == DType::f32)
-      store(i, value);
-    else
-      store(i, narrow(value, dtype_));
+    if (dtype_ == DType::f32) store(i, value);
+    else store(i, narrow(value, dtype_));
   }
   [[nodiscard]] TensorView view() {
     return {bytes_.data(), dtype_, Shape{static_cast<std::int64_t>(bytes_.size() / size_of(dtype_))}};

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <thread>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
-#include <thread>
 
 #include "comm/communicator.hpp"
 #include "core/error.hpp"

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/dtype.hpp"
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <limits>
+
+#include <gtest/gtest.h>
 
 namespace spillway {
 namespace {
@@ -47,10 +47,8 @@ TEST_P(SixteenBits, EveryPatternComesBack_AndNaNStaysNaN) {
   for (std::uint32_t pattern = 0; pattern < 0x10000U; ++pattern) {
     const float value = format.widen(static_cast<std::uint16_t>(pattern));
     const std::uint16_t back = format.narrow(value);
-    if (std::isnan(value))
-      ASSERT_TRUE(std::isnan(format.widen(back))) << pattern;
-    else
-      ASSERT_EQ(back, pattern);
+    if (std::isnan(value)) ASSERT_TRUE(std::isnan(format.widen(back))) << pattern;
+    else ASSERT_EQ(back, pattern);
   }
 }
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <pthread.h>
-
 #include <algorithm>
 #include <array>
 #include <cstdint>
 #include <future>
 #include <thread>
 #include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <pthread.h>
 
 #include "core/device.hpp"
 #include "core/error.hpp"

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/unique_handle.hpp"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <type_traits>
 #include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 namespace spillway {
 namespace {

@@ -69,10 +69,9 @@ TEST_F(ExamplesTest, Read_OfLongLines_TruncatesKeepsEosAndCounts) {
 }
 
 TEST_F(ExamplesTest, Read_OfJsonl_LooksInsideAtDots) {
-  const std::string path = folder_.write(
-      "train.jsonl",
-      "{\"translation\": {\"en\": \"a\", \"ro\": \"\\u0219\"}}\n"
-      "{\"id\": 7, \"translation\": {\"ro\": \"b\", \"en\": \"c\"}}");
+  const std::string path = folder_.write("train.jsonl",
+                                         "{\"translation\": {\"en\": \"a\", \"ro\": \"\\u0219\"}}\n"
+                                         "{\"id\": 7, \"translation\": {\"ro\": \"b\", \"en\": \"c\"}}");
 
   const Examples examples = read({.path = path, .source_key = "translation.en", .target_key = "translation.ro"});
 

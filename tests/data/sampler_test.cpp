@@ -100,7 +100,9 @@ TEST(BatchSampler, Bytes_AreThoseOfOneOrder) { EXPECT_EQ(BatchSampler(20, 6, 9, 
 TEST(BatchSampler, Next_OutsideOfAnEpoch_IsRefused) {
   const BatchSampler sampler(5, 2, 42, true);
 
-  EXPECT_THAT(message_of<DataError>([&] { (void)sampler.next({2, 5}); }),
+  EXPECT_THAT(message_of<DataError>([&] {
+                (void)sampler.next({2, 5});
+              }),
               HasSubstr("has 5 samples, the data cursor stands at epoch 2, sample 5"));
   EXPECT_THROW((void)sampler.next({0, -1}), DataError);
   EXPECT_THROW((void)sampler.next({-1, 0}), DataError);

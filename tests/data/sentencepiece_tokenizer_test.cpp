@@ -35,8 +35,8 @@ class OwnSentences : public sentencepiece::SentenceIterator {
 /// A model with T5's special ids, trained on the sentences above; `changes` overrides the trainer's options.
 std::string train_model(const TextFolder& folder, const std::unordered_map<std::string, std::string>& changes = {}) {
   std::unordered_map<std::string, std::string> options = {
-      {"vocab_size", "60"}, {"hard_vocab_limit", "false"}, {"pad_id", "0"},  {"eos_id", "1"},
-      {"unk_id", "2"},      {"bos_id", "-1"},              {"minloglevel", "4"}};
+      {"vocab_size", "60"}, {"hard_vocab_limit", "false"}, {"pad_id", "0"}, {"eos_id", "1"}, {"unk_id", "2"},
+      {"bos_id", "-1"},     {"minloglevel", "4"}};
   for (const auto& [key, value] : changes) options[key] = value;
   OwnSentences sentences;
   std::string model;

@@ -25,7 +25,9 @@ TEST(Utf8, FindInvalid_GivesOffsetOfFirstBadByte) {
 }
 
 TEST(Utf8, DropInvalid_KeepsWhatIsValid) {
-  EXPECT_EQ(drop_invalid_utf8("a\xE2\x82" "b\xFFé\xC3"), "abé");
+  EXPECT_EQ(drop_invalid_utf8("a\xE2\x82"
+                              "b\xFFé\xC3"),
+            "abé");
   EXPECT_EQ(drop_invalid_utf8("„da”"), "„da”");
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "offload/file.hpp"
 
-#include <gmock/gmock.h>
 #include <fcntl.h>
+#include <gmock/gmock.h>
 
 #include "offload/store_fixture.hpp"
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "support/mpi_main.hpp"
 
+#include <cstdio>
+
 #include <fmt/format.h>
 #include <gtest/gtest.h>
-
-#include <cstdio>
 
 namespace spillway::test {
 namespace {
