@@ -51,6 +51,16 @@ void write_fully(const FileDescriptor& file, const std::string& path, std::uint6
   }
 }
 
+void reserve_file(const FileDescriptor& file, const std::string& path, std::uint64_t bytes) {
+  // Not posix_fallocate: where reserving is not supported (NFS) that writes into every block instead.
+  int result = 0;
+  do {
+    result = ::fallocate(file.get(), 0, 0, static_cast<off_t>(bytes));
+  } while (result != 0 && errno == EINTR);
+  if (result != 0 && (errno == EOPNOTSUPP || errno == ENOSYS)) result = ::ftruncate(file.get(), static_cast<off_t>(bytes));
+  if (result != 0) throw IoError(fmt::format("{}: reserving {} bytes failed", path, bytes), errno);
+}
+
 std::uint64_t size_of_file(const std::string& path) {
   struct stat facts {};
   if (::stat(path.c_str(), &facts) != 0) throw IoError(fmt::format("{}: no such file can be read", path), errno);

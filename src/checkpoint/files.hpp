@@ -24,6 +24,10 @@ using FileDescriptor = UniqueHandle<FileDescriptorTraits>;
 void read_fully(const FileDescriptor& file, const std::string& path, std::uint64_t offset_bytes, std::span<std::byte> bytes);
 void write_fully(const FileDescriptor& file, const std::string& path, std::uint64_t offset_bytes, std::span<const std::byte> bytes);
 
+/// Makes a new file `bytes` long with room for all of it; where the file system cannot reserve, only the length is set.
+/// \throws IoError
+void reserve_file(const FileDescriptor& file, const std::string& path, std::uint64_t bytes);
+
 /// \throws IoError
 [[nodiscard]] std::uint64_t size_of_file(const std::string& path);
 [[nodiscard]] std::string read_text(const std::string& path);

@@ -43,6 +43,7 @@ using Dataspace = UniqueHandle<Traits<H5Sclose>>;
 using Datatype = UniqueHandle<Traits<H5Tclose>>;
 using Attribute = UniqueHandle<Traits<H5Aclose>>;
 using PropertyList = UniqueHandle<Traits<H5Pclose>>;
+using Driver = UniqueHandle<Traits<H5FDunregister>>;
 
 /// \throws IoError: call, object, and HDF5's own reason
 [[noreturn]] void fail(const char* call, const std::string& object, std::source_location where);
@@ -59,12 +60,8 @@ T check(T result, const char* call, const std::string& object, std::source_locat
   return result;
 }
 
-/// Creates (replacing) or opens a file. Format of HDF5 1.10, objects from 4 KiB upwards on 4 KiB boundaries, no file locks: the
-/// folder's rename is what commits.
-[[nodiscard]] File create_file(const std::string& path);
-[[nodiscard]] File open_file(const std::string& path, unsigned flags);
-/// Writes everything out and closes. \throws IoError, which a destructor could only log
-void close_file(File file, const std::string& path);
+/// Opens a file on disk for reading. No file locks: the folder's rename is what commits.
+[[nodiscard]] File open_file(const std::string& path);
 
 [[nodiscard]] Group create_group(hid_t parent, const std::string& name, const std::string& path);
 [[nodiscard]] Dataspace simple_space(std::span<const hsize_t> extents);

@@ -10,6 +10,7 @@
 #include "checkpoint/files.hpp"
 #include "checkpoint/hash.hpp"
 #include "checkpoint/hdf5.hpp"
+#include "checkpoint/hdf5_image.hpp"
 #include "checkpoint/layout.hpp"
 #include "core/error.hpp"
 
@@ -36,17 +37,24 @@ hdf5::Dataset create_dataset(hid_t file, const std::string& path, const std::str
       check(H5Dcreate2(file, name.c_str(), type, space.get(), links.get(), creation.get(), H5P_DEFAULT), "H5Dcreate2", what));
 }
 
-/// Lays the file out and closes it: from here on its bulk bytes are no longer HDF5's business.
-std::vector<StoredDataset> create_file(const std::string& path, std::int64_t step, const ShardMap& shards, int rank,
-                                       const std::vector<std::string>& kinds) {
+/// A dataset of a file being written, and where its hashes belong.
+struct NewDataset {
+  StoredDataset stored;
+  std::uint64_t hashes_offset = 0;
+};
+
+/// Lays the file out and makes it, so that all that is missing are the bulk bytes and the hashes.
+std::vector<NewDataset> create_file(const std::string& path, std::int64_t step, const ShardMap& shards, int rank,
+                                    const std::vector<std::string>& kinds) {
+  hdf5::FileImage image;
   const hdf5::Session session;
-  hdf5::File file = hdf5::create_file(path);
+  hdf5::File file = hdf5::create_image(image, path);
   hdf5::write_attribute(file.get(), "format", std::string(kFormatName), path);
   hdf5::write_attribute(file.get(), "format_version", kFormatVersion, path);
   hdf5::write_attribute(file.get(), "step", step, path);
   hdf5::write_attribute(file.get(), "rank", std::int64_t{rank}, path);
   hdf5::write_attribute(file.get(), "world_size", std::int64_t{shards.ranks()}, path);
-  std::vector<StoredDataset> datasets;
+  std::vector<NewDataset> datasets;
   for (const std::string& kind : kinds) {
     for (int unit = 0; unit < shards.units(); ++unit) {
       StoredDataset entry{path, dataset_name(kind, unit), kind, unit, 0, 0, {}};
@@ -55,10 +63,12 @@ std::vector<StoredDataset> create_file(const std::string& path, std::int64_t ste
       const hdf5::Dataset dataset = create_dataset(file.get(), path, entry.name, H5T_IEEE_F32LE, elements);
       entry.offset = hdf5::check(H5Dget_offset(dataset.get()), "H5Dget_offset", describe(path, entry.name));
       const hdf5::Dataset hashes = create_dataset(file.get(), path, hash_dataset_name(kind, unit), H5T_STD_U64LE, blocks_of(entry.bytes));
-      datasets.push_back(std::move(entry));
+      const auto hashes_offset = hdf5::check(H5Dget_offset(hashes.get()), "H5Dget_offset", describe(path, entry.name));
+      datasets.push_back({std::move(entry), hashes_offset});
     }
   }
-  hdf5::close_file(std::move(file), path);
+  hdf5::close_image(std::move(file), path);
+  hdf5::write_image(image, path);
   return datasets;
 }
 
@@ -77,16 +87,10 @@ void write_bulk(StoredDataset& dataset, std::int64_t shard_elements, StateSource
   }
 }
 
-void write_hashes(const std::string& path, const std::vector<StoredDataset>& datasets) {
-  const hdf5::Session session;
-  hdf5::File file = hdf5::open_file(path, H5F_ACC_RDWR);
-  for (const StoredDataset& entry : datasets) {
-    const std::string name = hash_dataset_name(entry.kind, entry.unit);
-    const hdf5::Dataset dataset(hdf5::check(H5Dopen2(file.get(), name.c_str(), H5P_DEFAULT), "H5Dopen2", describe(path, name)));
-    hdf5::check(H5Dwrite(dataset.get(), H5T_NATIVE_UINT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, entry.hashes.data()), "H5Dwrite",
-                describe(path, name));
-  }
-  hdf5::close_file(std::move(file), path);
+void write_hashes(const std::string& path, const std::vector<NewDataset>& datasets) {
+  const FileDescriptor file = open_file(path, O_WRONLY);
+  for (const NewDataset& dataset : datasets)
+    write_fully(file, path, dataset.hashes_offset, std::as_bytes(std::span(dataset.stored.hashes)));
 }
 
 /// Calls `gap(begin, end)` and `bulk(dataset)` for the regions of a file in order.
@@ -148,9 +152,9 @@ FileRecord write_rank_file(const std::string& folder, std::int64_t step, const S
                            BulkStorage& bulk, std::span<float> staging) {
   const std::string name = rank_file_name(rank, shards.ranks());
   const std::string path = folder + "/" + name;
-  std::vector<StoredDataset> datasets = create_file(path, step, shards, rank, source.kinds());
+  std::vector<NewDataset> created = create_file(path, step, shards, rank, source.kinds());
   try {
-    for (StoredDataset& dataset : datasets) write_bulk(dataset, shards.shard_elements(dataset.unit), source, bulk, staging);
+    for (NewDataset& dataset : created) write_bulk(dataset.stored, shards.shard_elements(dataset.stored.unit), source, bulk, staging);
   } catch (...) {
     try {
       bulk.finish(path);
@@ -159,8 +163,10 @@ FileRecord write_rank_file(const std::string& folder, std::int64_t step, const S
     throw;
   }
   bulk.finish(path);
-  write_hashes(path, datasets);
+  write_hashes(path, created);
   sync_path(path);
+  std::vector<StoredDataset> datasets;
+  for (NewDataset& dataset : created) datasets.push_back(std::move(dataset.stored));
   sort_by_offset(datasets);
   return record_of(path, name, datasets);
 }
@@ -196,7 +202,7 @@ std::vector<StoredDataset> read_datasets(const std::string& folder, const FileRe
   std::vector<StoredDataset> datasets;
   {
     const hdf5::Session session;
-    const hdf5::File file = hdf5::open_file(path, H5F_ACC_RDONLY);
+    const hdf5::File file = hdf5::open_file(path);
     for (const std::string& kind : kinds)
       for (int unit = 0; unit < shards.units(); ++unit)
         datasets.push_back(read_dataset(file.get(), path, kind, unit, dataset_elements(shards.shard_elements(unit))));

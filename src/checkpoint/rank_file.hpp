@@ -25,7 +25,7 @@ struct StoredDataset {
   [[nodiscard]] std::uint64_t block_bytes(std::size_t block) const;
 };
 
-/// Writes one rank's file: HDF5 lays it out, the shards go through `bulk` and are hashed on the way, HDF5 adds the hashes.
+/// Writes one rank's file: HDF5 lays it out, the shards go through `bulk` and are hashed on the way, the hashes come last.
 /// \param folder   must exist; an older file of the same name is replaced
 /// \param staging  the bytes in transit: at least kHashBlock, on a kAlignment boundary
 /// \return the file's entry for the manifest; the file is durable

@@ -71,8 +71,7 @@ SafetensorsWriter::SafetensorsWriter(std::vector<SafetensorsSpec> tensors) {
 void SafetensorsWriter::create(const std::string& path) const {
   const std::string temporary = temporary_of(path);
   const FileDescriptor file = open_file(temporary, O_WRONLY | O_CREAT | O_TRUNC);
-  if (const int error = ::posix_fallocate(file.get(), 0, static_cast<off_t>(file_bytes_)); error != 0)
-    throw IoError(fmt::format("{}: reserving {} bytes failed", temporary, file_bytes_), error);
+  reserve_file(file, temporary, file_bytes_);
   write_fully(file, temporary, 0, std::as_bytes(std::span(header_)));
 }
 

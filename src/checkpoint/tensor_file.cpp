@@ -10,6 +10,7 @@
 
 #include "checkpoint/files.hpp"
 #include "checkpoint/hdf5.hpp"
+#include "checkpoint/hdf5_image.hpp"
 #include "checkpoint/layout.hpp"
 #include "core/error.hpp"
 
@@ -91,14 +92,16 @@ void create_virtual_dataset(hid_t group, const std::string& path, const std::str
 void write_tensor_file(const std::string& folder, const ShardMap& shards, const std::vector<std::string>& kinds, const TensorFileFacts& facts) {
   const std::string path = folder + "/" + std::string(kTensorFile);
   {
+    hdf5::FileImage image;
     const hdf5::Session session;
-    hdf5::File file = hdf5::create_file(path);
+    hdf5::File file = hdf5::create_image(image, path);
     write_facts(file.get(), path, shards, facts);
     for (const std::string& kind : kinds) {
       const hdf5::Group group = hdf5::create_group(file.get(), kind, path);
       for (const TensorSpec& tensor : shards.tensors()) create_virtual_dataset(group.get(), path, kind, tensor, shards);
     }
-    hdf5::close_file(std::move(file), path);
+    hdf5::close_image(std::move(file), path);
+    hdf5::write_image(image, path);
   }
   sync_path(path);
 }
@@ -106,7 +109,7 @@ void write_tensor_file(const std::string& folder, const ShardMap& shards, const 
 std::string read_tensor_file_metadata(const std::string& folder) {
   const std::string path = folder + "/" + std::string(kTensorFile);
   const hdf5::Session session;
-  const hdf5::File file = hdf5::open_file(path, H5F_ACC_RDONLY);
+  const hdf5::File file = hdf5::open_file(path);
   return hdf5::read_text_attribute(file.get(), "metadata", path);
 }
 

@@ -27,7 +27,7 @@ FileRecord write_example(const std::string& folder, const ShardMap& shards, int 
 std::vector<float> read_whole(const std::string& path, const std::string& name, std::size_t elements) {
   std::vector<float> values(elements);
   const hdf5::Session session;
-  const hdf5::File file = hdf5::open_file(path, H5F_ACC_RDONLY);
+  const hdf5::File file = hdf5::open_file(path);
   const hdf5::Dataset dataset(H5Dopen2(file.get(), name.c_str(), H5P_DEFAULT));
   EXPECT_GE(H5Dread(dataset.get(), H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()), 0);
   return values;
