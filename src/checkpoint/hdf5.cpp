@@ -38,7 +38,8 @@ Datatype text_type(const std::string& object) {
   return type;
 }
 
-void write_scalar(hid_t object, const std::string& name, hid_t file_type, hid_t memory_type, const void* value, const std::string& path) {
+void write_scalar(hid_t object, const std::string& name, hid_t file_type, hid_t memory_type, const void* value,
+                  const std::string& path) {
   const std::string what = fmt::format("{}, attribute {}", path, name);
   const Dataspace scalar(check(H5Screate(H5S_SCALAR), "H5Screate", what));
   const Attribute attribute(
@@ -50,7 +51,9 @@ void write_scalar(hid_t object, const std::string& name, hid_t file_type, hid_t 
 
 Session::Session() : lock_(library_mutex()) { H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr); }
 
-void log_failed_close(const char* call) noexcept { log::error(fmt::format("HDF5: {} failed: {}", call, take_reason())); }
+void log_failed_close(const char* call) noexcept {
+  log::error(fmt::format("HDF5: {} failed: {}", call, take_reason()));
+}
 
 void fail(const char* call, const std::string& object, std::source_location where) {
   throw IoError(fmt::format("{}: {} failed: {}", object, call, take_reason()), 0, where);
@@ -63,11 +66,13 @@ File open_file(const std::string& path) {
 }
 
 Group create_group(hid_t parent, const std::string& name, const std::string& path) {
-  return Group(check(H5Gcreate2(parent, name.c_str(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), "H5Gcreate2", fmt::format("{}, /{}", path, name)));
+  return Group(check(H5Gcreate2(parent, name.c_str(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), "H5Gcreate2",
+                     fmt::format("{}, /{}", path, name)));
 }
 
 Dataspace simple_space(std::span<const hsize_t> extents) {
-  return Dataspace(check(H5Screate_simple(static_cast<int>(extents.size()), extents.data(), nullptr), "H5Screate_simple", "a dataspace"));
+  return Dataspace(check(H5Screate_simple(static_cast<int>(extents.size()), extents.data(), nullptr),
+                         "H5Screate_simple", "a dataspace"));
 }
 
 void write_attribute(hid_t object, const std::string& name, std::int64_t value, const std::string& path) {

@@ -2,8 +2,6 @@
 // Private to src/checkpoint: the only header that includes hdf5.h.
 #pragma once
 
-#include <hdf5.h>
-
 #include <cstdint>
 #include <mutex>
 #include <source_location>
@@ -11,12 +9,14 @@
 #include <string>
 #include <type_traits>
 
+#include <hdf5.h>
+
 #include "core/unique_handle.hpp"
 
 namespace spillway::checkpoint::hdf5 {
 
-/// The right to call HDF5. The library is one for the process and not thread-safe, and ranks may be threads: hold a session for as
-/// long as any handle lives (declare it first). Turns HDF5's own printing of errors off.
+/// The right to call HDF5. The library is one for the process and not thread-safe, and ranks may be threads: hold a
+/// session for as long as any handle lives (declare it first). Turns HDF5's own printing of errors off.
 class Session {
  public:
   Session();
@@ -51,7 +51,8 @@ using Driver = UniqueHandle<Traits<H5FDunregister>>;
 /// Passes `result` on unless it is negative (or undefined, for an address).
 /// \param object  the file, then the dataset or attribute: "rank-00000-of-00002.h5, /master/unit-000"
 template <typename T>
-T check(T result, const char* call, const std::string& object, std::source_location where = std::source_location::current()) {
+T check(T result, const char* call, const std::string& object,
+        std::source_location where = std::source_location::current()) {
   if constexpr (std::is_signed_v<T>) {
     if (result < 0) fail(call, object, where);
   } else {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/hdf5_image.hpp"
 
-#include <fcntl.h>
-
 #include <algorithm>
 #include <cstring>
 #include <exception>
 #include <memory>
 #include <span>
+
+#include <fcntl.h>
 
 #include "checkpoint/files.hpp"
 
@@ -65,10 +65,8 @@ herr_t image_read(H5FD_t* file, H5FD_mem_t, hid_t, haddr_t address, std::size_t 
   const auto& pages = open_image(file)->image->pages;
   for_each_page(address, size, [&](std::uint64_t number, std::uint64_t inside, std::size_t done, std::size_t count) {
     const auto page = pages.find(number);
-    if (page == pages.end())
-      std::memset(static_cast<std::byte*>(to) + done, 0, count);
-    else
-      std::memcpy(static_cast<std::byte*>(to) + done, page->second.data() + inside, count);
+    if (page == pages.end()) std::memset(static_cast<std::byte*>(to) + done, 0, count);
+    else std::memcpy(static_cast<std::byte*>(to) + done, page->second.data() + inside, count);
   });
   return 0;
 }
@@ -130,7 +128,8 @@ void write_image(const FileImage& image, const std::string& path) {
   reserve_file(file, path, image.bytes);
   for (const auto& [number, page] : image.pages) {
     const std::uint64_t offset = number * kAlignment;
-    if (offset < image.bytes) write_fully(file, path, offset, std::span(page).first(std::min<std::uint64_t>(kAlignment, image.bytes - offset)));
+    if (offset < image.bytes)
+      write_fully(file, path, offset, std::span(page).first(std::min<std::uint64_t>(kAlignment, image.bytes - offset)));
   }
 }
 

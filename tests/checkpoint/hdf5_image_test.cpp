@@ -12,7 +12,8 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
-/// A file with an attribute `text` and, if `elements` is not 0, a dataset /bulk of that many floats which are never written.
+/// A file with an attribute `text` and, if `elements` is not 0, a dataset /bulk of that many floats which are never
+/// written.
 hdf5::FileImage example(const std::string& text, hsize_t elements) {
   hdf5::FileImage image;
   const hdf5::Session session;
@@ -23,7 +24,8 @@ hdf5::FileImage example(const std::string& text, hsize_t elements) {
     H5Pset_alloc_time(creation.get(), H5D_ALLOC_TIME_EARLY);
     H5Pset_fill_time(creation.get(), H5D_FILL_TIME_NEVER);
     const hdf5::Dataspace space = hdf5::simple_space({{elements}});
-    const hdf5::Dataset dataset(H5Dcreate2(file.get(), "bulk", H5T_IEEE_F32LE, space.get(), H5P_DEFAULT, creation.get(), H5P_DEFAULT));
+    const hdf5::Dataset dataset(
+        H5Dcreate2(file.get(), "bulk", H5T_IEEE_F32LE, space.get(), H5P_DEFAULT, creation.get(), H5P_DEFAULT));
     EXPECT_TRUE(dataset);
   }
   hdf5::close_image(std::move(file), "a.h5");

@@ -26,7 +26,8 @@ TEST(Hdf5, AMissingAttributeIsNamed) {
   const hdf5::Session session;
   const hdf5::File file = hdf5::create_image(image, "a.h5");
 
-  const std::string message = message_of<IoError>([&] { static_cast<void>(hdf5::read_text_attribute(file.get(), "metadata", "a.h5")); });
+  const std::string message =
+      message_of<IoError>([&] { static_cast<void>(hdf5::read_text_attribute(file.get(), "metadata", "a.h5")); });
 
   EXPECT_THAT(message, HasSubstr("a.h5, attribute metadata: H5Aopen failed"));
 }

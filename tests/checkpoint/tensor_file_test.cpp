@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/tensor_file.hpp"
 
-#include <fmt/format.h>
-#include <gmock/gmock.h>
-
 #include <array>
 #include <cstdlib>
 #include <filesystem>
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
 
 #include "checkpoint/fixtures.hpp"
 #include "checkpoint/hdf5.hpp"
@@ -55,18 +55,24 @@ with h5py.File(folder + "/checkpoint.h5") as file:
 )";
   const ScratchFolder out;
 
-  const int status = std::system(fmt::format("python3 -c '{}' '{}' '{}'", [&] {
-    std::string quoted;
-    for (const char c : script) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-    return quoted;
-  }(), folder, out.path()).c_str());
+  const int status = std::system(fmt::format(
+                                     "python3 -c '{}' '{}' '{}'",
+                                     [&] {
+                                       std::string quoted;
+                                       for (const char c : script)
+                                         quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+                                       return quoted;
+                                     }(),
+                                     folder, out.path())
+                                     .c_str());
 
   ASSERT_EQ(status, 0);
   for (const std::string& kind : kKinds) {
     for (const TensorSpec& tensor : large_tensors()) {
       const std::string bytes = read_text(out / fmt::format("{}-{}", kind, tensor.name));
       const auto expected = whole_tensor(kind, tensor);
-      EXPECT_EQ(std::string_view(bytes), std::string_view(reinterpret_cast<const char*>(expected.data()), expected.size() * sizeof(float)));
+      EXPECT_EQ(std::string_view(bytes),
+                std::string_view(reinterpret_cast<const char*>(expected.data()), expected.size() * sizeof(float)));
     }
   }
 }

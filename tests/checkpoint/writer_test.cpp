@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/writer.hpp"
 
-#include <gmock/gmock.h>
-#include <sys/resource.h>
-
 #include <csignal>
 #include <set>
+
+#include <gmock/gmock.h>
+#include <sys/resource.h>
 
 #include "checkpoint/directory.hpp"
 #include "checkpoint/fixtures.hpp"
@@ -26,7 +26,12 @@ std::string save_on(comm::Communicator& communicator, const std::string& root, s
                     const std::string& metadata = "{}") {
   const ShardMap shards(small_tensors(), communicator.size());
   PatternSource source(shards, communicator.rank());
-  return write_checkpoint(communicator, {.root = root, .step = step, .shards = shards, .metadata = metadata, .creator = "a test", .source = source,
+  return write_checkpoint(communicator, {.root = root,
+                                         .step = step,
+                                         .shards = shards,
+                                         .metadata = metadata,
+                                         .creator = "a test",
+                                         .source = source,
                                          .bulk = storage});
 }
 
@@ -154,7 +159,8 @@ TEST(Writer, WhereverTheSystemRefusesAWriteTheEarlierCheckpointStays) {
   EXPECT_THAT(refused, ElementsAre("checkpoint.h5", "rank-00000"));
   EXPECT_THAT(names_in(root.path()), ElementsAre("LATEST", "step-000000001", "step-000000002"));
   PlainStorage storage;
-  for (const CheckpointEntry& entry : list(root.path())) EXPECT_THAT(CheckpointReader(entry.path).verify(storage), IsEmpty());
+  for (const CheckpointEntry& entry : list(root.path()))
+    EXPECT_THAT(CheckpointReader(entry.path).verify(storage), IsEmpty());
 }
 
 TEST(Writer, ShardsForAnotherNumberOfRanksAreRefused) {
@@ -164,7 +170,12 @@ TEST(Writer, ShardsForAnotherNumberOfRanksAreRefused) {
   const auto failures = on_ranks(2, [&](comm::Communicator& communicator) {
     PatternSource source(shards, communicator.rank());
     PlainStorage storage;
-    write_checkpoint(communicator, {.root = root.path(), .step = 1, .shards = shards, .metadata = "{}", .creator = "", .source = source,
+    write_checkpoint(communicator, {.root = root.path(),
+                                    .step = 1,
+                                    .shards = shards,
+                                    .metadata = "{}",
+                                    .creator = "",
+                                    .source = source,
                                     .bulk = storage});
   });
 
