@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/block_reader.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstring>
+
+#include <fmt/format.h>
 
 #include "checkpoint/hash.hpp"
 #include "core/error.hpp"
@@ -26,8 +26,8 @@ void BlockReader::read(const StoredDataset& dataset, std::int64_t begin, std::sp
   const auto bytes = std::as_writable_bytes(to);
   const std::uint64_t start = static_cast<std::uint64_t>(begin) * sizeof(float);
   if (start + bytes.size() > dataset.bytes)
-    throw Error(fmt::format("{}, {}: elements {} to {} of {}", dataset.path, dataset.name, begin, begin + static_cast<std::int64_t>(to.size()),
-                            dataset.bytes / sizeof(float)));
+    throw Error(fmt::format("{}, {}: elements {} to {} of {}", dataset.path, dataset.name, begin,
+                            begin + static_cast<std::int64_t>(to.size()), dataset.bytes / sizeof(float)));
   for (std::size_t done = 0; done < bytes.size();) {
     const std::size_t block = (start + done) / kHashBlock;
     if (loaded_ != &dataset || block < first_ || block >= end_) {
@@ -40,7 +40,8 @@ void BlockReader::read(const StoredDataset& dataset, std::int64_t begin, std::sp
       }
     }
     const std::size_t inside = start + done - first_ * kHashBlock;
-    const std::size_t available = std::min<std::uint64_t>(end_ * kHashBlock, dataset.bytes) - first_ * kHashBlock - inside;
+    const std::size_t available =
+        std::min<std::uint64_t>(end_ * kHashBlock, dataset.bytes) - first_ * kHashBlock - inside;
     const std::size_t count = std::min(available, bytes.size() - done);
     std::memcpy(bytes.data() + done, staging_.bytes().data() + inside, count);
     done += count;
@@ -74,8 +75,8 @@ std::string BlockReader::difference(const StoredDataset& dataset, std::size_t bl
   const std::uint64_t found = hash_of(staging_.bytes().subspan((block - first_) * kHashBlock, size));
   if (found == dataset.hashes[block]) return {};
   const std::uint64_t offset = dataset.offset + block * kHashBlock;
-  return fmt::format("{}: MiB {} of {} (bytes {} to {} of the file) is damaged: hash {}, expected {}", dataset.path, block, dataset.name, offset,
-                     offset + size, hash_text(found), hash_text(dataset.hashes[block]));
+  return fmt::format("{}: MiB {} of {} (bytes {} to {} of the file) is damaged: hash {}, expected {}", dataset.path,
+                     block, dataset.name, offset, offset + size, hash_text(found), hash_text(dataset.hashes[block]));
 }
 
 }  // namespace spillway::checkpoint

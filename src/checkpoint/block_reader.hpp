@@ -14,8 +14,8 @@
 
 namespace spillway::checkpoint {
 
-/// Reads ranges of bulk datasets in whole hash blocks, checks each block, and keeps the last ones: reading small pieces in ascending
-/// order reads and checks every block once. Closes its files when it goes away.
+/// Reads ranges of bulk datasets in whole hash blocks, checks each block, and keeps the last ones: reading small pieces
+/// in ascending order reads and checks every block once. Closes its files when it goes away.
 class BlockReader {
  public:
   /// \param staging_bytes  blocks read and kept at a time

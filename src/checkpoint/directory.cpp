@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/directory.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <filesystem>
+
+#include <fmt/format.h>
 
 #include "checkpoint/files.hpp"
 #include "checkpoint/layout.hpp"
@@ -74,7 +74,8 @@ std::vector<CheckpointEntry> list(const std::string& root) {
       log::warning(fmt::format("checkpoint left out: {}", error.what()));
     }
   }
-  std::ranges::stable_sort(entries, {}, [](const CheckpointEntry& entry) { return std::pair(entry.sequence, entry.step); });
+  std::ranges::stable_sort(entries, {},
+                           [](const CheckpointEntry& entry) { return std::pair(entry.sequence, entry.step); });
   return entries;
 }
 
@@ -88,7 +89,9 @@ std::vector<std::string> prune(const std::string& root, int keep, const std::vec
   std::vector<std::string> removed;
   if (keep <= 0) return removed;
   auto entries = list(root);
-  std::erase_if(entries, [&](const CheckpointEntry& entry) { return std::ranges::find(protected_steps, entry.step) != protected_steps.end(); });
+  std::erase_if(entries, [&](const CheckpointEntry& entry) {
+    return std::ranges::find(protected_steps, entry.step) != protected_steps.end();
+  });
   for (std::size_t i = 0; i + static_cast<std::size_t>(keep) < entries.size(); ++i) {
     remove_checkpoint(root, entries[i]);
     removed.push_back(entries[i].path);
@@ -129,6 +132,8 @@ std::string commit_folder(const std::string& root, std::int64_t step) {
   return path;
 }
 
-void discard_folder(const std::string& root, std::int64_t step) { remove_path(path_of(root, step) + std::string(kTemporary)); }
+void discard_folder(const std::string& root, std::int64_t step) {
+  remove_path(path_of(root, step) + std::string(kTemporary));
+}
 
 }  // namespace spillway::checkpoint

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/files.hpp"
 
+#include <cerrno>
+#include <filesystem>
+
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <cerrno>
-#include <filesystem>
 
 #include "core/error.hpp"
 #include "core/log.hpp"
@@ -27,28 +27,44 @@ FileDescriptor open_file(const std::string& path, int flags) {
   }
 }
 
-void read_fully(const FileDescriptor& file, const std::string& path, std::uint64_t offset_bytes, std::span<std::byte> bytes) {
+void read_fully(const FileDescriptor& file, const std::string& path, std::uint64_t offset_bytes,
+                std::span<std::byte> bytes) {
   std::size_t done = 0;
   while (done < bytes.size()) {
-    const ssize_t count = ::pread(file.get(), bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset_bytes + done));
+    const ssize_t count =
+        ::pread(file.get(), bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset_bytes + done));
     if (count < 0 && errno == EINTR) continue;
     if (count < 0)
       throw IoError(fmt::format("{}: reading {} bytes at {} failed", path, bytes.size(), offset_bytes), errno);
     if (count == 0)
-      throw IoError(fmt::format("{}: the file ends at byte {}, expected {} bytes at {}", path, offset_bytes + done, bytes.size(), offset_bytes));
+      throw IoError(fmt::format("{}: the file ends at byte {}, expected {} bytes at {}", path, offset_bytes + done,
+                                bytes.size(), offset_bytes));
     done += static_cast<std::size_t>(count);
   }
 }
 
-void write_fully(const FileDescriptor& file, const std::string& path, std::uint64_t offset_bytes, std::span<const std::byte> bytes) {
+void write_fully(const FileDescriptor& file, const std::string& path, std::uint64_t offset_bytes,
+                 std::span<const std::byte> bytes) {
   std::size_t done = 0;
   while (done < bytes.size()) {
-    const ssize_t count = ::pwrite(file.get(), bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset_bytes + done));
+    const ssize_t count =
+        ::pwrite(file.get(), bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset_bytes + done));
     if (count < 0 && errno == EINTR) continue;
     if (count < 0)
       throw IoError(fmt::format("{}: writing {} bytes at {} failed", path, bytes.size(), offset_bytes), errno);
     done += static_cast<std::size_t>(count);
   }
+}
+
+void reserve_file(const FileDescriptor& file, const std::string& path, std::uint64_t bytes) {
+  // Not posix_fallocate: where reserving is not supported (NFS) that writes into every block instead.
+  int result = 0;
+  do {
+    result = ::fallocate(file.get(), 0, 0, static_cast<off_t>(bytes));
+  } while (result != 0 && errno == EINTR);
+  if (result != 0 && (errno == EOPNOTSUPP || errno == ENOSYS))
+    result = ::ftruncate(file.get(), static_cast<off_t>(bytes));
+  if (result != 0) throw IoError(fmt::format("{}: reserving {} bytes failed", path, bytes), errno);
 }
 
 std::uint64_t size_of_file(const std::string& path) {

@@ -20,9 +20,16 @@ using FileDescriptor = UniqueHandle<FileDescriptorTraits>;
 /// open(2) with O_CLOEXEC; new files get mode 0666 less the umask. \throws IoError with the path
 [[nodiscard]] FileDescriptor open_file(const std::string& path, int flags);
 
-/// Whole transfers; `path` is for messages. \throws IoError with path, offset and length, also at an early end of the file
-void read_fully(const FileDescriptor& file, const std::string& path, std::uint64_t offset_bytes, std::span<std::byte> bytes);
-void write_fully(const FileDescriptor& file, const std::string& path, std::uint64_t offset_bytes, std::span<const std::byte> bytes);
+/// Whole transfers; `path` is for messages. \throws IoError with path, offset and length, also at an early end of the
+/// file
+void read_fully(const FileDescriptor& file, const std::string& path, std::uint64_t offset_bytes,
+                std::span<std::byte> bytes);
+void write_fully(const FileDescriptor& file, const std::string& path, std::uint64_t offset_bytes,
+                 std::span<const std::byte> bytes);
+
+/// Makes a new file `bytes` long with room for all of it; where the file system cannot reserve, only the length is set.
+/// \throws IoError
+void reserve_file(const FileDescriptor& file, const std::string& path, std::uint64_t bytes);
 
 /// \throws IoError
 [[nodiscard]] std::uint64_t size_of_file(const std::string& path);
@@ -31,8 +38,8 @@ void write_fully(const FileDescriptor& file, const std::string& path, std::uint6
 /// fsync of a file or a folder. \throws IoError
 void sync_path(const std::string& path);
 
-/// Replaces a file by `text` so that a kill or a full disk leaves the old or the new one: `path`.tmp, fsync, rename, fsync of the
-/// folder. \throws IoError
+/// Replaces a file by `text` so that a kill or a full disk leaves the old or the new one: `path`.tmp, fsync, rename,
+/// fsync of the folder. \throws IoError
 void write_text_durably(const std::string& path, const std::string& text);
 
 /// rename(2). \throws IoError

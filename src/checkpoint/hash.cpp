@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/hash.hpp"
 
-#include <fmt/format.h>
-#include <xxhash.h>
-
 #include <algorithm>
 #include <bit>
+
+#include <fmt/format.h>
+#include <xxhash.h>
 
 namespace spillway::checkpoint {
 

@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 
-#include "checkpoint/layout.hpp"
 #include "core/error.hpp"
 #include "core/log.hpp"
 
@@ -32,14 +31,6 @@ std::string take_reason() noexcept {
   return reason;
 }
 
-PropertyList access_properties(const std::string& path) {
-  PropertyList access(check(H5Pcreate(H5P_FILE_ACCESS), "H5Pcreate", path));
-  check(H5Pset_libver_bounds(access.get(), H5F_LIBVER_V110, H5F_LIBVER_V110), "H5Pset_libver_bounds", path);
-  check(H5Pset_alignment(access.get(), kAlignment, kAlignment), "H5Pset_alignment", path);
-  check(H5Pset_file_locking(access.get(), false, true), "H5Pset_file_locking", path);
-  return access;
-}
-
 Datatype text_type(const std::string& object) {
   Datatype type(check(H5Tcopy(H5T_C_S1), "H5Tcopy", object));
   check(H5Tset_size(type.get(), H5T_VARIABLE), "H5Tset_size", object);
@@ -47,7 +38,8 @@ Datatype text_type(const std::string& object) {
   return type;
 }
 
-void write_scalar(hid_t object, const std::string& name, hid_t file_type, hid_t memory_type, const void* value, const std::string& path) {
+void write_scalar(hid_t object, const std::string& name, hid_t file_type, hid_t memory_type, const void* value,
+                  const std::string& path) {
   const std::string what = fmt::format("{}, attribute {}", path, name);
   const Dataspace scalar(check(H5Screate(H5S_SCALAR), "H5Screate", what));
   const Attribute attribute(
@@ -59,33 +51,28 @@ void write_scalar(hid_t object, const std::string& name, hid_t file_type, hid_t 
 
 Session::Session() : lock_(library_mutex()) { H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr); }
 
-void log_failed_close(const char* call) noexcept { log::error(fmt::format("HDF5: {} failed: {}", call, take_reason())); }
+void log_failed_close(const char* call) noexcept {
+  log::error(fmt::format("HDF5: {} failed: {}", call, take_reason()));
+}
 
 void fail(const char* call, const std::string& object, std::source_location where) {
   throw IoError(fmt::format("{}: {} failed: {}", object, call, take_reason()), 0, where);
 }
 
-File create_file(const std::string& path) {
-  const PropertyList access = access_properties(path);
-  return File(check(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get()), "H5Fcreate", path));
-}
-
-File open_file(const std::string& path, unsigned flags) {
-  const PropertyList access = access_properties(path);
-  return File(check(H5Fopen(path.c_str(), flags, access.get()), "H5Fopen", path));
-}
-
-void close_file(File file, const std::string& path) {
-  check(H5Fflush(file.get(), H5F_SCOPE_LOCAL), "H5Fflush", path);
-  check(H5Fclose(file.release()), "H5Fclose", path);
+File open_file(const std::string& path) {
+  const PropertyList access(check(H5Pcreate(H5P_FILE_ACCESS), "H5Pcreate", path));
+  check(H5Pset_file_locking(access.get(), false, true), "H5Pset_file_locking", path);
+  return File(check(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()), "H5Fopen", path));
 }
 
 Group create_group(hid_t parent, const std::string& name, const std::string& path) {
-  return Group(check(H5Gcreate2(parent, name.c_str(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), "H5Gcreate2", fmt::format("{}, /{}", path, name)));
+  return Group(check(H5Gcreate2(parent, name.c_str(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), "H5Gcreate2",
+                     fmt::format("{}, /{}", path, name)));
 }
 
 Dataspace simple_space(std::span<const hsize_t> extents) {
-  return Dataspace(check(H5Screate_simple(static_cast<int>(extents.size()), extents.data(), nullptr), "H5Screate_simple", "a dataspace"));
+  return Dataspace(check(H5Screate_simple(static_cast<int>(extents.size()), extents.data(), nullptr),
+                         "H5Screate_simple", "a dataspace"));
 }
 
 void write_attribute(hid_t object, const std::string& name, std::int64_t value, const std::string& path) {

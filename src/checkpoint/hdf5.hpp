@@ -2,8 +2,6 @@
 // Private to src/checkpoint: the only header that includes hdf5.h.
 #pragma once
 
-#include <hdf5.h>
-
 #include <cstdint>
 #include <mutex>
 #include <source_location>
@@ -11,12 +9,14 @@
 #include <string>
 #include <type_traits>
 
+#include <hdf5.h>
+
 #include "core/unique_handle.hpp"
 
 namespace spillway::checkpoint::hdf5 {
 
-/// The right to call HDF5. The library is one for the process and not thread-safe, and ranks may be threads: hold a session for as
-/// long as any handle lives (declare it first). Turns HDF5's own printing of errors off.
+/// The right to call HDF5. The library is one for the process and not thread-safe, and ranks may be threads: hold a
+/// session for as long as any handle lives (declare it first). Turns HDF5's own printing of errors off.
 class Session {
  public:
   Session();
@@ -43,6 +43,7 @@ using Dataspace = UniqueHandle<Traits<H5Sclose>>;
 using Datatype = UniqueHandle<Traits<H5Tclose>>;
 using Attribute = UniqueHandle<Traits<H5Aclose>>;
 using PropertyList = UniqueHandle<Traits<H5Pclose>>;
+using Driver = UniqueHandle<Traits<H5FDunregister>>;
 
 /// \throws IoError: call, object, and HDF5's own reason
 [[noreturn]] void fail(const char* call, const std::string& object, std::source_location where);
@@ -50,7 +51,8 @@ using PropertyList = UniqueHandle<Traits<H5Pclose>>;
 /// Passes `result` on unless it is negative (or undefined, for an address).
 /// \param object  the file, then the dataset or attribute: "rank-00000-of-00002.h5, /master/unit-000"
 template <typename T>
-T check(T result, const char* call, const std::string& object, std::source_location where = std::source_location::current()) {
+T check(T result, const char* call, const std::string& object,
+        std::source_location where = std::source_location::current()) {
   if constexpr (std::is_signed_v<T>) {
     if (result < 0) fail(call, object, where);
   } else {
@@ -59,12 +61,8 @@ T check(T result, const char* call, const std::string& object, std::source_locat
   return result;
 }
 
-/// Creates (replacing) or opens a file. Format of HDF5 1.10, objects from 4 KiB upwards on 4 KiB boundaries, no file locks: the
-/// folder's rename is what commits.
-[[nodiscard]] File create_file(const std::string& path);
-[[nodiscard]] File open_file(const std::string& path, unsigned flags);
-/// Writes everything out and closes. \throws IoError, which a destructor could only log
-void close_file(File file, const std::string& path);
+/// Opens a file on disk for reading. No file locks: the folder's rename is what commits.
+[[nodiscard]] File open_file(const std::string& path);
 
 [[nodiscard]] Group create_group(hid_t parent, const std::string& name, const std::string& path);
 [[nodiscard]] Dataspace simple_space(std::span<const hsize_t> extents);

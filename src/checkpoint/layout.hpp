@@ -13,16 +13,18 @@ namespace spillway::checkpoint {
 
 // The bytes of a checkpoint, version 1. Everything is little-endian.
 //
-//   ROOT/LATEST                         the name of the folder committed last, for people and scripts
-//   ROOT/step-000000123/                a committed checkpoint; step-000000123.tmp/ is one being written or removed
-//     rank-00000-of-00002.h5            /<kind>/unit-000: fp32, this rank's flat shard of the unit, contiguous, on a 4 KiB boundary,
-//                                       zeros up to a multiple of 4 KiB; /hash/<kind>/unit-000: u64, one XXH3 for each MiB of it
-//     checkpoint.h5                     /<kind>/<Hugging Face name>: virtual datasets of whole tensors; attributes of the root group
-//     manifest.json                     every file's size and hash, the tensor table, and its own hash
+//   ROOT/LATEST                  the name of the folder committed last, for people and scripts
+//   ROOT/step-000000123/         a committed checkpoint; step-000000123.tmp/ is one being written or removed
+//     rank-00000-of-00002.h5     /<kind>/unit-000: fp32, this rank's flat shard of the unit, contiguous, on a 4 KiB
+//                                boundary, zeros up to a multiple of 4 KiB;
+//                                /hash/<kind>/unit-000: u64, one XXH3 for each MiB of it
+//     checkpoint.h5              /<kind>/<Hugging Face name>: virtual datasets of whole tensors; attributes of the root
+//     manifest.json              every file's size and hash, the tensor table, and its own hash
 //
-// A file's hash covers every byte of it: the file is cut into regions, its bulk datasets and what lies between them (HDF5's metadata
-// and the hash datasets). Each region is hashed MiB by MiB from its own start, and the file's hash is the XXH3 of all these hashes in
-// file order. The manifest lists the hashes of the regions between, so that they can be checked before HDF5 parses them.
+// A file's hash covers every byte of it: the file is cut into regions, its bulk datasets and what lies between them
+// (HDF5's metadata and the hash datasets). Each region is hashed MiB by MiB from its own start, and the file's hash is
+// the XXH3 of all these hashes in file order. The manifest lists the hashes of the regions between, so that they can be
+// checked before HDF5 parses them.
 
 inline constexpr std::string_view kFormatName = "spillway-checkpoint";
 inline constexpr std::int64_t kFormatVersion = 1;
@@ -53,8 +55,8 @@ struct Box {
   std::int64_t elements = 0;
 };
 
-/// The flat range [begin, end) of a tensor as the fewest blocks, ascending: up to three for a matrix (part of a row, whole rows, part
-/// of a row), one for a vector. A scalar counts as a vector of one.
+/// The flat range [begin, end) of a tensor as the fewest blocks, ascending: up to three for a matrix (part of a row,
+/// whole rows, part of a row), one for a vector. A scalar counts as a vector of one.
 [[nodiscard]] std::vector<Box> boxes(const Shape& shape, std::int64_t begin, std::int64_t end);
 
 }  // namespace spillway::checkpoint

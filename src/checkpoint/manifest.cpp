@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/manifest.hpp"
 
-#include <fmt/format.h>
-
 #include <charconv>
+
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/hash.hpp"
@@ -66,11 +66,14 @@ std::string text_with_hash(Json json) {
 
 void check_files(const Manifest& manifest) {
   if (manifest.world_size < 1 || manifest.files.size() != static_cast<std::size_t>(manifest.world_size) + 1)
-    throw Error(fmt::format("{} files for {} ranks, expected one for each and {}", manifest.files.size(), manifest.world_size, kTensorFile));
+    throw Error(fmt::format("{} files for {} ranks, expected one for each and {}", manifest.files.size(),
+                            manifest.world_size, kTensorFile));
   for (std::size_t i = 0; i < manifest.files.size(); ++i) {
     const bool is_rank_file = i + 1 < manifest.files.size();
-    const std::string expected = is_rank_file ? rank_file_name(static_cast<int>(i), manifest.world_size) : std::string(kTensorFile);
-    if (manifest.files[i].name != expected) throw Error(fmt::format("file {} where {} was expected", manifest.files[i].name, expected));
+    const std::string expected =
+        is_rank_file ? rank_file_name(static_cast<int>(i), manifest.world_size) : std::string(kTensorFile);
+    if (manifest.files[i].name != expected)
+      throw Error(fmt::format("file {} where {} was expected", manifest.files[i].name, expected));
   }
 }
 
@@ -94,9 +97,11 @@ std::string manifest_text(const Manifest& manifest) {
 Manifest parse_manifest(const std::string& text, const std::string& path) {
   try {
     Json json = Json::parse(text);
-    if (json.at("format") != kFormatName) throw Error(fmt::format("\"format\" is {}, expected \"{}\"", json.at("format").dump(), kFormatName));
+    if (json.at("format") != kFormatName)
+      throw Error(fmt::format("\"format\" is {}, expected \"{}\"", json.at("format").dump(), kFormatName));
     if (json.at("version") != kFormatVersion)
-      throw Error(fmt::format("written in version {} of the format, this program reads version {}", json.at("version").dump(), kFormatVersion));
+      throw Error(fmt::format("written in version {} of the format, this program reads version {}",
+                              json.at("version").dump(), kFormatVersion));
     const std::uint64_t found = hash_from(json.at("hash"));
     json.erase("hash");
     if (text_with_hash(json) != text)

@@ -27,7 +27,8 @@ struct FileRecord {
 /// What manifest.json says: enough to check every file and to rebuild the ShardMap that wrote them.
 struct Manifest {
   std::int64_t step = 0;
-  std::int64_t sequence = 0;  // one more than any checkpoint that was in the root folder: the highest was committed last
+  std::int64_t sequence =
+      0;  // one more than any checkpoint that was in the root folder: the highest was committed last
   int world_size = 1;
   std::vector<std::string> kinds;
   std::vector<TensorSpec> tensors;
@@ -40,7 +41,8 @@ struct Manifest {
 [[nodiscard]] std::string manifest_text(const Manifest& manifest);
 
 /// \param path  for messages
-/// \throws DataError if the text is no manifest, is of a newer version, contradicts itself, or differs from what was written
+/// \throws DataError if the text is no manifest, is of a newer version, contradicts itself, or differs from what was
+///          written
 [[nodiscard]] Manifest parse_manifest(const std::string& text, const std::string& path);
 
 /// One file's entry, for the exchange between ranks.

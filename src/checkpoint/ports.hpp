@@ -11,8 +11,8 @@
 
 namespace spillway::checkpoint {
 
-/// How the bulk bytes of a checkpoint reach its files; `train` puts it over the block store. Offsets, lengths and buffer addresses are
-/// multiples of 4 KiB. One thread at a time uses it.
+/// How the bulk bytes of a checkpoint reach its files; `train` puts it over the block store. Offsets, lengths and
+/// buffer addresses are multiples of 4 KiB. One thread at a time uses it.
 class BulkStorage {
  public:
   virtual ~BulkStorage() = default;
@@ -20,8 +20,8 @@ class BulkStorage {
   virtual void write(const std::string& path, std::uint64_t offset_bytes, std::span<const std::byte> bytes) = 0;
   /// Fills `bytes` from a file. \throws IoError, also where the file ends too early
   virtual void read(const std::string& path, std::uint64_t offset_bytes, std::span<std::byte> bytes) = 0;
-  /// Waits for all transfers of the file, makes what was written durable (fsync) and closes it; nothing if the path is not open.
-  /// After a failure too the file is closed. \throws IoError
+  /// Waits for all transfers of the file, makes what was written durable (fsync) and closes it; nothing if the path is
+  /// not open. After a failure too the file is closed. \throws IoError
   virtual void finish(const std::string& path) = 0;
 };
 
@@ -31,7 +31,8 @@ class StateSource {
   virtual ~StateSource() = default;
   /// The same on every rank, in the order in which they are saved: "master", "exp_avg", "exp_avg_sq".
   [[nodiscard]] virtual std::vector<std::string> kinds() const = 0;
-  /// Copies elements `range`, counted from the start of this rank's shard of `unit`, as fp32. Called in ascending order.
+  /// Copies elements `range`, counted from the start of this rank's shard of `unit`, as fp32. Called in ascending
+  /// order.
   virtual void read(const std::string& kind, int unit, Range range, std::span<float> to) = 0;
 };
 
@@ -41,8 +42,8 @@ class StateSink {
   virtual ~StateSink() = default;
   /// What to restore: all kinds, or only "master" for evaluation.
   [[nodiscard]] virtual std::vector<std::string> kinds() const = 0;
-  /// Takes elements `range`, counted from the start of this rank's shard of `unit`. Every element of every shard comes exactly
-  /// once, in ascending order; padding comes as zeros.
+  /// Takes elements `range`, counted from the start of this rank's shard of `unit`. Every element of every shard comes
+  /// exactly once, in ascending order; padding comes as zeros.
   virtual void write(const std::string& kind, int unit, Range range, std::span<const float> from) = 0;
 };
 

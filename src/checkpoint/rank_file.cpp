@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/rank_file.hpp"
 
-#include <fcntl.h>
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
+
+#include <fcntl.h>
+#include <fmt/format.h>
 
 #include "checkpoint/files.hpp"
 #include "checkpoint/hash.hpp"
 #include "checkpoint/hdf5.hpp"
+#include "checkpoint/hdf5_image.hpp"
 #include "checkpoint/layout.hpp"
 #include "core/error.hpp"
 
@@ -18,10 +19,13 @@ namespace {
 
 std::uint64_t blocks_of(std::uint64_t bytes) { return (bytes + kHashBlock - 1) / kHashBlock; }
 
-std::string describe(const std::string& path, const std::string& dataset) { return fmt::format("{}, {}", path, dataset); }
+std::string describe(const std::string& path, const std::string& dataset) {
+  return fmt::format("{}, {}", path, dataset);
+}
 
 /// A contiguous dataset whose place in the file is settled now. No times, so that the same state gives the same file.
-hdf5::Dataset create_dataset(hid_t file, const std::string& path, const std::string& name, hid_t type, std::uint64_t elements) {
+hdf5::Dataset create_dataset(hid_t file, const std::string& path, const std::string& name, hid_t type,
+                             std::uint64_t elements) {
   using hdf5::check;
   const std::string what = describe(path, name);
   const hdf5::PropertyList creation(check(H5Pcreate(H5P_DATASET_CREATE), "H5Pcreate", what));
@@ -32,21 +36,28 @@ hdf5::Dataset create_dataset(hid_t file, const std::string& path, const std::str
   const hdf5::PropertyList links(check(H5Pcreate(H5P_LINK_CREATE), "H5Pcreate", what));
   check(H5Pset_create_intermediate_group(links.get(), 1), "H5Pset_create_intermediate_group", what);
   const hdf5::Dataspace space = hdf5::simple_space(std::array<hsize_t, 1>{elements});
-  return hdf5::Dataset(
-      check(H5Dcreate2(file, name.c_str(), type, space.get(), links.get(), creation.get(), H5P_DEFAULT), "H5Dcreate2", what));
+  return hdf5::Dataset(check(
+      H5Dcreate2(file, name.c_str(), type, space.get(), links.get(), creation.get(), H5P_DEFAULT), "H5Dcreate2", what));
 }
 
-/// Lays the file out and closes it: from here on its bulk bytes are no longer HDF5's business.
-std::vector<StoredDataset> create_file(const std::string& path, std::int64_t step, const ShardMap& shards, int rank,
-                                       const std::vector<std::string>& kinds) {
+/// A dataset of a file being written, and where its hashes belong.
+struct NewDataset {
+  StoredDataset stored;
+  std::uint64_t hashes_offset = 0;
+};
+
+/// Lays the file out and makes it, so that all that is missing are the bulk bytes and the hashes.
+std::vector<NewDataset> create_file(const std::string& path, std::int64_t step, const ShardMap& shards, int rank,
+                                    const std::vector<std::string>& kinds) {
+  hdf5::FileImage image;
   const hdf5::Session session;
-  hdf5::File file = hdf5::create_file(path);
+  hdf5::File file = hdf5::create_image(image, path);
   hdf5::write_attribute(file.get(), "format", std::string(kFormatName), path);
   hdf5::write_attribute(file.get(), "format_version", kFormatVersion, path);
   hdf5::write_attribute(file.get(), "step", step, path);
   hdf5::write_attribute(file.get(), "rank", std::int64_t{rank}, path);
   hdf5::write_attribute(file.get(), "world_size", std::int64_t{shards.ranks()}, path);
-  std::vector<StoredDataset> datasets;
+  std::vector<NewDataset> datasets;
   for (const std::string& kind : kinds) {
     for (int unit = 0; unit < shards.units(); ++unit) {
       StoredDataset entry{path, dataset_name(kind, unit), kind, unit, 0, 0, {}};
@@ -54,22 +65,28 @@ std::vector<StoredDataset> create_file(const std::string& path, std::int64_t ste
       entry.bytes = elements * sizeof(float);
       const hdf5::Dataset dataset = create_dataset(file.get(), path, entry.name, H5T_IEEE_F32LE, elements);
       entry.offset = hdf5::check(H5Dget_offset(dataset.get()), "H5Dget_offset", describe(path, entry.name));
-      const hdf5::Dataset hashes = create_dataset(file.get(), path, hash_dataset_name(kind, unit), H5T_STD_U64LE, blocks_of(entry.bytes));
-      datasets.push_back(std::move(entry));
+      const hdf5::Dataset hashes =
+          create_dataset(file.get(), path, hash_dataset_name(kind, unit), H5T_STD_U64LE, blocks_of(entry.bytes));
+      const auto hashes_offset = hdf5::check(H5Dget_offset(hashes.get()), "H5Dget_offset", describe(path, entry.name));
+      datasets.push_back({std::move(entry), hashes_offset});
     }
   }
-  hdf5::close_file(std::move(file), path);
+  hdf5::close_image(std::move(file), path);
+  hdf5::write_image(image, path);
   return datasets;
 }
 
-void write_bulk(StoredDataset& dataset, std::int64_t shard_elements, StateSource& source, BulkStorage& bulk, std::span<float> staging) {
+void write_bulk(StoredDataset& dataset, std::int64_t shard_elements, StateSource& source, BulkStorage& bulk,
+                std::span<float> staging) {
   constexpr auto kBlockElements = static_cast<std::int64_t>(kHashBlock / sizeof(float));
   const std::int64_t window = static_cast<std::int64_t>(staging.size()) / kBlockElements * kBlockElements;
   const auto stored = static_cast<std::int64_t>(dataset.bytes / sizeof(float));
   for (std::int64_t begin = 0; begin < stored; begin += window) {
     const auto values = staging.first(static_cast<std::size_t>(std::min(window, stored - begin)));
-    const auto used = static_cast<std::size_t>(std::clamp<std::int64_t>(shard_elements - begin, 0, static_cast<std::int64_t>(values.size())));
-    if (used > 0) source.read(dataset.kind, dataset.unit, {begin, begin + static_cast<std::int64_t>(used)}, values.first(used));
+    const auto used = static_cast<std::size_t>(
+        std::clamp<std::int64_t>(shard_elements - begin, 0, static_cast<std::int64_t>(values.size())));
+    if (used > 0)
+      source.read(dataset.kind, dataset.unit, {begin, begin + static_cast<std::int64_t>(used)}, values.first(used));
     std::ranges::fill(values.subspan(used), 0.0F);
     const auto bytes = std::as_bytes(values);
     append_block_hashes(bytes, dataset.hashes);
@@ -77,16 +94,10 @@ void write_bulk(StoredDataset& dataset, std::int64_t shard_elements, StateSource
   }
 }
 
-void write_hashes(const std::string& path, const std::vector<StoredDataset>& datasets) {
-  const hdf5::Session session;
-  hdf5::File file = hdf5::open_file(path, H5F_ACC_RDWR);
-  for (const StoredDataset& entry : datasets) {
-    const std::string name = hash_dataset_name(entry.kind, entry.unit);
-    const hdf5::Dataset dataset(hdf5::check(H5Dopen2(file.get(), name.c_str(), H5P_DEFAULT), "H5Dopen2", describe(path, name)));
-    hdf5::check(H5Dwrite(dataset.get(), H5T_NATIVE_UINT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, entry.hashes.data()), "H5Dwrite",
-                describe(path, name));
-  }
-  hdf5::close_file(std::move(file), path);
+void write_hashes(const std::string& path, const std::vector<NewDataset>& datasets) {
+  const FileDescriptor file = open_file(path, O_WRONLY);
+  for (const NewDataset& dataset : datasets)
+    write_fully(file, path, dataset.hashes_offset, std::as_bytes(std::span(dataset.stored.hashes)));
 }
 
 /// Calls `gap(begin, end)` and `bulk(dataset)` for the regions of a file in order.
@@ -116,15 +127,18 @@ FileRecord record_of(const std::string& path, const std::string& name, const std
       hashes.push_back(record.metadata.back().hash);
     }
   };
-  for_each_region(record.bytes, datasets, add_gap,
-                  [&](const StoredDataset& dataset) { hashes.insert(hashes.end(), dataset.hashes.begin(), dataset.hashes.end()); });
+  for_each_region(record.bytes, datasets, add_gap, [&](const StoredDataset& dataset) {
+    hashes.insert(hashes.end(), dataset.hashes.begin(), dataset.hashes.end());
+  });
   record.hash = hash_of_hashes(hashes);
   return record;
 }
 
-StoredDataset read_dataset(hid_t file, const std::string& path, const std::string& kind, int unit, std::int64_t elements) {
+StoredDataset read_dataset(hid_t file, const std::string& path, const std::string& kind, int unit,
+                           std::int64_t elements) {
   using hdf5::check;
-  StoredDataset entry{path, dataset_name(kind, unit), kind, unit, 0, static_cast<std::uint64_t>(elements) * sizeof(float), {}};
+  StoredDataset entry{
+      path, dataset_name(kind, unit), kind, unit, 0, static_cast<std::uint64_t>(elements) * sizeof(float), {}};
   const std::string what = describe(path, entry.name);
   const auto open = [&](const std::string& name, std::uint64_t bytes) {
     hdf5::Dataset dataset(check(H5Dopen2(file, name.c_str(), H5P_DEFAULT), "H5Dopen2", what));
@@ -142,15 +156,18 @@ StoredDataset read_dataset(hid_t file, const std::string& path, const std::strin
 
 }  // namespace
 
-std::uint64_t StoredDataset::block_bytes(std::size_t block) const { return std::min<std::uint64_t>(kHashBlock, bytes - block * kHashBlock); }
+std::uint64_t StoredDataset::block_bytes(std::size_t block) const {
+  return std::min<std::uint64_t>(kHashBlock, bytes - block * kHashBlock);
+}
 
-FileRecord write_rank_file(const std::string& folder, std::int64_t step, const ShardMap& shards, int rank, StateSource& source,
-                           BulkStorage& bulk, std::span<float> staging) {
+FileRecord write_rank_file(const std::string& folder, std::int64_t step, const ShardMap& shards, int rank,
+                           StateSource& source, BulkStorage& bulk, std::span<float> staging) {
   const std::string name = rank_file_name(rank, shards.ranks());
   const std::string path = folder + "/" + name;
-  std::vector<StoredDataset> datasets = create_file(path, step, shards, rank, source.kinds());
+  std::vector<NewDataset> created = create_file(path, step, shards, rank, source.kinds());
   try {
-    for (StoredDataset& dataset : datasets) write_bulk(dataset, shards.shard_elements(dataset.unit), source, bulk, staging);
+    for (NewDataset& dataset : created)
+      write_bulk(dataset.stored, shards.shard_elements(dataset.stored.unit), source, bulk, staging);
   } catch (...) {
     try {
       bulk.finish(path);
@@ -159,13 +176,17 @@ FileRecord write_rank_file(const std::string& folder, std::int64_t step, const S
     throw;
   }
   bulk.finish(path);
-  write_hashes(path, datasets);
+  write_hashes(path, created);
   sync_path(path);
+  std::vector<StoredDataset> datasets;
+  for (NewDataset& dataset : created) datasets.push_back(std::move(dataset.stored));
   sort_by_offset(datasets);
   return record_of(path, name, datasets);
 }
 
-FileRecord record_of_metadata_file(const std::string& folder, const std::string& name) { return record_of(folder + "/" + name, name, {}); }
+FileRecord record_of_metadata_file(const std::string& folder, const std::string& name) {
+  return record_of(folder + "/" + name, name, {});
+}
 
 void check_metadata(const std::string& folder, const FileRecord& record) {
   const std::string path = folder + "/" + record.name;
@@ -177,26 +198,29 @@ void check_metadata(const std::string& folder, const FileRecord& record) {
   } catch (const IoError& error) {
     throw DataError(error.what());
   }
-  if (found_bytes != record.bytes) throw DataError(fmt::format("{}: {} bytes, expected {}", path, found_bytes, record.bytes));
+  if (found_bytes != record.bytes)
+    throw DataError(fmt::format("{}: {} bytes, expected {}", path, found_bytes, record.bytes));
   std::vector<std::byte> block(kHashBlock);
   for (const MetadataRegion& region : record.metadata) {
     if (region.bytes > kHashBlock || region.offset > record.bytes || region.bytes > record.bytes - region.offset)
-      throw DataError(fmt::format("{}: the manifest has metadata outside the file: {} bytes at {}", path, region.bytes, region.offset));
+      throw DataError(fmt::format("{}: the manifest has metadata outside the file: {} bytes at {}", path, region.bytes,
+                                  region.offset));
     const auto bytes = std::span(block).first(region.bytes);
     read_fully(file, path, region.offset, bytes);
     if (const std::uint64_t found = hash_of(bytes); found != region.hash)
-      throw DataError(fmt::format("{}: MiB {} (metadata, bytes {} to {}) is damaged: hash {}, expected {}", path, region.offset / kHashBlock,
-                                  region.offset, region.offset + region.bytes, hash_text(found), hash_text(region.hash)));
+      throw DataError(fmt::format("{}: MiB {} (metadata, bytes {} to {}) is damaged: hash {}, expected {}", path,
+                                  region.offset / kHashBlock, region.offset, region.offset + region.bytes,
+                                  hash_text(found), hash_text(region.hash)));
   }
 }
 
-std::vector<StoredDataset> read_datasets(const std::string& folder, const FileRecord& record, const std::vector<std::string>& kinds,
-                                         const ShardMap& shards) {
+std::vector<StoredDataset> read_datasets(const std::string& folder, const FileRecord& record,
+                                         const std::vector<std::string>& kinds, const ShardMap& shards) {
   const std::string path = folder + "/" + record.name;
   std::vector<StoredDataset> datasets;
   {
     const hdf5::Session session;
-    const hdf5::File file = hdf5::open_file(path, H5F_ACC_RDONLY);
+    const hdf5::File file = hdf5::open_file(path);
     for (const std::string& kind : kinds)
       for (int unit = 0; unit < shards.units(); ++unit)
         datasets.push_back(read_dataset(file.get(), path, kind, unit, dataset_elements(shards.shard_elements(unit))));
@@ -212,10 +236,12 @@ std::vector<StoredDataset> read_datasets(const std::string& folder, const FileRe
     }
     if (begin != end) throw DataError(fmt::format("{}: the manifest does not cover bytes {} to {}", path, begin, end));
   };
-  for_each_region(record.bytes, datasets, match_gap,
-                  [&](const StoredDataset& dataset) { hashes.insert(hashes.end(), dataset.hashes.begin(), dataset.hashes.end()); });
+  for_each_region(record.bytes, datasets, match_gap, [&](const StoredDataset& dataset) {
+    hashes.insert(hashes.end(), dataset.hashes.begin(), dataset.hashes.end());
+  });
   if (const std::uint64_t found = hash_of_hashes(hashes); found != record.hash)
-    throw DataError(fmt::format("{}: hash {} over the file's hashes, expected {}", path, hash_text(found), hash_text(record.hash)));
+    throw DataError(
+        fmt::format("{}: hash {} over the file's hashes, expected {}", path, hash_text(found), hash_text(record.hash)));
   return datasets;
 }
 

@@ -25,13 +25,14 @@ struct StoredDataset {
   [[nodiscard]] std::uint64_t block_bytes(std::size_t block) const;
 };
 
-/// Writes one rank's file: HDF5 lays it out, the shards go through `bulk` and are hashed on the way, HDF5 adds the hashes.
+/// Writes one rank's file: HDF5 lays it out, the shards go through `bulk` and are hashed on the way, the hashes come
+/// last.
 /// \param folder   must exist; an older file of the same name is replaced
 /// \param staging  the bytes in transit: at least kHashBlock, on a kAlignment boundary
 /// \return the file's entry for the manifest; the file is durable
 /// \throws IoError with file and offset
-[[nodiscard]] FileRecord write_rank_file(const std::string& folder, std::int64_t step, const ShardMap& shards, int rank, StateSource& source,
-                                         BulkStorage& bulk, std::span<float> staging);
+[[nodiscard]] FileRecord write_rank_file(const std::string& folder, std::int64_t step, const ShardMap& shards, int rank,
+                                         StateSource& source, BulkStorage& bulk, std::span<float> staging);
 
 /// Hashes of a closed file that has no bulk datasets, for its manifest entry. \throws IoError
 [[nodiscard]] FileRecord record_of_metadata_file(const std::string& folder, const std::string& name);
@@ -40,11 +41,11 @@ struct StoredDataset {
 /// \throws DataError with the file and the range of bytes, expected and found
 void check_metadata(const std::string& folder, const FileRecord& record);
 
-/// Finds the bulk datasets of a rank file, which must have passed check_metadata, and checks that they and the metadata regions
-/// cover the file exactly and give the file's hash.
+/// Finds the bulk datasets of a rank file, which must have passed check_metadata, and checks that they and the metadata
+/// regions cover the file exactly and give the file's hash.
 /// \return in file order
 /// \throws DataError naming the file
-[[nodiscard]] std::vector<StoredDataset> read_datasets(const std::string& folder, const FileRecord& record, const std::vector<std::string>& kinds,
-                                                       const ShardMap& shards);
+[[nodiscard]] std::vector<StoredDataset> read_datasets(const std::string& folder, const FileRecord& record,
+                                                       const std::vector<std::string>& kinds, const ShardMap& shards);
 
 }  // namespace spillway::checkpoint

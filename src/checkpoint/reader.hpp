@@ -16,8 +16,8 @@
 
 namespace spillway::checkpoint {
 
-/// A committed checkpoint. Every byte that it gives out has been checked against its hash. Files are opened when they are needed.
-/// One thread at a time.
+/// A committed checkpoint. Every byte that it gives out has been checked against its hash. Files are opened when they
+/// are needed. One thread at a time.
 class CheckpointReader {
  public:
   /// \param staging_bytes  each of the two buffers of a read, allocated for it
@@ -34,23 +34,28 @@ class CheckpointReader {
   /// The sizes and hashes of the files, in bytes.
   [[nodiscard]] const std::vector<FileRecord>& files() const noexcept { return manifest_.files; }
 
-  /// Reads and checks every byte of every file. \return a line for each thing wrong, with file and MiB; empty if all is well
+  /// Reads and checks every byte of every file. \return a line for each thing wrong, with file and MiB; empty if all is
+  /// well
   /// \throws IoError if a file cannot be read
   [[nodiscard]] std::vector<std::string> verify(BulkStorage& bulk);
 
-  /// Gives `sink` the shards of one rank of any layout of the same tensors, at any number of ranks. Reads only the blocks needed.
-  /// \throws DataError if a tensor is missing, unknown or of another shape, if a kind is missing, or if a block is damaged
+  /// Gives `sink` the shards of one rank of any layout of the same tensors, at any number of ranks. Reads only the
+  /// blocks needed.
+  /// \throws DataError if a tensor is missing, unknown or of another shape, if a kind is missing, or if a block is
+  ///          damaged
   void read_shard(const ShardMap& mine, int rank, BulkStorage& bulk, StateSink& sink);
 
   /// Elements `range` of a tensor, flat, row-major. \throws DataError if kind or tensor is not there
-  void read_tensor(const std::string& kind, const std::string& name, Range range, BulkStorage& bulk, std::span<float> to);
+  void read_tensor(const std::string& kind, const std::string& name, Range range, BulkStorage& bulk,
+                   std::span<float> to);
 
  private:
   [[nodiscard]] const StoredDataset& dataset(const std::string& kind, int unit, int rank);
   void require_kind(const std::string& kind) const;
   void require_same_tensors(const ShardMap& mine) const;
   [[nodiscard]] const TensorSpec& tensor(const std::string& name) const;
-  void read_elements(BlockReader& blocks, const std::string& kind, const TensorSpec& tensor, std::int64_t begin, std::span<float> to);
+  void read_elements(BlockReader& blocks, const std::string& kind, const TensorSpec& tensor, std::int64_t begin,
+                     std::span<float> to);
 
   std::string folder_;
   std::size_t staging_bytes_;

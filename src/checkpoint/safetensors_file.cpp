@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/safetensors_file.hpp"
 
-#include <fcntl.h>
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <nlohmann/json.hpp>
 #include <set>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include "core/dtype.hpp"
 #include "core/error.hpp"
@@ -53,8 +53,10 @@ std::uint64_t unsigned_of(const Json& value) {
 }
 
 /// \throws Error saying what is wrong, without file and tensor
-SafetensorsEntry entry_from(const std::string& name, const Json& json, std::uint64_t data_begin, std::uint64_t file_bytes) {
-  if (!json.is_object() || json.size() != 3 || !json.contains("dtype") || !json.contains("shape") || !json.contains("data_offsets"))
+SafetensorsEntry entry_from(const std::string& name, const Json& json, std::uint64_t data_begin,
+                            std::uint64_t file_bytes) {
+  if (!json.is_object() || json.size() != 3 || !json.contains("dtype") || !json.contains("shape") ||
+      !json.contains("data_offsets"))
     throw Error("expected an object of dtype, shape and data_offsets");
   SafetensorsEntry entry{name, json.at("dtype").get<std::string>(), {}, 0, 0};
   std::uint64_t bytes = bytes_of_dtype(entry.dtype);
@@ -67,23 +69,23 @@ SafetensorsEntry entry_from(const std::string& name, const Json& json, std::uint
     entry.shape.push_back(static_cast<std::int64_t>(value));
   }
   const Json& offsets = json.at("data_offsets");
-  if (!offsets.is_array() || offsets.size() != 2) throw Error(fmt::format("data_offsets {} is no pair", offsets.dump()));
-  const std::uint64_t begin = unsigned_of(offsets[0]), end = unsigned_of(offsets[1]), available = file_bytes - data_begin;
+  if (!offsets.is_array() || offsets.size() != 2)
+    throw Error(fmt::format("data_offsets {} is no pair", offsets.dump()));
+  const std::uint64_t begin = unsigned_of(offsets[0]), end = unsigned_of(offsets[1]),
+                      available = file_bytes - data_begin;
   if (begin > end || end > available)
     throw Error(fmt::format("data_offsets {} to {} do not lie in the {} bytes of data", begin, end, available));
   if (end - begin != bytes)
-    throw Error(fmt::format("data_offsets {} to {} hold {} bytes, expected {} for {} {}", begin, end, end - begin, bytes, entry.dtype,
-                            json.at("shape").dump()));
+    throw Error(fmt::format("data_offsets {} to {} hold {} bytes, expected {} for {} {}", begin, end, end - begin,
+                            bytes, entry.dtype, json.at("shape").dump()));
   entry.begin = data_begin + begin;
   entry.end = data_begin + end;
   return entry;
 }
 
 void widen(const std::string& dtype, std::span<const std::uint16_t> from, std::span<float> to) {
-  if (dtype == "BF16")
-    std::ranges::transform(from, to.begin(), float_from_bf16);
-  else
-    std::ranges::transform(from, to.begin(), float_from_f16);
+  if (dtype == "BF16") std::ranges::transform(from, to.begin(), float_from_bf16);
+  else std::ranges::transform(from, to.begin(), float_from_f16);
 }
 
 }  // namespace
@@ -96,13 +98,16 @@ std::int64_t SafetensorsEntry::elements() const noexcept {
 
 SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path), file_(open_file(path, O_RDONLY)) {
   const std::uint64_t file_bytes = size_of_file(path);
-  if (file_bytes < kLengthBytes) throw DataError(fmt::format("{}: {} bytes are too few for a safetensors file", path, file_bytes));
+  if (file_bytes < kLengthBytes)
+    throw DataError(fmt::format("{}: {} bytes are too few for a safetensors file", path, file_bytes));
   std::uint64_t header_bytes = 0;
   read_fully(file_, path, 0, std::as_writable_bytes(std::span(&header_bytes, 1)));
   if (header_bytes > kMaxSafetensorsHeader)
-    throw DataError(fmt::format("{}: a header of {} bytes, at most {} are allowed", path, header_bytes, kMaxSafetensorsHeader));
+    throw DataError(
+        fmt::format("{}: a header of {} bytes, at most {} are allowed", path, header_bytes, kMaxSafetensorsHeader));
   if (header_bytes > file_bytes - kLengthBytes)
-    throw DataError(fmt::format("{}: a header of {} bytes in a file of {}: it is truncated", path, header_bytes, file_bytes));
+    throw DataError(
+        fmt::format("{}: a header of {} bytes in a file of {}: it is truncated", path, header_bytes, file_bytes));
   std::string text(header_bytes, '\0');
   read_fully(file_, path, kLengthBytes, std::as_writable_bytes(std::span(text)));
   if (!text.starts_with('{')) throw DataError(fmt::format("{}: the header does not start with {{", path));
@@ -128,8 +133,9 @@ void SafetensorsFile::parse_header(const std::string& text, std::uint64_t data_b
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
     const SafetensorsEntry& entry = tensors_[i];
     if (entry.begin != end)
-      throw DataError(fmt::format("{}: tensor {}: starts at byte {}, expected {}: tensors {}", path_, entry.name, entry.begin - data_begin,
-                                  end - data_begin, entry.begin < end ? "overlap" : "leave a hole"));
+      throw DataError(fmt::format("{}: tensor {}: starts at byte {}, expected {}: tensors {}", path_, entry.name,
+                                  entry.begin - data_begin, end - data_begin,
+                                  entry.begin < end ? "overlap" : "leave a hole"));
     end = entry.end;
     by_name_.emplace(entry.name, i);
   }
@@ -147,7 +153,8 @@ void SafetensorsFile::read(const std::string& name, std::int64_t begin, std::spa
   if (entry == nullptr) throw DataError(fmt::format("{}: there is no tensor {}", path_, name));
   const auto count = static_cast<std::int64_t>(to.size());
   if (begin < 0 || begin > entry->elements() || count > entry->elements() - begin)
-    throw DataError(fmt::format("{}: tensor {}: elements {} to {} of {}", path_, name, begin, begin + count, entry->elements()));
+    throw DataError(
+        fmt::format("{}: tensor {}: elements {} to {} of {}", path_, name, begin, begin + count, entry->elements()));
   const std::uint64_t bytes = bytes_of_dtype(entry->dtype);
   const std::uint64_t offset = entry->begin + static_cast<std::uint64_t>(begin) * bytes;
   if (entry->dtype == "F32") {

@@ -24,9 +24,9 @@ struct SafetensorsEntry {
 /// The largest header that is read, in bytes: the limit of the safetensors library.
 inline constexpr std::uint64_t kMaxSafetensorsHeader = 100'000'000;
 
-/// A safetensors file opened for reading: only the header is in memory. The header is not trusted: length, JSON, duplicate names,
-/// offsets (in range, no overlap, no holes), products of extents and sizes are all checked before anything is read.
-/// Reading is safe from several threads.
+/// A safetensors file opened for reading: only the header is in memory. The header is not trusted: length, JSON,
+/// duplicate names, offsets (in range, no overlap, no holes), products of extents and sizes are all checked before
+/// anything is read. Reading is safe from several threads.
 class SafetensorsFile {
  public:
   /// \throws DataError naming the file and the tensor; IoError if the file cannot be read

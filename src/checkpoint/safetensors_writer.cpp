@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/safetensors_writer.hpp"
 
-#include <fcntl.h>
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
 #include <bit>
+
+#include <fcntl.h>
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/files.hpp"
@@ -22,7 +22,9 @@ std::string dtype_name(const SafetensorsSpec& tensor) {
     case DType::f32: return "F32";
     case DType::f16: return "F16";
     case DType::bf16: return "BF16";
-    default: throw Error(fmt::format("tensor {}: writing {} is not possible, only f32, f16 and bf16", tensor.name, name_of(tensor.dtype)));
+    default:
+      throw Error(fmt::format("tensor {}: writing {} is not possible, only f32, f16 and bf16", tensor.name,
+                              name_of(tensor.dtype)));
   }
 }
 
@@ -30,7 +32,8 @@ std::int64_t elements_of(const SafetensorsSpec& tensor) {
   std::int64_t product = 1;
   for (const std::int64_t extent : tensor.shape)
     if (extent < 0 || __builtin_mul_overflow(product, extent, &product))
-      throw Error(fmt::format("tensor {}: the size of shape ({}) overflows", tensor.name, fmt::join(tensor.shape, ", ")));
+      throw Error(
+          fmt::format("tensor {}: the size of shape ({}) overflows", tensor.name, fmt::join(tensor.shape, ", ")));
   return product;
 }
 
@@ -44,7 +47,8 @@ void narrow(DType dtype, std::span<const float> from, std::span<std::uint16_t> t
 
 SafetensorsWriter::SafetensorsWriter(std::vector<SafetensorsSpec> tensors) {
   std::ranges::sort(tensors, [](const SafetensorsSpec& a, const SafetensorsSpec& b) {
-    return std::pair(size_of(b.dtype), std::string_view(a.name)) < std::pair(size_of(a.dtype), std::string_view(b.name));
+    return std::pair(size_of(b.dtype), std::string_view(a.name)) <
+           std::pair(size_of(a.dtype), std::string_view(b.name));
   });
   nlohmann::ordered_json json;
   json["__metadata__"] = {{"format", "pt"}};
@@ -52,7 +56,8 @@ SafetensorsWriter::SafetensorsWriter(std::vector<SafetensorsSpec> tensors) {
   for (const SafetensorsSpec& tensor : tensors) {
     const std::int64_t elements = elements_of(tensor);
     std::uint64_t bytes = size_of(tensor.dtype), next = 0;
-    if (__builtin_mul_overflow(bytes, static_cast<std::uint64_t>(elements), &bytes) || __builtin_add_overflow(end, bytes, &next))
+    if (__builtin_mul_overflow(bytes, static_cast<std::uint64_t>(elements), &bytes) ||
+        __builtin_add_overflow(end, bytes, &next))
       throw Error(fmt::format("tensor {}: the size of the file overflows", tensor.name));
     if (!places_.emplace(tensor.name, Place{tensor.dtype, elements, end}).second)
       throw Error(fmt::format("tensor {} is there twice", tensor.name));
@@ -71,18 +76,19 @@ SafetensorsWriter::SafetensorsWriter(std::vector<SafetensorsSpec> tensors) {
 void SafetensorsWriter::create(const std::string& path) const {
   const std::string temporary = temporary_of(path);
   const FileDescriptor file = open_file(temporary, O_WRONLY | O_CREAT | O_TRUNC);
-  if (const int error = ::posix_fallocate(file.get(), 0, static_cast<off_t>(file_bytes_)); error != 0)
-    throw IoError(fmt::format("{}: reserving {} bytes failed", temporary, file_bytes_), error);
+  reserve_file(file, temporary, file_bytes_);
   write_fully(file, temporary, 0, std::as_bytes(std::span(header_)));
 }
 
-void SafetensorsWriter::write_slice(const std::string& path, const std::string& name, std::int64_t begin, std::span<const float> values) const {
+void SafetensorsWriter::write_slice(const std::string& path, const std::string& name, std::int64_t begin,
+                                    std::span<const float> values) const {
   const auto found = places_.find(name);
   if (found == places_.end()) throw Error(fmt::format("{}: there is no tensor {}", path, name));
   const Place& place = found->second;
   const auto count = static_cast<std::int64_t>(values.size());
   if (begin < 0 || begin > place.elements || count > place.elements - begin)
-    throw Error(fmt::format("{}: tensor {}: elements {} to {} of {}", path, name, begin, begin + count, place.elements));
+    throw Error(
+        fmt::format("{}: tensor {}: elements {} to {} of {}", path, name, begin, begin + count, place.elements));
   const std::string temporary = temporary_of(path);
   const FileDescriptor file = open_file(temporary, O_WRONLY);
   const std::uint64_t bytes = size_of(place.dtype);

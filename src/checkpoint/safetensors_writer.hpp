@@ -18,10 +18,10 @@ struct SafetensorsSpec {
   std::vector<std::int64_t> shape;
 };
 
-/// Writes one safetensors file in slices, from any number of processes, with the safetensors library's layout: the widest dtypes
-/// first, then by name, the header padded to 8 bytes, {"format": "pt"} as metadata. The layout follows from the list of tensors alone,
-/// so every process makes its own writer. The order of calls: `create` by one, `write_slice` by all, `commit` by one; with a barrier
-/// between them. Until `commit` the bytes are in PATH.tmp.
+/// Writes one safetensors file in slices, from any number of processes, with the safetensors library's layout: the
+/// widest dtypes first, then by name, the header padded to 8 bytes, {"format": "pt"} as metadata. The layout follows
+/// from the list of tensors alone, so every process makes its own writer. The order of calls: `create` by one,
+/// `write_slice` by all, `commit` by one; with a barrier between them. Until `commit` the bytes are in PATH.tmp.
 class SafetensorsWriter {
  public:
   /// \throws Error for another dtype, a name twice, or a size that overflows
@@ -32,8 +32,10 @@ class SafetensorsWriter {
 
   /// Makes PATH.tmp with the header and room for everything, so that a full disk shows here. \throws IoError
   void create(const std::string& path) const;
-  /// Rounds `values` to the tensor's dtype and writes them at the flat element `begin`. \throws Error if they are not inside; IoError
-  void write_slice(const std::string& path, const std::string& name, std::int64_t begin, std::span<const float> values) const;
+  /// Rounds `values` to the tensor's dtype and writes them at the flat element `begin`. \throws Error if they are not
+  /// inside; IoError
+  void write_slice(const std::string& path, const std::string& name, std::int64_t begin,
+                   std::span<const float> values) const;
   /// Makes PATH.tmp durable and renames it to PATH. \throws IoError
   void commit(const std::string& path) const;
 

@@ -17,7 +17,7 @@ class Staging {
   /// \param bytes  rounded down to a multiple of kHashBlock, at least one
   explicit Staging(std::size_t bytes)
       : blocks_(bytes < kHashBlock ? 1 : bytes / kHashBlock),
-        memory_(static_cast<std::byte*>(::operator new(blocks_ * kHashBlock, std::align_val_t{kAlignment}))) {}
+        memory_(static_cast<std::byte*>(::operator new (blocks_* kHashBlock, std::align_val_t{kAlignment}))) {}
 
   [[nodiscard]] std::size_t blocks() const noexcept { return blocks_; }
   [[nodiscard]] std::span<std::byte> bytes() const noexcept { return {memory_.get(), blocks_ * kHashBlock}; }
@@ -27,7 +27,7 @@ class Staging {
 
  private:
   struct Release {
-    void operator()(std::byte* memory) const noexcept { ::operator delete(memory, std::align_val_t{kAlignment}); }
+    void operator()(std::byte* memory) const noexcept { ::operator delete (memory, std::align_val_t{kAlignment}); }
   };
   std::size_t blocks_;
   std::unique_ptr<std::byte, Release> memory_;

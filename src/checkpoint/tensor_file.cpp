@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/tensor_file.hpp"
 
+#include <algorithm>
+#include <ctime>
+
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <xxhash.h>
 
-#include <algorithm>
-#include <ctime>
-
 #include "checkpoint/files.hpp"
 #include "checkpoint/hdf5.hpp"
+#include "checkpoint/hdf5_image.hpp"
 #include "checkpoint/layout.hpp"
 #include "core/error.hpp"
 
@@ -50,8 +51,8 @@ void write_facts(hid_t file, const std::string& path, const ShardMap& shards, co
 }
 
 /// Adds to `creation` where the elements [begin, begin + count) of the tensor lie in one rank's dataset.
-void map_piece(hid_t creation, const TensorSpec& tensor, const std::string& kind, const ShardMap& shards, int rank, std::int64_t begin,
-               std::int64_t count, std::int64_t source_begin, const std::string& what) {
+void map_piece(hid_t creation, const TensorSpec& tensor, const std::string& kind, const ShardMap& shards, int rank,
+               std::int64_t begin, std::int64_t count, std::int64_t source_begin, const std::string& what) {
   const Extents extents = extents_of(tensor.shape);
   const std::string source_file = rank_file_name(rank, shards.ranks());
   const std::string source_name = dataset_name(kind, tensor.unit);
@@ -60,17 +61,21 @@ void map_piece(hid_t creation, const TensorSpec& tensor, const std::string& kind
     const Extents start(box.start.begin(), box.start.end());
     const Extents size(box.count.begin(), box.count.end());
     const hdf5::Dataspace whole = hdf5::simple_space(extents);
-    check(H5Sselect_hyperslab(whole.get(), H5S_SELECT_SET, start.data(), nullptr, size.data(), nullptr), "H5Sselect_hyperslab", what);
+    check(H5Sselect_hyperslab(whole.get(), H5S_SELECT_SET, start.data(), nullptr, size.data(), nullptr),
+          "H5Sselect_hyperslab", what);
     const hdf5::Dataspace source = hdf5::simple_space({{stored}});
     const auto source_start = static_cast<hsize_t>(source_begin);
     const auto source_count = static_cast<hsize_t>(box.elements);
-    check(H5Sselect_hyperslab(source.get(), H5S_SELECT_SET, &source_start, nullptr, &source_count, nullptr), "H5Sselect_hyperslab", what);
-    check(H5Pset_virtual(creation, whole.get(), source_file.c_str(), source_name.c_str(), source.get()), "H5Pset_virtual", what);
+    check(H5Sselect_hyperslab(source.get(), H5S_SELECT_SET, &source_start, nullptr, &source_count, nullptr),
+          "H5Sselect_hyperslab", what);
+    check(H5Pset_virtual(creation, whole.get(), source_file.c_str(), source_name.c_str(), source.get()),
+          "H5Pset_virtual", what);
     source_begin += box.elements;
   }
 }
 
-void create_virtual_dataset(hid_t group, const std::string& path, const std::string& kind, const TensorSpec& tensor, const ShardMap& shards) {
+void create_virtual_dataset(hid_t group, const std::string& path, const std::string& kind, const TensorSpec& tensor,
+                            const ShardMap& shards) {
   const std::string what = fmt::format("{}, /{}/{}", path, kind, tensor.name);
   const hdf5::PropertyList creation(check(H5Pcreate(H5P_DATASET_CREATE), "H5Pcreate", what));
   check(H5Pset_obj_track_times(creation.get(), false), "H5Pset_obj_track_times", what);
@@ -79,26 +84,31 @@ void create_virtual_dataset(hid_t group, const std::string& path, const std::str
     const std::int64_t begin = std::max(shard.begin, tensor.offset);
     const std::int64_t end = std::min(shard.end, tensor.offset + tensor.shape.elements());
     if (begin < end)
-      map_piece(creation.get(), tensor, kind, shards, rank, begin - tensor.offset, end - begin, begin - shard.begin, what);
+      map_piece(creation.get(), tensor, kind, shards, rank, begin - tensor.offset, end - begin, begin - shard.begin,
+                what);
   }
   const hdf5::Dataspace space = hdf5::simple_space(extents_of(tensor.shape));
-  const hdf5::Dataset dataset(
-      check(H5Dcreate2(group, tensor.name.c_str(), H5T_IEEE_F32LE, space.get(), H5P_DEFAULT, creation.get(), H5P_DEFAULT), "H5Dcreate2", what));
+  const hdf5::Dataset dataset(check(
+      H5Dcreate2(group, tensor.name.c_str(), H5T_IEEE_F32LE, space.get(), H5P_DEFAULT, creation.get(), H5P_DEFAULT),
+      "H5Dcreate2", what));
 }
 
 }  // namespace
 
-void write_tensor_file(const std::string& folder, const ShardMap& shards, const std::vector<std::string>& kinds, const TensorFileFacts& facts) {
+void write_tensor_file(const std::string& folder, const ShardMap& shards, const std::vector<std::string>& kinds,
+                       const TensorFileFacts& facts) {
   const std::string path = folder + "/" + std::string(kTensorFile);
   {
+    hdf5::FileImage image;
     const hdf5::Session session;
-    hdf5::File file = hdf5::create_file(path);
+    hdf5::File file = hdf5::create_image(image, path);
     write_facts(file.get(), path, shards, facts);
     for (const std::string& kind : kinds) {
       const hdf5::Group group = hdf5::create_group(file.get(), kind, path);
       for (const TensorSpec& tensor : shards.tensors()) create_virtual_dataset(group.get(), path, kind, tensor, shards);
     }
-    hdf5::close_file(std::move(file), path);
+    hdf5::close_image(std::move(file), path);
+    hdf5::write_image(image, path);
   }
   sync_path(path);
 }
@@ -106,7 +116,7 @@ void write_tensor_file(const std::string& folder, const ShardMap& shards, const 
 std::string read_tensor_file_metadata(const std::string& folder) {
   const std::string path = folder + "/" + std::string(kTensorFile);
   const hdf5::Session session;
-  const hdf5::File file = hdf5::open_file(path, H5F_ACC_RDONLY);
+  const hdf5::File file = hdf5::open_file(path);
   return hdf5::read_text_attribute(file.get(), "metadata", path);
 }
 

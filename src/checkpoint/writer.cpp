@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/writer.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
+
+#include <fmt/format.h>
 
 #include "checkpoint/directory.hpp"
 #include "checkpoint/files.hpp"
@@ -35,7 +35,8 @@ std::vector<std::string> together(comm::Communicator& communicator, std::int64_t
   std::string failures;
   for (std::size_t rank = 0; rank < outcomes.size(); ++rank) {
     const std::string text(reinterpret_cast<const char*>(outcomes[rank].data()), outcomes[rank].size());
-    if (text.front() == kFailed) failures += fmt::format("{}rank {}: {}", failures.empty() ? "" : "; ", rank, text.substr(1));
+    if (text.front() == kFailed)
+      failures += fmt::format("{}rank {}: {}", failures.empty() ? "" : "; ", rank, text.substr(1));
     results.push_back(text.substr(1));
   }
   if (!failures.empty()) throw IoError(fmt::format("step {} was not saved: {}", step, failures));
@@ -53,8 +54,8 @@ void write_root_part(const std::string& folder, const WriteRequest& request, std
   const std::vector<std::string> kinds = request.source.kinds();
   write_tensor_file(folder, request.shards, kinds, {request.step, request.metadata, request.creator});
   const auto last = latest(request.root);
-  Manifest manifest{request.step, last ? last->sequence + 1 : 1,  request.shards.ranks(), kinds, request.shards.tensors(),
-                    {rank_files.begin(), rank_files.end()}};
+  Manifest manifest{request.step, last ? last->sequence + 1 : 1, request.shards.ranks(),
+                    kinds,        request.shards.tensors(),      {rank_files.begin(), rank_files.end()}};
   manifest.files.push_back(record_of_metadata_file(folder, std::string(kTensorFile)));
   write_text_durably(folder + "/" + std::string(kManifestFile), manifest_text(manifest));
 }
@@ -63,14 +64,13 @@ std::string write_checkpoint(comm::Communicator& communicator, const WriteReques
   const int rank = communicator.rank();
   const bool is_root = rank == 0;
   const auto step = [&](auto work) { return together(communicator, request.step, work); };
-  const auto on_root = [&](auto work) {
-    return step([&] { return is_root ? work() : std::string(); }).front();
-  };
+  const auto on_root = [&](auto work) { return step([&] { return is_root ? work() : std::string(); }).front(); };
 
   try {
     const std::string folder = on_root([&] {
       if (request.shards.ranks() != communicator.size())
-        throw Error(fmt::format("the shards are for {} ranks, the group has {}", request.shards.ranks(), communicator.size()));
+        throw Error(
+            fmt::format("the shards are for {} ranks, the group has {}", request.shards.ranks(), communicator.size()));
       return prepare_folder(request.root, request.step);
     });
     const auto records = step([&] { return file_record_text(write_rank_part(folder, request, rank)); });

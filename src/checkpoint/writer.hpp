@@ -28,8 +28,9 @@ struct WriteRequest {
 
 /// Saves every rank's state as ROOT/step-N/. Blocks until the checkpoint is durable and LATEST names it. Collective.
 /// \return the folder
-/// \throws IoError on every rank if one of them failed, with that rank and its message; then the checkpoints that were there are as
-///         they were and nothing of this one is left (unless only LATEST could not be written). CommunicationError if the group broke.
+/// \throws IoError on every rank if one of them failed, with that rank and its message; then the checkpoints that were
+///          there are as they were and nothing of this one is left (unless only LATEST could not be written).
+///          CommunicationError if the group broke.
 std::string write_checkpoint(comm::Communicator& communicator, const WriteRequest& request);
 
 /// The parts of write_checkpoint between its exchanges, in order; prepare_folder (rank 0) comes first.

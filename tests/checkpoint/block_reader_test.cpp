@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/block_reader.hpp"
 
+#include <numeric>
+
 #include <fcntl.h>
 #include <gmock/gmock.h>
-
-#include <numeric>
 
 #include "checkpoint/fixtures.hpp"
 #include "checkpoint/hash.hpp"
@@ -26,7 +26,8 @@ class BlockReaderTest : public testing::Test {
     std::iota(values_.begin(), values_.end(), 0.0F);
     dataset_ = {folder_ / "data", "/master/unit-000", "master", 0, 4096, values_.size() * sizeof(float), {}};
     append_block_hashes(std::as_bytes(std::span(values_)), dataset_.hashes);
-    write_fully(open_file(dataset_.path, O_RDWR | O_CREAT), dataset_.path, dataset_.offset, std::as_bytes(std::span(values_)));
+    write_fully(open_file(dataset_.path, O_RDWR | O_CREAT), dataset_.path, dataset_.offset,
+                std::as_bytes(std::span(values_)));
   }
 
   ScratchFolder folder_;
@@ -37,7 +38,8 @@ class BlockReaderTest : public testing::Test {
 
 TEST_F(BlockReaderTest, GivesAnyRange) {
   BlockReader reader(storage_, kHashBlock);
-  for (const Range range : {Range{0, 1}, Range{7, static_cast<std::int64_t>(values_.size())}, Range{kElements - 3, kElements + 3}}) {
+  for (const Range range :
+       {Range{0, 1}, Range{7, static_cast<std::int64_t>(values_.size())}, Range{kElements - 3, kElements + 3}}) {
     std::vector<float> to(static_cast<std::size_t>(range.size()));
 
     reader.read(dataset_, range.begin, to);
@@ -64,7 +66,8 @@ TEST_F(BlockReaderTest, ADamagedBlockIsNamedAndOthersAreStillRead) {
   const auto read_damaged = [&] { reader.read(dataset_, kElements, to); };
   const std::string message = message_of<DataError>(read_damaged);
 
-  EXPECT_THAT(message, AllOf(HasSubstr(dataset_.path), HasSubstr("MiB 1 of /master/unit-000 (bytes 1052672 to 2101248 of the file) is damaged")));
+  EXPECT_THAT(message, AllOf(HasSubstr(dataset_.path),
+                             HasSubstr("MiB 1 of /master/unit-000 (bytes 1052672 to 2101248 of the file) is damaged")));
   EXPECT_EQ(message_of<DataError>(read_damaged), message);
   EXPECT_THAT(reader.check(dataset_), SizeIs(1));
 }

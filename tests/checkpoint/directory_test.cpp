@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/directory.hpp"
 
-#include <gmock/gmock.h>
-
 #include <filesystem>
+
+#include <gmock/gmock.h>
 
 #include "checkpoint/fixtures.hpp"
 #include "core/error.hpp"
@@ -132,7 +132,8 @@ TEST(Directory, ARootThatIsAFileIsNamed) {
   const ScratchFolder folder;
   write_text_durably(folder / "root", "a file");
 
-  EXPECT_THAT(message_of<IoError>([&] { static_cast<void>(prepare_folder(folder / "root/below", 1)); }), HasSubstr("root/below"));
+  EXPECT_THAT(message_of<IoError>([&] { static_cast<void>(prepare_folder(folder / "root/below", 1)); }),
+              HasSubstr("root/below"));
 }
 
 }  // namespace

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/files.hpp"
 
+#include <array>
+
 #include <fcntl.h>
 #include <gmock/gmock.h>
-
-#include <array>
 
 #include "checkpoint/fixtures.hpp"
 #include "core/error.hpp"
@@ -48,7 +48,8 @@ TEST(Files, ReadFully_SaysWhereTheFileEnds) {
 TEST(Files, WriteFully_ReportsAFullDisk) {
   const std::array<std::byte, 8> bytes{};
 
-  const std::string message = message_of<IoError>([&] { write_fully(open_file("/dev/full", O_WRONLY), "/dev/full", 0, bytes); });
+  const std::string message =
+      message_of<IoError>([&] { write_fully(open_file("/dev/full", O_WRONLY), "/dev/full", 0, bytes); });
 
   EXPECT_THAT(message, HasSubstr("No space left on device"));
 }

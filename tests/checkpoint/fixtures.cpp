@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/fixtures.hpp"
 
-#include <fcntl.h>
-#include <gtest/gtest.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <thread>
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "checkpoint/directory.hpp"
 #include "checkpoint/layout.hpp"
@@ -74,7 +74,9 @@ float element_of(std::uint64_t key, std::int64_t element) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(mix_key(key, static_cast<std::uint64_t>(element)) >> 17));
 }
 
-std::uint64_t key_of(const std::string& kind, const std::string& tensor) { return std::hash<std::string>()(kind + "/" + tensor); }
+std::uint64_t key_of(const std::string& kind, const std::string& tensor) {
+  return std::hash<std::string>()(kind + "/" + tensor);
+}
 
 }  // namespace
 
@@ -106,15 +108,22 @@ bool same_bits(std::span<const float> a, std::span<const float> b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
 }
 
-std::string save(const std::string& root, std::int64_t step, const std::vector<TensorSpec>& tensors, int ranks, const std::string& metadata) {
+std::string save(const std::string& root, std::int64_t step, const std::vector<TensorSpec>& tensors, int ranks,
+                 const std::string& metadata) {
   const ShardMap shards(tensors, ranks);
   const std::string folder = prepare_folder(root, step);
   std::vector<FileRecord> records;
   PlainStorage storage;
   for (int rank = 0; rank < ranks; ++rank) {
     PatternSource source(shards, rank);
-    const WriteRequest request{.root = root, .step = step, .shards = shards, .metadata = metadata, .creator = "a test", .source = source,
-                               .bulk = storage, .staging_bytes = std::size_t{2} << 20};
+    const WriteRequest request{.root = root,
+                               .step = step,
+                               .shards = shards,
+                               .metadata = metadata,
+                               .creator = "a test",
+                               .source = source,
+                               .bulk = storage,
+                               .staging_bytes = std::size_t{2} << 20};
     records.push_back(write_rank_part(folder, request, rank));
     if (rank == ranks - 1) write_root_part(folder, request, records);
   }
@@ -150,7 +159,8 @@ void flip_byte(const std::string& path, std::uint64_t offset) {
 
 std::vector<std::string> names_in(const std::string& folder) {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(folder)) names.push_back(entry.path().filename().string());
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    names.push_back(entry.path().filename().string());
   std::ranges::sort(names);
   return names;
 }

@@ -3,7 +3,6 @@
 
 #include <gmock/gmock.h>
 
-
 namespace spillway::checkpoint {
 namespace {
 
@@ -19,7 +18,8 @@ TEST(Layout, NamesAreThoseOfTheFormat) {
 TEST(Layout, OnlyACommittedFolderHasAStep) {
   EXPECT_EQ(step_of_name("step-000000123"), 123);
   EXPECT_EQ(step_of_name("step-12345678901"), 12345678901);
-  for (const char* name : {"step-123", "step-000000123.tmp", "step-000000123.old", "step-", "step-00000012x", "step--00000001", "LATEST"})
+  for (const char* name :
+       {"step-123", "step-000000123.tmp", "step-000000123.old", "step-", "step-00000012x", "step--00000001", "LATEST"})
     EXPECT_EQ(step_of_name(name), std::nullopt) << name;
 }
 

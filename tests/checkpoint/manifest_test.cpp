@@ -48,7 +48,8 @@ TEST(Manifest, EveryChangedByteIsNoticed) {
 
 TEST(Manifest, EveryTruncationIsNoticed) {
   const std::string text = manifest_text(example());
-  for (std::size_t size = 0; size < text.size(); size += 13) ASSERT_THAT(refusal(text.substr(0, size)), HasSubstr("m.json")) << size;
+  for (std::size_t size = 0; size < text.size(); size += 13)
+    ASSERT_THAT(refusal(text.substr(0, size)), HasSubstr("m.json")) << size;
 }
 
 TEST(Manifest, AChangedValueDoesNotMatchTheHash) {
@@ -65,7 +66,9 @@ TEST(Manifest, AnotherVersionIsRefusedByNumber) {
   EXPECT_THAT(refusal(text), AllOf(HasSubstr("version 2"), HasSubstr("reads version 1")));
 }
 
-TEST(Manifest, AnotherFormatIsRefused) { EXPECT_THAT(refusal(R"({"format": "other", "version": 1})"), HasSubstr("other")); }
+TEST(Manifest, AnotherFormatIsRefused) {
+  EXPECT_THAT(refusal(R"({"format": "other", "version": 1})"), HasSubstr("other"));
+}
 
 TEST(Manifest, FilesThatAreNotThoseOfItsRanksAreRefused) {
   Manifest manifest = example();

@@ -27,7 +27,7 @@ FileRecord write_example(const std::string& folder, const ShardMap& shards, int 
 std::vector<float> read_whole(const std::string& path, const std::string& name, std::size_t elements) {
   std::vector<float> values(elements);
   const hdf5::Session session;
-  const hdf5::File file = hdf5::open_file(path, H5F_ACC_RDONLY);
+  const hdf5::File file = hdf5::open_file(path);
   const hdf5::Dataset dataset(H5Dopen2(file.get(), name.c_str(), H5P_DEFAULT));
   EXPECT_GE(H5Dread(dataset.get(), H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()), 0);
   return values;
@@ -43,7 +43,9 @@ TEST(RankFile, Hdf5ReadsTheBytesThatWentAroundIt) {
       std::vector<float> expected(static_cast<std::size_t>(dataset_elements(shards.shard_elements(unit))), 0.0F);
       const auto used = static_cast<std::size_t>(shards.shard_elements(unit));
       PatternSource(shards, 1).read(kind, unit, {0, shards.shard_elements(unit)}, std::span(expected).first(used));
-      EXPECT_TRUE(same_bits(read_whole(folder / "rank-00001-of-00002.h5", dataset_name(kind, unit), expected.size()), expected)) << kind << unit;
+      EXPECT_TRUE(
+          same_bits(read_whole(folder / "rank-00001-of-00002.h5", dataset_name(kind, unit), expected.size()), expected))
+          << kind << unit;
     }
   }
 }
@@ -83,7 +85,8 @@ TEST(RankFile, CheckMetadata_NamesAFileThatIsShortMissingOrDamaged) {
   flip_byte(path, record.metadata.front().offset + 9);
   EXPECT_THAT(refusal(), AllOf(HasSubstr(path), HasSubstr("MiB 0 (metadata, bytes 0 to")));
   ASSERT_EQ(::truncate(path.c_str(), static_cast<off_t>(record.bytes - 1)), 0);
-  EXPECT_THAT(refusal(), AllOf(HasSubstr(path), HasSubstr(std::to_string(record.bytes - 1) + " bytes, expected " + std::to_string(record.bytes))));
+  EXPECT_THAT(refusal(), AllOf(HasSubstr(path), HasSubstr(std::to_string(record.bytes - 1) + " bytes, expected " +
+                                                          std::to_string(record.bytes))));
   ASSERT_EQ(::unlink(path.c_str()), 0);
   EXPECT_THAT(refusal(), AllOf(HasSubstr(path), HasSubstr("No such file")));
 }
@@ -94,7 +97,8 @@ TEST(RankFile, ReadDatasets_RefusesARecordThatLeavesBytesOut) {
   FileRecord record = write_example(folder.path(), shards, 0);
   record.metadata.pop_back();
 
-  const std::string message = message_of<DataError>([&] { static_cast<void>(read_datasets(folder.path(), record, kKinds, shards)); });
+  const std::string message =
+      message_of<DataError>([&] { static_cast<void>(read_datasets(folder.path(), record, kKinds, shards)); });
 
   EXPECT_THAT(message, HasSubstr("the manifest does not cover bytes"));
 }
@@ -105,7 +109,8 @@ TEST(RankFile, ReadDatasets_RefusesAnotherFilesHash) {
   FileRecord record = write_example(folder.path(), shards, 0);
   record.hash ^= 1;
 
-  const std::string message = message_of<DataError>([&] { static_cast<void>(read_datasets(folder.path(), record, kKinds, shards)); });
+  const std::string message =
+      message_of<DataError>([&] { static_cast<void>(read_datasets(folder.path(), record, kKinds, shards)); });
 
   EXPECT_THAT(message, HasSubstr("over the file's hashes, expected"));
 }

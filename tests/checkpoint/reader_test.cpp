@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/reader.hpp"
 
+#include <filesystem>
+
 #include <gmock/gmock.h>
 #include <unistd.h>
-
-#include <filesystem>
 
 #include "checkpoint/fixtures.hpp"
 #include "checkpoint/hash.hpp"
@@ -118,11 +118,13 @@ TEST(Reader, ATensorOfAnotherShapeMissingOrUnknownIsNamed) {
 
   auto reshaped = small_tensors();
   reshaped[0].shape = {36, 53};
-  EXPECT_THAT(refusal(reshaped), AllOf(HasSubstr("tensor shared.weight: expected (36, 53), found (37, 53)"), HasSubstr("step-000000001")));
+  EXPECT_THAT(refusal(reshaped),
+              AllOf(HasSubstr("tensor shared.weight: expected (36, 53), found (37, 53)"), HasSubstr("step-000000001")));
   EXPECT_THAT(refusal(large_tensors()), HasSubstr("tensor lm_head.weight: expected (801, 1003), found no such tensor"));
   auto fewer = small_tensors();
   fewer.pop_back();
-  EXPECT_THAT(refusal(fewer), HasSubstr("tensor decoder.block.0.layer.2.DenseReluDense.wo.weight: expected no such tensor"));
+  EXPECT_THAT(refusal(fewer),
+              HasSubstr("tensor decoder.block.0.layer.2.DenseReluDense.wo.weight: expected no such tensor"));
   EXPECT_EQ(sink.shard("master", 0).size(), 0U);
 }
 
@@ -132,8 +134,12 @@ TEST(Reader, AKindOrTensorThatIsNotThereIsNamed) {
   PlainStorage storage;
   KeepingSink sink({"exp_avg_sq_row"});
 
-  EXPECT_THAT(message_of<DataError>([&] { reader.read_shard(reader.shard_map(), 0, storage, sink); }), HasSubstr("not exp_avg_sq_row"));
-  EXPECT_THAT(message_of<DataError>([&] { reader.read_tensor("master", "nothing", {0, 0}, storage, {}); }), HasSubstr("no tensor nothing"));
+  EXPECT_THAT(message_of<DataError>([&] { reader.read_shard(reader.shard_map(), 0, storage, sink); }),
+              HasSubstr("not exp_avg_sq_row"));
+  EXPECT_THAT(message_of<DataError>([&] {
+                reader.read_tensor("master", "nothing", {0, 0}, storage, {});
+              }),
+              HasSubstr("no tensor nothing"));
 }
 
 TEST(Reader, Verify_FindsAnUntouchedCheckpointGood) {
@@ -183,8 +189,9 @@ TEST(Reader, Verify_ListsEveryDamagedMiB) {
 
   const auto problems = reader.verify(storage);
 
-  EXPECT_THAT(problems, ElementsAre(AllOf(HasSubstr("rank-00001-of-00002.h5"), HasSubstr("MiB 1 of /master/unit-003")),
-                                    AllOf(HasSubstr("rank-00001-of-00002.h5"), HasSubstr("MiB 0 of /exp_avg/unit-003"))));
+  EXPECT_THAT(problems,
+              ElementsAre(AllOf(HasSubstr("rank-00001-of-00002.h5"), HasSubstr("MiB 1 of /master/unit-003")),
+                          AllOf(HasSubstr("rank-00001-of-00002.h5"), HasSubstr("MiB 0 of /exp_avg/unit-003"))));
 }
 
 TEST(Reader, ADamagedMiBIsNotGivenOut) {

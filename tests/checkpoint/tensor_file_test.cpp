@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/tensor_file.hpp"
 
-#include <fmt/format.h>
-#include <gmock/gmock.h>
-
 #include <array>
 #include <cstdlib>
 #include <filesystem>
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
 
 #include "checkpoint/fixtures.hpp"
 #include "checkpoint/hdf5.hpp"
@@ -21,7 +21,7 @@ TEST_P(TensorFileAtRanks, Hdf5ShowsEveryTensorWholeInItsShape) {
   const std::string folder = save(root.path(), 3, large_tensors(), GetParam());
 
   const hdf5::Session session;
-  const hdf5::File file = hdf5::open_file(folder + "/checkpoint.h5", H5F_ACC_RDONLY);
+  const hdf5::File file = hdf5::open_file(folder + "/checkpoint.h5");
   for (const std::string& kind : kKinds) {
     for (const TensorSpec& tensor : large_tensors()) {
       const hdf5::Dataset dataset(H5Dopen2(file.get(), fmt::format("/{}/{}", kind, tensor.name).c_str(), H5P_DEFAULT));
@@ -55,18 +55,24 @@ with h5py.File(folder + "/checkpoint.h5") as file:
 )";
   const ScratchFolder out;
 
-  const int status = std::system(fmt::format("python3 -c '{}' '{}' '{}'", [&] {
-    std::string quoted;
-    for (const char c : script) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-    return quoted;
-  }(), folder, out.path()).c_str());
+  const int status = std::system(fmt::format(
+                                     "python3 -c '{}' '{}' '{}'",
+                                     [&] {
+                                       std::string quoted;
+                                       for (const char c : script)
+                                         quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+                                       return quoted;
+                                     }(),
+                                     folder, out.path())
+                                     .c_str());
 
   ASSERT_EQ(status, 0);
   for (const std::string& kind : kKinds) {
     for (const TensorSpec& tensor : large_tensors()) {
       const std::string bytes = read_text(out / fmt::format("{}-{}", kind, tensor.name));
       const auto expected = whole_tensor(kind, tensor);
-      EXPECT_EQ(std::string_view(bytes), std::string_view(reinterpret_cast<const char*>(expected.data()), expected.size() * sizeof(float)));
+      EXPECT_EQ(std::string_view(bytes),
+                std::string_view(reinterpret_cast<const char*>(expected.data()), expected.size() * sizeof(float)));
     }
   }
 }
@@ -81,7 +87,7 @@ TEST(TensorFile, WorksAfterItsFolderWasMoved) {
 
   std::vector<float> values(static_cast<std::size_t>(tensor.shape.elements()));
   const hdf5::Session session;
-  const hdf5::File file = hdf5::open_file(moved + "/checkpoint.h5", H5F_ACC_RDONLY);
+  const hdf5::File file = hdf5::open_file(moved + "/checkpoint.h5");
   const hdf5::Dataset dataset(H5Dopen2(file.get(), ("/master/" + tensor.name).c_str(), H5P_DEFAULT));
   ASSERT_GE(H5Dread(dataset.get(), H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()), 0);
 
@@ -95,7 +101,7 @@ TEST(TensorFile, KeepsTheMetadataAndWhoWroteIt) {
 
   EXPECT_EQ(read_tensor_file_metadata(folder.path()), metadata);
   const hdf5::Session session;
-  const hdf5::File file = hdf5::open_file(folder / "checkpoint.h5", H5F_ACC_RDONLY);
+  const hdf5::File file = hdf5::open_file(folder / "checkpoint.h5");
   EXPECT_EQ(hdf5::read_text_attribute(file.get(), "creator", ""), "spillway 0.1.0");
   EXPECT_THAT(hdf5::read_text_attribute(file.get(), "time", ""), testing::MatchesRegex("20[0-9-]+T[0-9:]+Z"));
   EXPECT_THAT(hdf5::read_text_attribute(file.get(), "hdf5_version", ""), testing::MatchesRegex("[0-9]+.[0-9]+.[0-9]+"));

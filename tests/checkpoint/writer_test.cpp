@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/writer.hpp"
 
+#include <csignal>
+#include <set>
+
 #include <gmock/gmock.h>
+#include <sys/resource.h>
 
 #include "checkpoint/directory.hpp"
 #include "checkpoint/fixtures.hpp"
@@ -18,10 +22,16 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 
 /// write_checkpoint of PatternSource's state on one rank.
-std::string save_on(comm::Communicator& communicator, const std::string& root, std::int64_t step, BulkStorage& storage) {
+std::string save_on(comm::Communicator& communicator, const std::string& root, std::int64_t step, BulkStorage& storage,
+                    const std::string& metadata = "{}") {
   const ShardMap shards(small_tensors(), communicator.size());
   PatternSource source(shards, communicator.rank());
-  return write_checkpoint(communicator, {.root = root, .step = step, .shards = shards, .metadata = "{}", .creator = "a test", .source = source,
+  return write_checkpoint(communicator, {.root = root,
+                                         .step = step,
+                                         .shards = shards,
+                                         .metadata = metadata,
+                                         .creator = "a test",
+                                         .source = source,
                                          .bulk = storage});
 }
 
@@ -108,6 +118,51 @@ TEST(Writer, LatestThatCannotBeReplacedIsToldToAllAndTheCheckpointIsThere) {
   EXPECT_THAT(CheckpointReader(latest(root.path())->path).verify(storage), IsEmpty());
 }
 
+/// While it lives no file grows beyond `bytes`: a full disk that needs no privileges.
+class FileSizeLimit {
+ public:
+  explicit FileSizeLimit(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {
+    ::getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit now{bytes, before_.rlim_max};
+    ::setrlimit(RLIMIT_FSIZE, &now);
+  }
+  ~FileSizeLimit() {
+    ::setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, handler_);
+  }
+  FileSizeLimit(const FileSizeLimit&) = delete;
+  FileSizeLimit& operator=(const FileSizeLimit&) = delete;
+
+ private:
+  rlimit before_{};
+  void (*handler_)(int);
+};
+
+TEST(Writer, WhereverTheSystemRefusesAWriteTheEarlierCheckpointStays) {
+  const ScratchFolder root;
+  save(root.path(), 1, small_tensors(), 2);
+  std::set<std::string> refused;
+  for (rlim_t limit = 0; names_in(root.path()).size() == 2; limit += 16384) {
+    std::vector<std::string> failures;
+    {
+      const FileSizeLimit full(limit);
+      failures = on_ranks(2, [&](comm::Communicator& communicator) {
+        PlainStorage storage;
+        save_on(communicator, root.path(), 2, storage, std::string(200'000, ' ') + "{}");
+      });
+    }
+    ASSERT_EQ(failures[0], failures[1]);
+    for (const char* name : {"rank-00000", "checkpoint.h5"})
+      if (failures[0].find(name) != std::string::npos) refused.insert(name);
+  }
+
+  EXPECT_THAT(refused, ElementsAre("checkpoint.h5", "rank-00000"));
+  EXPECT_THAT(names_in(root.path()), ElementsAre("LATEST", "step-000000001", "step-000000002"));
+  PlainStorage storage;
+  for (const CheckpointEntry& entry : list(root.path()))
+    EXPECT_THAT(CheckpointReader(entry.path).verify(storage), IsEmpty());
+}
+
 TEST(Writer, ShardsForAnotherNumberOfRanksAreRefused) {
   const ScratchFolder root;
   const ShardMap shards(small_tensors(), 3);
@@ -115,7 +170,12 @@ TEST(Writer, ShardsForAnotherNumberOfRanksAreRefused) {
   const auto failures = on_ranks(2, [&](comm::Communicator& communicator) {
     PatternSource source(shards, communicator.rank());
     PlainStorage storage;
-    write_checkpoint(communicator, {.root = root.path(), .step = 1, .shards = shards, .metadata = "{}", .creator = "", .source = source,
+    write_checkpoint(communicator, {.root = root.path(),
+                                    .step = 1,
+                                    .shards = shards,
+                                    .metadata = "{}",
+                                    .creator = "",
+                                    .source = source,
                                     .bulk = storage});
   });
 
