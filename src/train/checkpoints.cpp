@@ -127,6 +127,7 @@ void Checkpoints::read(const std::string& folder, bool moments) {
       EngineSink sink(engine_, shard, moments);
       reader.read_shard(*zero.map, shard, bulk, sink);
     }
+    engine_.finish_update();
   });
 }
 

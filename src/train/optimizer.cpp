@@ -125,6 +125,7 @@ void Optimizer::update_extent(std::size_t index, const UpdateNumbers& numbers) {
 }
 
 void Optimizer::finish() {
+  release_written();
   worker_->submit([this] {
     if (ring_) ring_->drain();
   });
@@ -169,13 +170,21 @@ void Optimizer::write(Moment moment, int unit, Range range, std::span<const floa
   }
   read_extent_.reset();
   visit_extents(unit, range, [&](std::size_t index, Range part) {
-    auto lease = ring_->acquire(index);
-    const auto state = lease.state(static_cast<std::size_t>(nvme_kind_[static_cast<std::size_t>(moment)]));
+    if (!written_ || written_->extent() != index) {
+      release_written();
+      written_.emplace(ring_->acquire(index));
+    }
+    const auto state = written_->state(static_cast<std::size_t>(nvme_kind_[static_cast<std::size_t>(moment)]));
     std::memcpy(state.data() + static_cast<std::size_t>(part.begin - extents_[index].range.begin) * sizeof(float),
                 from.data() + (part.begin - range.begin), static_cast<std::size_t>(part.size()) * sizeof(float));
-    lease.release();
   });
-  ring_->drain();
+}
+
+void Optimizer::release_written() {
+  if (!written_) return;
+  offload::StateRing::Lease lease = std::move(*written_);
+  written_.reset();
+  lease.release();
 }
 
 }  // namespace spillway::train

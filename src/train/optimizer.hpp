@@ -70,7 +70,8 @@ class Optimizer {
   /// Blocks until all updates and write-backs are over.
   void finish();
 
-  /// Copies a moment of part of the owned elements out and in (checkpoints). No update may be under way.
+  /// Copies a moment of part of the owned elements out and in (checkpoints). No update may be under way; finish() follows the last
+  /// write.
   void read(Moment moment, int unit, Range range, std::span<float> to);
   void write(Moment moment, int unit, Range range, std::span<const float> from);
 
@@ -82,6 +83,7 @@ class Optimizer {
     Range range;  // in the unit's owned elements
     bool decay;
   };
+  void release_written();
   void update_extent(std::size_t extent, const UpdateNumbers& numbers);
   [[nodiscard]] bool on_nvme(Moment moment) const { return nvme_kind_[static_cast<std::size_t>(moment)] >= 0; }
   [[nodiscard]] std::span<float> resident(Moment moment, int unit) const;
@@ -100,6 +102,8 @@ class Optimizer {
   std::array<int, kMoments> nvme_kind_ = {-1, -1};  // the store's kind of each moment that is on nvme
   std::unique_ptr<offload::ExtentStore> files_;
   std::unique_ptr<offload::StateRing> ring_;
+  std::optional<offload::StateRing::Lease>
+      written_;  // the extent of the last write(), which the next one may be about too
   std::span<std::byte> ring_memory_;
   std::optional<std::pair<std::size_t, std::size_t>>
       read_extent_;  // extent and kind that read() left in the ring's memory
