@@ -45,9 +45,10 @@ void check_tensors(const checkpoint::SafetensorsFile& file, const model::T5Confi
   }
 }
 
-/// Old files name the shared embedding by one of its aliases only.
 bool is_block_name(const std::string& name) { return name.find(".block.") != std::string::npos; }
 
+/// The file must not have blocks, or matrices in them, that the configuration has no place for. Very old files also hold a relative
+/// bias of the cross-attention, which nothing ever used.
 void check_depth(const checkpoint::SafetensorsFile& file, const model::T5Config& config) {
   const auto tensors = model::T5Layout(config).tensors();
   for (const checkpoint::SafetensorsEntry& entry : file.tensors()) {

@@ -16,7 +16,7 @@ using nlohmann::json;
 
 constexpr int kFormat = 1;
 
-/// What may change on resume: where state lives, how much runs at a time, what is written for people (interface: section 5).
+/// What may change on resume: where state lives, how much runs at a time, what is written for people (docs/configuration.md, Resuming).
 bool may_change(const std::string& key) {
   static const std::set<std::string> keys = {"model.path",
                                              "model.init",
