@@ -122,7 +122,11 @@ std::unique_ptr<data::Tokenizer> open_tokenizer(const ModelSource& source) {
     if (object.is_object() && object.contains("extra_ids") && object["extra_ids"].is_number_integer())
       extra_ids = object["extra_ids"].get<std::int64_t>();
   }
-  return data::make_sentencepiece_tokenizer(source.tokenizer, extra_ids);
+  auto tokenizer = data::make_sentencepiece_tokenizer(source.tokenizer, extra_ids);
+  // A small model of its own tokenizer has no rows for T5's sentinels.
+  if (tokenizer->vocabulary_size() > source.config.vocab_size)
+    tokenizer = data::make_sentencepiece_tokenizer(source.tokenizer, 0);
+  return tokenizer;
 }
 
 model::GenerationOptions generation_options(const EvalOptions& eval, const ModelSource& source) {
