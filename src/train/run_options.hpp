@@ -149,7 +149,7 @@ struct ZeroOptions {
   bool operator==(const ZeroOptions&) const = default;
 };
 
-/// [memory]: budgets in bytes; none: what is free (train/job.cpp says less what margin).
+/// [memory]: budgets in bytes; none: what is free, of host memory less a margin.
 struct MemoryOptions {
   /// Of one rank.
   std::optional<std::uint64_t> device;
