@@ -187,12 +187,12 @@ T5Config t5_preset(const std::string& name) {
   return parse_t5_config(object.dump(2), name);
 }
 
-std::string export_config_json(const T5Config& config) {
+std::string export_config_json(const T5Config& config, DType dtype) {
   json object = json::parse(config.json);
   object["architectures"] = {"T5ForConditionalGeneration"};
   object.erase("_name_or_path");
   object.erase("dtype");
-  object["torch_dtype"] = "float32";
+  object["torch_dtype"] = dtype == DType::bf16 ? "bfloat16" : dtype == DType::f16 ? "float16" : "float32";
   // Both keys, so that transformers 4 and 5 read the same head: see docs/hugging-face.md.
   object["tie_word_embeddings"] = !config.untied_head;
   object["scale_decoder_outputs"] = config.scale_logits;

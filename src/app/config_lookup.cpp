@@ -68,5 +68,4 @@ std::string not_a_section_message(const std::string& key) {
   return fmt::format("{} is outside all sections; the nearest key is {}", key, nearest_key("", key));
 }
 
-
 }  // namespace spillway::app

@@ -139,7 +139,7 @@ std::vector<ConfigKey> storage_keys() {
        .key = "export_dtype",
        .binding = choice(&Run::checkpoint, &CheckpointOptions::export_dtype,
                          {{word("auto"), ExportDType::automatic}, {word("fp32"), ExportDType::fp32}}),
-       .doc = "of the exported model: \"auto\" or \"fp32\", which are the same while a run is fp32",
+       .doc = "of the exported model: \"auto\", that of the model read, or \"fp32\"",
        .missing = asked_by({{word("bf16"), "an export in bf16"}, {word("fp16"), "an export in fp16"}})},
       {.section = "checkpoint",
        .key = "resume",

@@ -11,6 +11,7 @@
 
 #include "checkpoint/safetensors_file.hpp"
 #include "core/error.hpp"
+#include "core/log.hpp"
 #include "model/t5_layout.hpp"
 
 namespace spillway::train {
@@ -107,6 +108,8 @@ ModelSource open_model(const ModelOptions& options) {
   source.config.untied_head = file.find("lm_head.weight") != nullptr;
   check_tensors(file, source.config);
   check_depth(file, source.config);
+  const std::string& dtype = file.find("shared.weight")->dtype;
+  source.dtype = dtype == "BF16" ? DType::bf16 : dtype == "F16" ? DType::f16 : DType::f32;
   return source;
 }
 
@@ -141,6 +144,10 @@ model::GenerationOptions generation_options(const EvalOptions& eval, const Model
     if (!defaults.contains(key) || !defaults[key].is_number()) return otherwise;
     return defaults[key].get<decltype(otherwise)>();
   };
+  for (const char* key : {"min_length", "no_repeat_ngram_size", "repetition_penalty", "do_sample"})
+    if (defaults.contains(key) && defaults[key] != 0 && defaults[key] != 1.0 && defaults[key] != false)
+      log::warning(
+          fmt::format("generation_config.json: {} = {} is not supported yet and left out", key, defaults[key].dump()));
   model::GenerationOptions options;
   options.num_beams = pick(eval.num_beams, "num_beams", static_cast<int>(EvalOptions::kNumBeams));
   options.max_length = pick(eval.max_length, "max_length", std::int64_t{EvalOptions::kMaxLength});
