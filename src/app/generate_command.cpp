@@ -116,7 +116,8 @@ ExitCode generate_command(const GenerateArguments& arguments, Runtime& runtime) 
   train::Runtime lent = lend(runtime);
   const auto job =
       train::prepare_job(options, train::Purpose::generate, lent, {.batch = batch, .longest_source = longest});
-  train::Engine engine(*job, lent);
+  const auto made = train::make_engine(*job, lent);
+  train::Engine& engine = *made;
   agree(communicator, [&] {
     train::load_weights(job->source, *job->layout, options.train.seed, options.model.embedding_std, job->zero,
                         engine.parameters());
