@@ -76,7 +76,7 @@ TEST_P(ProgramStop, TimeLimit_DoesTheSame) {
 }
 
 TEST_P(ProgramStop, KilledInTheMiddle_GoesOnFromTheNewestCheckpointToTheSameBits) {
-  const std::vector<std::string> settings = {"train.max_steps=300", "checkpoint.save_steps=20",
+  const std::vector<std::string> settings = {"train.max_steps=120", "checkpoint.save_steps=20",
                                              "train.logging_steps=50", "eval.predict_with_generate=false"};
   Workplace whole;
   ASSERT_EQ(whole.train(GetParam(), settings).exit_code, 0);
@@ -87,14 +87,14 @@ TEST_P(ProgramStop, KilledInTheMiddle_GoesOnFromTheNewestCheckpointToTheSameBits
     for (const pid_t rank : ranks) ::kill(rank, SIGKILL);
     ASSERT_NE(killed.wait().exit_code, 0) << "it was done before it could be killed";
   }
-  place_.write("out/checkpoints/step-000000300.tmp/rank-00000-of-00001.h5", "of a save that was killed");
+  place_.write("out/checkpoints/step-000000120.tmp/rank-00000-of-00001.h5", "of a save that was killed");
 
   const ProgramResult next = place_.train(GetParam(), settings);
 
   EXPECT_EQ(next.exit_code, 0) << describe(next);
   EXPECT_THAT(next.err, HasSubstr("resumed from out/checkpoints/step-"));
   EXPECT_EQ(place_.read("out/model/model.safetensors"), whole.read("out/model/model.safetensors"));
-  EXPECT_FALSE(place_.exists("out/checkpoints/step-000000300.tmp"));
+  EXPECT_FALSE(place_.exists("out/checkpoints/step-000000120.tmp"));
 }
 
 TEST_P(ProgramStop, TheOffloadFoldersOfAKilledRun_AreRemovedByTheNext) {

@@ -63,13 +63,14 @@ constexpr std::array<std::pair<const char*, const char*>, 7> kWords = {{{"one", 
                                                                         {"dog", "caine"},
                                                                         {"house", "casa"}}};
 
-/// Pairs of one to three words that differ from each other and from those of another `first`.
+/// Pairs of two to five words, others for another `first`.
 void write_pairs(const Workplace& place, const std::string& base, std::size_t first, std::size_t count) {
   std::string sources, targets;
   for (std::size_t i = first; i < first + count; ++i) {
-    for (std::size_t rest = i + 1, word = 0; rest > 0 && word < 3; rest /= kWords.size(), ++word) {
-      sources += std::string(word > 0 ? " " : "") + kWords[rest % kWords.size()].first;
-      targets += std::string(word > 0 ? " " : "") + kWords[rest % kWords.size()].second;
+    for (std::size_t word = 0; word < 2 + i % 4; ++word) {
+      const auto& [source, target] = kWords[(i * i + word * (i / 7 + 1)) % kWords.size()];
+      sources += std::string(word > 0 ? " " : "") + source;
+      targets += std::string(word > 0 ? " " : "") + target;
     }
     sources += '\n';
     targets += '\n';
