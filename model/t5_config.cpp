@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "core/edit_distance.hpp"
 #include "core/error.hpp"
 
 namespace spillway::model {
@@ -80,21 +81,6 @@ constexpr std::array<Preset, 10> kPresets = {{
     {"v1_1-xl", 2048, 5120, 64, 32, 24, true},
     {"v1_1-xxl", 4096, 10240, 64, 64, 24, true},
 }};
-
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t above = row[j];
-      row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0U : 1U)});
-      diagonal = above;
-    }
-  }
-  return row[b.size()];
-}
 
 }  // namespace
 
@@ -201,12 +187,12 @@ T5Config t5_preset(const std::string& name) {
   return parse_t5_config(object.dump(2), name);
 }
 
-std::string export_config_json(const T5Config& config) {
+std::string export_config_json(const T5Config& config, DType dtype) {
   json object = json::parse(config.json);
   object["architectures"] = {"T5ForConditionalGeneration"};
   object.erase("_name_or_path");
   object.erase("dtype");
-  object["torch_dtype"] = "float32";
+  object["torch_dtype"] = dtype == DType::bf16 ? "bfloat16" : dtype == DType::f16 ? "float16" : "float32";
   // Both keys, so that transformers 4 and 5 read the same head: see docs/hugging-face.md.
   object["tie_word_embeddings"] = !config.untied_head;
   object["scale_decoder_outputs"] = config.scale_logits;

@@ -95,8 +95,8 @@ void write_output(const std::string& output, const std::string& text) {
 
 ExitCode generate_command(const GenerateArguments& arguments, Runtime& runtime) {
   comm::Communicator& communicator = runtime.communicator;
-  train::RunOptions options =
-      read_shared_run_options(communicator, {.file = {}, .environment = {}, .arguments = arguments.settings});
+  train::RunOptions options = read_shared_run_options(
+      communicator, {.file = {}, .environment = process_environment(), .arguments = arguments.settings});
   options.zero.stage = 0;  // every rank decodes its share of the sources with weights of its own
   const std::vector<std::string> lines = shared_sources(arguments.input, communicator);
 

@@ -80,7 +80,12 @@ void Engine::make_training(Runtime& runtime, bool wait_at_once) {
 
   const bool nvme = job_.plan.exp_avg == plan::Tier::nvme || job_.plan.exp_avg_sq == plan::Tier::nvme;
   if (nvme && !store_) store_ = offload::make_store(name_of(o.offload.store), {.queue_depth = o.offload.queue_depth});
-  if (nvme) log::info(fmt::format("nvme tier: {}", store_->description()));
+  if (nvme) {
+    log::info(fmt::format("nvme tier: {}", store_->description()));
+    // Pinned once instead of at every transfer; where that is refused the store says so, and works without.
+    const TensorView ring = arena_.bytes(plan::entry::kRing);
+    (void)store_->register_buffer({ring.data(), ring.bytes()});
+  }
   std::vector<std::string> dirs = job_.nvme_dirs;
   if (dirs.empty()) dirs.emplace_back("memory");  // a name only: the memory store has no directories
   optimizer_ = std::make_unique<Optimizer>(

@@ -241,6 +241,7 @@ std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Run
   comm::Communicator& communicator = runtime.communicator;
   const int ranks = communicator.size();
   agree(communicator, [&] { job->source = open_model(options.model); });
+  if (options.checkpoint.export_dtype == ExportDType::fp32) job->source.dtype = DType::f32;
   job->layout = std::make_unique<model::T5Layout>(job->source.config);
   job->map = std::make_unique<ShardMap>(job->layout->tensors(), ranks);
   job->zero = {.stage = options.zero.stage, .rank = communicator.rank(), .map = job->map.get()};

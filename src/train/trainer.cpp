@@ -335,7 +335,8 @@ Outcome train(const TrainRequest& request, Runtime& runtime) {
   state.global_batch_size = job->global_batch_size;
   state.config = request.config;
   state.signature = signature;
-  state.model_json = model::export_config_json(job->source.config);
+  state.model_json = model::export_config_json(job->source.config, job->source.dtype);
+  state.model_dtype = job->source.dtype;
   state.generation_json = job->source.generation_json;
   state.tokenizer = job->source.tokenizer.empty() || job->source.tokenizer == "bytes"
                         ? job->source.tokenizer
