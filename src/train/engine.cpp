@@ -7,6 +7,7 @@
 #include "core/log.hpp"
 #include "core/philox.hpp"
 #include "data/deal.hpp"
+#include "train/agreement.hpp"
 
 namespace spillway::train {
 namespace {
@@ -14,7 +15,7 @@ namespace {
 /// A name of its own for each job and rank in the offload folders.
 std::string scratch_folder(int rank) {
   const char* job = std::getenv("SLURM_JOB_ID");
-  return fmt::format("spillway-{}-{}-rank-{:05}", job != nullptr ? job : "local", getpid(), rank);
+  return fmt::format("{}{}-{}-rank-{:05}", kScratchPrefix, job != nullptr ? job : "local", getpid(), rank);
 }
 
 std::string name_of(StoreChoice store) {
@@ -60,6 +61,12 @@ Engine::Engine(const Job& job, Runtime& runtime, EngineSwitches switches)
       job_.zero.sharded() ? arena_.floats(plan::entry::kGathered, gathered) : TensorView{}, gradients_.get());
   if (job_.purpose == Purpose::train) make_training(runtime, switches.wait_at_once);
   if (job_.eval_limits.sequences > 0) make_evaluation();
+}
+
+std::unique_ptr<Engine> make_engine(const Job& job, Runtime& runtime) {
+  std::unique_ptr<Engine> engine;
+  agree(runtime.communicator, [&] { engine = std::make_unique<Engine>(job, runtime); });
+  return engine;
 }
 
 void Engine::make_training(Runtime& runtime, bool wait_at_once) {

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "core/log.hpp"
+#include "offload/scratch_file.hpp"
 #include "train/agreement.hpp"
 #include "train/checkpoints.hpp"
 #include "train/evaluation.hpp"
@@ -30,13 +31,13 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 /// One training run from its first step to its last.
 class Run {
  public:
-  Run(const TrainRequest& request, Runtime& runtime, const Job& job, std::optional<std::string> resume_from,
-      RunState state)
+  Run(const TrainRequest& request, Runtime& runtime, const Job& job, Engine& engine,
+      std::optional<std::string> resume_from, RunState state)
       : request_(request),
         options_(job.options),
         communicator_(runtime.communicator),
         job_(job),
-        engine_(job, runtime),
+        engine_(engine),
         checkpoints_(engine_, communicator_),
         state_(std::move(state)),
         sampler_(job.train_examples->size(), job.global_batch_size, options_.train.seed, options_.data.shuffle),
@@ -243,7 +244,7 @@ class Run {
   const RunOptions& options_;
   comm::Communicator& communicator_;
   const Job& job_;
-  Engine engine_;
+  Engine& engine_;
   Checkpoints checkpoints_;
   RunState state_;
   data::BatchSampler sampler_;
@@ -272,6 +273,13 @@ void make_output_dir(const std::string& directory) {
   fs::remove(probe, error);
 }
 
+/// Before the plan asks how much room the disks have.
+void remove_abandoned_state(const OffloadOptions& offload) {
+  for (const std::string& directory : nvme_directories(offload))
+    for (const std::string& folder : offload::remove_abandoned_folders(directory, kScratchPrefix))
+      log::info(fmt::format("removed {}, which a run that was killed had left", folder));
+}
+
 /// Ranks that would run different programs must not begin: they would wait for each other for ever.
 void compare_programs(const Job& job, comm::Communicator& communicator) {
   const std::uint64_t mine = job.plan.program.hash();
@@ -293,6 +301,7 @@ Outcome train(const TrainRequest& request, Runtime& runtime) {
   RunState state;
   agree(communicator, [&] {
     if (!request.dry_run && communicator.rank() == 0) make_output_dir(options.train.output_dir);
+    if (!request.dry_run) remove_abandoned_state(options.offload);
     resume_from = find_checkpoint(options.checkpoint, root);
     if (!resume_from) return;
     const checkpoint::CheckpointReader reader(*resume_from);
@@ -332,7 +341,8 @@ Outcome train(const TrainRequest& request, Runtime& runtime) {
   state.tokenizer = job->source.tokenizer.empty() || job->source.tokenizer == "bytes"
                         ? job->source.tokenizer
                         : fs::absolute(job->source.tokenizer).string();
-  return Run(request, runtime, *job, resume_from, state).execute();
+  const auto engine = make_engine(*job, runtime);
+  return Run(request, runtime, *job, *engine, resume_from, state).execute();
 }
 
 }  // namespace spillway::train
