@@ -12,8 +12,8 @@
 namespace spillway::comm {
 namespace {
 
-/// Where the ranks' queues meet. Each posts what it gives, all meet, each reads what the others posted, all meet again:
-/// only then may what was posted change.
+/// Where the ranks' queues meet. Each posts what it gives, all meet, each reads what the others posted, all part: only
+/// then may what was posted change.
 class ThreadGroup {
  public:
   explicit ThreadGroup(int ranks) : posted_(static_cast<std::size_t>(ranks)) {}
@@ -38,6 +38,20 @@ class ThreadGroup {
     if (meeting_ == meeting) throw CommunicationError(broken_);
   }
 
+  /// Blocks until all ranks that met are here. Also in a broken group: one of them may still be reading what another
+  /// posted, and none of them waits for anything but this.
+  void part() noexcept {
+    std::unique_lock lock(mutex_);
+    const std::uint64_t parting = parting_;
+    if (++departed_ == ranks()) {
+      departed_ = 0;
+      ++parting_;
+      changed_.notify_all();
+      return;
+    }
+    changed_.wait(lock, [&] { return parting_ != parting; });
+  }
+
   /// The first reason stays.
   void break_up(const std::string& reason) {
     const std::scoped_lock lock(mutex_);
@@ -49,9 +63,21 @@ class ThreadGroup {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::vector<std::span<const std::byte>> posted_;  // ordered by the meetings
-  int arrived_ = 0;
-  std::uint64_t meeting_ = 0;
+  int arrived_ = 0, departed_ = 0;
+  std::uint64_t meeting_ = 0, parting_ = 0;
   std::string broken_;
+};
+
+/// What was posted may be read from its making, when all have met, to its end, when all have read.
+class Meeting {
+ public:
+  explicit Meeting(ThreadGroup& group) : group_(group) { group_.meet(); }
+  ~Meeting() { group_.part(); }
+  Meeting(const Meeting&) = delete;
+  Meeting& operator=(const Meeting&) = delete;
+
+ private:
+  ThreadGroup& group_;
 };
 
 class ThreadCommunicator : public QueuedCommunicator {
@@ -77,42 +103,41 @@ class ThreadCommunicator : public QueuedCommunicator {
  protected:
   void do_all_gather(std::span<const std::byte> shard, std::byte* full) override {
     group_->post(rank(), shard);
-    group_->meet();
+    const Meeting meeting(*group_);
     for (int r = 0; r < size(); ++r)
       copy_unless_same(full + static_cast<std::size_t>(r) * shard.size(), posted("all_gather", r, shard.size()));
     count_sent(shard.size() * others());
-    group_->meet();
   }
 
   void do_reduce_scatter(ConstTensorView full, TensorView shard) override {
     group_->post(rank(), {full.data(), full.bytes()});
-    group_->meet();
+    const Meeting meeting(*group_);
     const std::size_t piece_bytes = full.bytes() / static_cast<std::size_t>(size());
     for (int r = 0; r < size(); ++r)
       pieces_[static_cast<std::size_t>(r)] =
           posted("reduce_scatter", r, full.bytes()).data() + static_cast<std::size_t>(rank()) * piece_bytes;
     sum_in_rank_order(pieces_, full.dtype(), shard);
     count_sent(piece_bytes * others());
-    group_->meet();
   }
 
   void do_broadcast(std::span<std::byte> bytes, int root) override {
     group_->post(rank(), bytes);
-    group_->meet();
+    const Meeting meeting(*group_);
     if (rank() != root) copy_unless_same(bytes.data(), posted("broadcast", root, bytes.size()));
     else count_sent(bytes.size() * others());
-    group_->meet();
   }
 
-  void do_barrier() override { group_->meet(); }
+  void do_barrier() override {
+    group_->post(rank(), {});
+    const Meeting meeting(*group_);
+  }
 
   std::vector<std::vector<std::byte>> do_exchange(std::span<const std::byte> bytes) override {
     group_->post(rank(), bytes);
-    group_->meet();
+    const Meeting meeting(*group_);
     std::vector<std::vector<std::byte>> all;
     for (int r = 0; r < size(); ++r) all.emplace_back(group_->posted(r).begin(), group_->posted(r).end());
     count_sent(bytes.size() * others());
-    group_->meet();
     return all;
   }
 

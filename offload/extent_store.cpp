@@ -2,6 +2,7 @@
 #include "offload/extent_store.hpp"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include <fmt/core.h>
@@ -12,16 +13,16 @@
 
 namespace spillway::offload {
 
-/// A read whose waiter checks what came.
-class ExtentStore::CheckedRead final : public Completion::State {
+/// A transfer whose errors say what it moved; the waiter of a read checks what came.
+class ExtentStore::NamedTransfer final : public Completion::State {
  public:
   struct Request {
     std::size_t extent;
     std::size_t kind;
-    std::span<const std::byte> content;
+    std::optional<std::span<const std::byte>> read;
   };
 
-  CheckedRead(const ExtentStore& extents, Completion transfer, Request request)
+  NamedTransfer(const ExtentStore& extents, Completion transfer, Request request)
       : extents_(extents), transfer_(std::move(transfer)), request_(request) {}
 
   void wait() override {
@@ -30,7 +31,7 @@ class ExtentStore::CheckedRead final : public Completion::State {
     } catch (const IoError& error) {
       throw IoError(extents_.describe(request_.extent, request_.kind) + ": " + error.what());
     }
-    extents_.check_content(request_.extent, request_.kind, request_.content);
+    if (request_.read) extents_.check_content(request_.extent, request_.kind, *request_.read);
   }
 
   [[nodiscard]] bool ready() override { return transfer_.ready(); }
@@ -71,9 +72,9 @@ void ExtentStore::make_files(const std::vector<std::uint64_t>& file_bytes) {
 Completion ExtentStore::read(std::size_t extent, std::size_t kind, std::span<std::byte> buffer) {
   check_buffer(extent, kind, buffer.size());
   auto transfer = store_.read(file(extent).id(), place(extent, kind).offset_bytes, buffer);
-  return Completion(std::make_shared<CheckedRead>(
+  return Completion(std::make_shared<NamedTransfer>(
       *this, std::move(transfer),
-      CheckedRead::Request{.extent = extent, .kind = kind, .content = buffer.first(bytes(extent, kind))}));
+      NamedTransfer::Request{.extent = extent, .kind = kind, .read = buffer.first(bytes(extent, kind))}));
 }
 
 Completion ExtentStore::write(std::size_t extent, std::size_t kind, std::span<const std::byte> buffer) {
@@ -81,7 +82,9 @@ Completion ExtentStore::write(std::size_t extent, std::size_t kind, std::span<co
   Place& there = places_[extent][kind];
   if (options_.checksum) there.checksum = XXH3_64bits(buffer.data(), there.bytes);
   there.written = true;
-  return store_.write(file(extent).id(), there.offset_bytes, buffer);
+  return Completion(
+      std::make_shared<NamedTransfer>(*this, store_.write(file(extent).id(), there.offset_bytes, buffer),
+                                      NamedTransfer::Request{.extent = extent, .kind = kind, .read = std::nullopt}));
 }
 
 std::size_t ExtentStore::stored_bytes(std::size_t extent, std::size_t kind) const {

@@ -40,6 +40,7 @@ class ExtentStore {
   /// \param buffer stored_bytes() long, on the store's alignment; lives until the completion, as this object does
   [[nodiscard]] Completion read(std::size_t extent, std::size_t kind, std::span<std::byte> buffer);
   /// Starts to write. `buffer` (as for read) must neither change nor go until the completion.
+  /// \throws IoError (wait) naming extent, kind, file and offset
   [[nodiscard]] Completion write(std::size_t extent, std::size_t kind, std::span<const std::byte> buffer);
 
   [[nodiscard]] std::size_t extents() const noexcept { return places_.size(); }
@@ -53,7 +54,7 @@ class ExtentStore {
   [[nodiscard]] std::vector<std::string> paths() const;
 
  private:
-  class CheckedRead;
+  class NamedTransfer;
   struct Place {
     std::size_t bytes = 0;
     std::uint64_t offset_bytes = 0;

@@ -26,6 +26,13 @@ class Event {
   void wait() const {
     if (state_) state_->wait();
   }
+  /// The same for destructors, which only need the work to be over: its error is for those who use its result.
+  void wait_quietly() const noexcept {
+    try {
+      wait();
+    } catch (...) {
+    }
+  }
   [[nodiscard]] bool ready() const { return !state_ || state_->ready(); }
 
  private:

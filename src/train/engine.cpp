@@ -40,6 +40,11 @@ Engine::Engine(const Job& job, Runtime& runtime, EngineSwitches switches)
       generation_ops_(kernels::cpu::make_generation_ops(pool_)),
       queue_(runtime.device.create_compute_queue()),
       store_(std::move(switches.store)) {
+  // A rank whose drive or folder refuses must not leave the others waiting in the first step.
+  agree(communicator_, [&] { build(runtime, switches.wait_at_once); });
+}
+
+void Engine::build(Runtime& runtime, bool wait_at_once) {
   const plan::JobFacts& facts = job_.facts;
   const TensorView batches = arena_.bytes(plan::entry::kBatches);
   for (std::size_t offset = 0; offset + facts.batch_bytes <= batches.bytes() && facts.batch_bytes > 0;
@@ -52,14 +57,14 @@ Engine::Engine(const Job& job, Runtime& runtime, EngineSwitches switches)
     const std::int64_t buffers = job_.map->unit_elements(0) + plan::kGradientSlots * job_.zero.largest_unit();
     const auto shards = static_cast<std::int64_t>(job_.plan.ledger.bytes(plan::entry::kGradientShards) / sizeof(float));
     gradients_ = std::make_unique<Gradients>(
-        job_.zero, communicator_, *model_ops_, *queue_, arena_.floats(plan::entry::kGradients, buffers),
+        job_.zero, communicator_, *model_ops_, *queue_, clock_, arena_.floats(plan::entry::kGradients, buffers),
         arena_.floats(plan::entry::kGradientShards, shards), job_.plan.program.groups > 1);
   }
   const std::int64_t gathered = job_.map->unit_elements(0) + plan::kGatherSlots * job_.zero.largest_unit();
   parameters_ = std::make_unique<Parameters>(
       job_.zero, communicator_, arena_.floats(plan::entry::kWeights, job_.zero.owned_elements()),
       job_.zero.sharded() ? arena_.floats(plan::entry::kGathered, gathered) : TensorView{}, gradients_.get());
-  if (job_.purpose == Purpose::train) make_training(runtime, switches.wait_at_once);
+  if (job_.purpose == Purpose::train) make_training(runtime, wait_at_once);
   if (job_.eval_limits.sequences > 0) make_evaluation();
 }
 
@@ -122,11 +127,14 @@ void Engine::make_evaluation() {
 StepResult Engine::step(const std::vector<std::int64_t>& samples, std::int64_t tokens, std::int64_t data_step,
                         double learning_rate, std::int64_t optimizer_step) {
   const data::Examples& examples = *job_.train_examples;
-  std::vector<std::int64_t> lengths;
-  for (const std::int64_t sample : samples)
-    lengths.push_back(static_cast<std::int64_t>(examples.source(sample).size() + examples.target(sample).size()));
-  const auto mine =
-      data::deal(lengths, job_.map->ranks(), job_.micro_batches)[static_cast<std::size_t>(job_.zero.rank)];
+  std::vector<std::vector<std::int32_t>> mine;  // of each micro-batch
+  {
+    const StepClock::Span span(clock_, Activity::data);
+    std::vector<std::int64_t> lengths;
+    for (const std::int64_t sample : samples)
+      lengths.push_back(static_cast<std::int64_t>(examples.source(sample).size() + examples.target(sample).size()));
+    mine = data::deal(lengths, job_.map->ranks(), job_.micro_batches)[static_cast<std::size_t>(job_.zero.rank)];
+  }
 
   StepInput input;
   input.pass = job_.pass;

@@ -29,6 +29,7 @@ struct EngineSwitches {
 /// Everything that a job's plan asked for, allocated and put together. Members stand in the order in which they need one another.
 class Engine {
  public:
+  /// Collective; the failure of one rank is thrown by all.
   Engine(const Job& job, Runtime& runtime, EngineSwitches switches = {});
 
   /// One optimizer step on this rank's part of a global batch of training samples.
@@ -56,6 +57,7 @@ class Engine {
   void finish_update();
 
  private:
+  void build(Runtime& runtime, bool wait_at_once);
   void make_training(Runtime& runtime, bool wait_at_once);
   void make_evaluation();
 

@@ -11,11 +11,12 @@
 namespace spillway::train {
 
 Gradients::Gradients(const Zero& zero, comm::Communicator& communicator, kernels::ModelOps& ops, Queue& queue,
-                     TensorView buffers, TensorView shards, bool several_groups)
+                     StepClock& clock, TensorView buffers, TensorView shards, bool several_groups)
     : zero_(zero),
       communicator_(communicator),
       ops_(ops),
       queue_(queue),
+      clock_(clock),
       summed_(static_cast<std::size_t>(zero.map->units()), false) {
   const std::int64_t persistent = zero_.map->unit_elements(0);
   const std::int64_t largest = zero_.largest_unit();
@@ -32,6 +33,10 @@ Gradients::Gradients(const Zero& zero, comm::Communicator& communicator, kernels
   }
 }
 
+Gradients::~Gradients() {
+  for (const Slot& slot : slots_) slot.reduced.wait_quietly();
+}
+
 void Gradients::begin_step() { std::fill(summed_.begin(), summed_.end(), false); }
 
 Gradients::Slot& Gradients::slot_of(int unit) {
@@ -45,6 +50,7 @@ void Gradients::begin(int unit) {
   Slot& slot = slots_[unit == 0 ? 0 : next_];
   complete(slot);
   slot.unit = unit;
+  const StepClock::Span span(clock_, Activity::compute);
   ops_.fill_zero(queue_, slot.memory.flat(0, zero_.map->unit_elements(unit)));
 }
 
@@ -65,8 +71,12 @@ void Gradients::reduce(int unit) {
 
 void Gradients::complete(Slot& slot) {
   if (slot.unit < 0) return;
-  slot.reduced.wait();
+  {
+    const StepClock::Span span(clock_, Activity::collective);
+    slot.reduced.wait();
+  }
   if (slot.adding) {
+    const StepClock::Span span(clock_, Activity::compute);
     const TensorView& sum = owned_[static_cast<std::size_t>(slot.unit)];
     ops_.add(queue_, slot.partial.flat(0, sum.elements()), sum);
   }

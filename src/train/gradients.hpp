@@ -6,6 +6,7 @@
 #include "comm/communicator.hpp"
 #include "core/device.hpp"
 #include "kernels/model_ops.hpp"
+#include "train/step_clock.hpp"
 #include "train/zero.hpp"
 
 namespace spillway::train {
@@ -16,8 +17,13 @@ class Gradients {
  public:
   /// \param buffers  fp32 memory of the persistent unit and plan::kGradientSlots times the largest other unit
   /// \param shards   fp32 memory of zero.owned_elements(), and with several groups plan::kGradientSlots times the largest owned unit
-  Gradients(const Zero& zero, comm::Communicator& communicator, kernels::ModelOps& ops, Queue& queue,
+  /// \param clock    told how long reductions are waited for, and how long sums and zeros take
+  Gradients(const Zero& zero, comm::Communicator& communicator, kernels::ModelOps& ops, Queue& queue, StepClock& clock,
             TensorView buffers, TensorView shards, bool several_groups);
+  /// Waits for the reductions under way, which use memory of others: a step may have ended in an exception.
+  ~Gradients();
+  Gradients(const Gradients&) = delete;
+  Gradients& operator=(const Gradients&) = delete;
 
   /// Forgets the last step's sums.
   void begin_step();
@@ -51,6 +57,7 @@ class Gradients {
   comm::Communicator& communicator_;
   kernels::ModelOps& ops_;
   Queue& queue_;
+  StepClock& clock_;
   std::vector<Slot> slots_;  // slot 0 is the persistent unit's
   std::vector<TensorView> owned_;
   std::vector<bool> summed_;

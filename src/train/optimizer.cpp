@@ -4,6 +4,10 @@
 #include <algorithm>
 #include <cstring>
 
+#include <fmt/format.h>
+
+#include "core/error.hpp"
+
 namespace spillway::train {
 
 std::vector<Extent> make_extents(const Zero& zero, std::int64_t elements) {
@@ -66,8 +70,12 @@ std::span<float> Optimizer::resident(Moment moment, int unit) const {
 void Optimizer::update(int unit, const UpdateNumbers& numbers) {
   read_extent_.reset();
   worker_->submit([this, unit, numbers] {
-    for (std::size_t extent = 0; extent < extents_.size(); ++extent)
-      if (extents_[extent].unit == unit) update_extent(extent, numbers);
+    try {
+      for (std::size_t extent = 0; extent < extents_.size(); ++extent)
+        if (extents_[extent].unit == unit) update_extent(extent, numbers);
+    } catch (const IoError& error) {
+      throw IoError(fmt::format("optimizer step {}, update of unit {}: {}", numbers.step, unit, error.what()));
+    }
     // The last unit's write-backs need not be waited for: the next step's first reads find them in order.
     if (ring_) nvme_seconds_ = ring_->blocked_seconds();
   });

@@ -26,6 +26,10 @@ Parameters::Parameters(const Zero& zero, comm::Communicator& communicator, Tenso
     slots_.push_back({.memory = gathered.flat(persistent + slot * largest, largest)});
 }
 
+Parameters::~Parameters() {
+  for (const Slot& slot : slots_) slot.gathered.wait_quietly();
+}
+
 Parameters::Slot* Parameters::find(int unit) {
   const auto found = std::find_if(slots_.begin(), slots_.end(), [unit](const Slot& slot) { return slot.unit == unit; });
   return found == slots_.end() ? nullptr : &*found;

@@ -20,6 +20,10 @@ class Parameters : public model::ParameterSource {
   /// \param gathered  stage 3: memory of the persistent unit and plan::kGatherSlots times the largest other unit
   Parameters(const Zero& zero, comm::Communicator& communicator, TensorView owned, TensorView gathered,
              Gradients* gradients);
+  /// Waits for the gathers under way, which use memory of others: a step may have ended in an exception.
+  ~Parameters() override;
+  Parameters(const Parameters&) = delete;
+  Parameters& operator=(const Parameters&) = delete;
 
   void prefetch(int unit) override;
   void acquire(int unit) override;

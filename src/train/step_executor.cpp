@@ -39,11 +39,7 @@ StepResult StepExecutor::run(const StepInput& input) {
       case OpKind::prefetch: start_gather(op.unit); break;
       case OpKind::acquire: acquire(op.unit); break;
       case OpKind::release: parameters_.release(op.unit); break;
-      case OpKind::begin_gradient: {
-        const StepClock::Span span(clock_, Activity::collective);
-        gradients_.begin(op.unit);
-        break;
-      }
+      case OpKind::begin_gradient: gradients_.begin(op.unit); break;
       case OpKind::forward: {
         pack_group(input, op.group);
         const model::MicroBatch& batch = batches_[static_cast<std::size_t>(op.slot)];
@@ -123,10 +119,7 @@ void StepExecutor::acquire(int unit) {
 }
 
 double StepExecutor::gradient_norm() {
-  {
-    const StepClock::Span span(clock_, Activity::collective);
-    gradients_.finish();
-  }
+  gradients_.finish();
   std::vector<double> partial_sums;
   {
     const StepClock::Span span(clock_, Activity::compute);

@@ -83,11 +83,13 @@ train::RunOptions training_options(const std::string& folder) {
   return options;
 }
 
-Trainee::Trainee(const train::RunOptions& options, comm::Communicator& communicator, train::EngineSwitches switches)
+Trainee::Trainee(const train::RunOptions& options, comm::Communicator& communicator, train::EngineSwitches switches,
+                 const std::function<void(train::Job&)>& replan)
     : communicator_(communicator), runtime_{.device = *device_, .communicator = communicator} {
   log::quiet();
   runtime_.local_size = communicator.size();
   job_ = train::prepare_job(options, train::Purpose::train, runtime_);
+  if (replan) replan(*job_);
   engine_ = std::make_unique<train::Engine>(*job_, runtime_, std::move(switches));
   sampler_ = std::make_unique<data::BatchSampler>(job_->train_examples->size(), job_->global_batch_size,
                                                   options.train.seed, options.data.shuffle);

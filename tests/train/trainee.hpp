@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -35,7 +36,9 @@ using StateHashes = std::map<std::string, std::uint64_t>;
 /// One rank of a training run, step by step, without the trainer around the engine.
 class Trainee {
  public:
-  Trainee(const train::RunOptions& options, comm::Communicator& communicator, train::EngineSwitches switches = {});
+  /// \param replan  may give the job another plan before it is executed
+  Trainee(const train::RunOptions& options, comm::Communicator& communicator, train::EngineSwitches switches = {},
+          const std::function<void(train::Job&)>& replan = {});
 
   /// Collective, as all that follows.
   void step();

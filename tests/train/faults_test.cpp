@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <atomic>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "checkpoint/reader.hpp"
+#include "core/error.hpp"
+#include "support/faulty_store.hpp"
+#include "support/scratch_directory.hpp"
+#include "support/thread_ranks.hpp"
+#include "train/bulk_files.hpp"
+#include "train/checkpoints.hpp"
+#include "train/trainee.hpp"
+
+namespace spillway::test {
+namespace {
+
+/// A step of a run whose last rank's drive fails. What this comes to, and that no rank hangs, must not depend on the rank count.
+class Faults : public ::testing::TestWithParam<int> {
+ protected:
+  void SetUp() override { write_training_folder(folder_.path()); }
+
+  /// Two good steps, a checkpoint, then steps with `faults` on the last rank, of which one must fail on every rank.
+  /// \return what the last rank threw
+  std::string message_of(const test::Faults& faults) {
+    const int ranks = GetParam();
+    std::atomic<int> failed = 0;
+    try {
+      run_on_thread_ranks(ranks, [&](comm::Communicator& communicator) {
+        const auto memory = offload::make_memory_store();
+        auto store = std::make_unique<FaultyStore>(*memory, test::Faults{});
+        FaultyStore& drive = *store;
+        train::RunOptions options = training_options(folder_.path());
+        options.offload.placement = train::TierChoice::nvme;
+        Trainee trainee(options, communicator, {.store = std::move(store)});
+        trainee.run(2);
+        train::Checkpoints checkpoints(trainee.engine(), communicator);
+        checkpoint_ = checkpoints.save({.step = 2});
+        if (communicator.rank() + 1 == ranks) drive.set_faults(faults);
+        try {
+          trainee.run(2);
+          trainee.engine().finish_update();
+        } catch (const Error&) {
+          ++failed;
+          throw;
+        }
+      });
+    } catch (const Error& error) {
+      EXPECT_EQ(error.exit_code(), ExitCode::failure);
+      EXPECT_EQ(failed, ranks);
+      return error.what();
+    }
+    ADD_FAILURE() << "the run went on as if nothing had happened";
+    return {};
+  }
+
+  void expect_checkpoint_intact() const {
+    const auto store = offload::make_posix_store({.queue_depth = 1, .direct = false});
+    train::BulkFiles bulk(*store);
+    checkpoint::CheckpointReader reader(checkpoint_);
+    EXPECT_EQ(reader.step(), 2);
+    EXPECT_TRUE(reader.verify(bulk).empty());
+  }
+
+  ScratchDirectory folder_;
+  std::string checkpoint_;
+};
+
+TEST_P(Faults, AFullDrive_EndsEveryRankAndNamesUnitExtentAndFile) {
+  const std::string message = message_of({.failing_write = 7, .error_number = ENOSPC});
+
+  EXPECT_NE(message.find("No space left on device"), std::string::npos) << message;
+  EXPECT_NE(message.find("optimizer step 3, update of unit "), std::string::npos) << message;
+  EXPECT_NE(message.find("extent 3, exp_avg_sq, file "), std::string::npos) << message;
+  EXPECT_NE(message.find("/extents-0"), std::string::npos) << message;
+  expect_checkpoint_intact();
+}
+
+TEST_P(Faults, ADriveThatCannotBeRead_EndsEveryRankAndNamesUnitExtentAndFile) {
+  const std::string message = message_of({.failing_read = 4, .error_number = EIO});
+
+  EXPECT_NE(message.find("Input/output error"), std::string::npos) << message;
+  EXPECT_NE(message.find("optimizer step 3, update of unit "), std::string::npos) << message;
+  EXPECT_NE(message.find("extent 2, exp_avg, file "), std::string::npos) << message;
+  expect_checkpoint_intact();
+}
+
+TEST_P(Faults, AFlippedBit_EndsEveryRankAndNamesExtentAndChecksums) {
+  const std::string message = message_of({.corrupted_read = 3, .corrupted_byte = 100});
+
+  EXPECT_NE(message.find("extent 1, exp_avg_sq, file "), std::string::npos) << message;
+  EXPECT_NE(message.find("what was read is not what was written: checksum "), std::string::npos) << message;
+  expect_checkpoint_intact();
+}
+
+INSTANTIATE_TEST_SUITE_P(Ranks, Faults, ::testing::Values(1, 2, 3));
+
+}  // namespace
+}  // namespace spillway::test
