@@ -222,7 +222,7 @@ class Run {
                            .train_seconds = state_.train_seconds,
                            .train_loss = state_.loss_sum / static_cast<double>(std::max<std::int64_t>(1, state_.step)),
                            .train_samples = job_.train_examples->size(),
-                           .samples_seen = state_.step * job_.global_batch_size,
+                           .samples_seen = state_.cursor.epoch * job_.train_examples->size() + state_.cursor.position,
                            .steps = state_.step};
     agree(communicator_, [&] {
       if (root())

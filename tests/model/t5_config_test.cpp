@@ -230,12 +230,12 @@ TEST(ExportConfigJson, KeepsOtherKeysAndSaysBothStyles) {
                            {"task_specific_params", {{"summarization", {{"num_beams", 4}}}}}});
   config.untied_head = true;
 
-  const json exported = json::parse(export_config_json(config));
+  const json exported = json::parse(export_config_json(config, DType::bf16));
 
   EXPECT_EQ(exported.at("architectures"), json::array({"T5ForConditionalGeneration"}));
   EXPECT_EQ(exported.at("tie_word_embeddings"), false);
   EXPECT_EQ(exported.at("scale_decoder_outputs"), false);
-  EXPECT_EQ(exported.at("torch_dtype"), "float32");
+  EXPECT_EQ(exported.at("torch_dtype"), "bfloat16");
   EXPECT_EQ(exported.at("task_specific_params").at("summarization").at("num_beams"), 4);
   EXPECT_FALSE(exported.contains("_name_or_path"));
   EXPECT_FALSE(exported.contains("dtype"));
@@ -245,7 +245,7 @@ TEST(ExportConfigJson, ReadAgain_IsTheSameModel) {
   for (const std::string& name : preset_names()) {
     const T5Config config = t5_preset(name);
 
-    const T5Config again = parse_t5_config(export_config_json(config), name);
+    const T5Config again = parse_t5_config(export_config_json(config, DType::f32), name);
 
     EXPECT_EQ(again.untied_head, config.untied_head) << name;
     EXPECT_EQ(again.scale_logits, config.scale_logits) << name;
