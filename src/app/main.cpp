@@ -43,7 +43,9 @@ ExitCode run(const std::vector<std::string>& arguments, Runtime& runtime) {
 /// The one place where failures are printed.
 ExitCode run_and_report(const std::vector<std::string>& arguments, Runtime& runtime) {
   try {
-    return run(arguments, runtime);
+    const ExitCode code = run(arguments, runtime);
+    if (!std::cout.flush()) throw IoError("standard output could not be written");
+    return code;
   } catch (const AgreedFailure& failure) {
     if (runtime.communicator.rank() == 0) log::error(failure.what());
     return failure.exit_code();

@@ -31,7 +31,7 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 /// One training run from its first step to its last.
 class Run {
  public:
-  Run(const TrainRequest& request, Runtime& runtime, const Job& job, Engine& engine,
+  Run(const TrainRequest& request, Runtime& runtime, const Job& job, Engine& engine, const StopRequest& stop,
       std::optional<std::string> resume_from, RunState state)
       : request_(request),
         options_(job.options),
@@ -41,8 +41,7 @@ class Run {
         checkpoints_(engine_, communicator_),
         state_(std::move(state)),
         sampler_(job.train_examples->size(), job.global_batch_size, options_.train.seed, options_.data.shuffle),
-        stop_(options_.train.time_limit, runtime.start),
-        first_step_(state_.step),
+        stop_(stop),
         progress_(state_.step, job.total_steps, request.progress_bar && communicator_.rank() == 0) {
     if (resume_from) {
       checkpoints_.restore(*resume_from);
@@ -57,7 +56,7 @@ class Run {
   }
 
   Outcome execute() {
-    last_saved_ = first_step_;
+    last_saved_ = state_.step;
     while (state_.step < job_.total_steps) {
       step();
       const bool last = state_.step == job_.total_steps;
@@ -182,11 +181,11 @@ class Run {
       metrics_->write(state_.step, epoch(), e);
       if (e.bleu) write_file(output("generated_predictions.txt"), predictions_text(e));
     });
-    log::info(fmt::format("evaluation at step {}: loss {:.4f}{}", state_.step, e.loss,
-                          e.bleu
-                              ? fmt::format(", {} (copying the source: {:.2f}), {:.1f} tokens a prediction, {:.1f} s",
-                                            e.bleu->text(), e.copied->score, e.generated_length, e.seconds)
-                              : std::string()));
+    std::string generated;
+    if (e.bleu)
+      generated = fmt::format(", BLEU {:.2f} (copying the source: {:.2f}), {:.1f} tokens a prediction, {:.1f} s\n{}",
+                              e.bleu->score, e.copied->score, e.generated_length, e.seconds, e.bleu->text());
+    log::info(fmt::format("evaluation at step {}: loss {:.4f}{}", state_.step, e.loss, generated));
   }
 
   void save() {
@@ -228,7 +227,7 @@ class Run {
       if (root())
         write_all_results(output("all_results.json"), &totals, last_evaluation_ ? &*last_evaluation_ : nullptr);
     });
-    log::info(fmt::format("trained {} steps in {}, {:.1f} samples/s; results in {}", state_.step - first_step_,
+    log::info(fmt::format("trained {} steps in {}, {:.1f} samples/s; results in {}", state_.step,
                           duration_text(state_.train_seconds),
                           static_cast<double>(totals.samples_seen) / state_.train_seconds, output("all_results.json")));
     return Outcome::finished;
@@ -248,8 +247,7 @@ class Run {
   Checkpoints checkpoints_;
   RunState state_;
   data::BatchSampler sampler_;
-  StopRequest stop_;
-  std::int64_t first_step_;
+  const StopRequest& stop_;
   Progress progress_;
   std::optional<MetricsFile> metrics_;
   std::optional<Evaluation> last_evaluation_;
@@ -261,14 +259,14 @@ class Run {
   double longest_step_ = 0.0, longest_save_ = 0.0;
 };
 
-void make_output_dir(const std::string& directory) {
+/// A folder that cannot be written to is found out now, not at the first save.
+void make_writable(const char* key, const std::string& directory) {
   std::error_code error;
   fs::create_directories(directory, error);
-  if (error) throw ConfigError(fmt::format("train.output_dir = \"{}\": {}", directory, error.message()));
-  // A folder that cannot be written to is found out now, not at the first save.
+  if (error) throw ConfigError(fmt::format("{} = \"{}\": {}", key, directory, error.message()));
   const std::string probe = directory + "/.writable";
   std::ofstream file(probe);
-  if (!file) throw ConfigError(fmt::format("train.output_dir = \"{}\" is not writable", directory));
+  if (!file) throw ConfigError(fmt::format("{} = \"{}\" is not writable", key, directory));
   file.close();
   fs::remove(probe, error);
 }
@@ -278,6 +276,17 @@ void remove_abandoned_state(const OffloadOptions& offload) {
   for (const std::string& directory : nvme_directories(offload))
     for (const std::string& folder : offload::remove_abandoned_folders(directory, kScratchPrefix))
       log::info(fmt::format("removed {}, which a run that was killed had left", folder));
+}
+
+/// Whether a run that has come to its last step was not killed after that. Takes back its wish to be started again.
+bool has_results(const RunOptions& options, comm::Communicator& communicator) {
+  const std::string& output = options.train.output_dir;
+  return !text_of_rank_0(communicator, [&] {
+            std::error_code ignored;
+            fs::remove(output + "/REQUEUE", ignored);
+            const bool exported = !options.checkpoint.export_model || fs::is_directory(output + "/model");
+            return std::string(exported && fs::exists(output + "/all_results.json") ? "yes" : "");
+          }).empty();
 }
 
 /// Ranks that would run different programs must not begin: they would wait for each other for ever.
@@ -297,10 +306,16 @@ Outcome train(const TrainRequest& request, Runtime& runtime) {
   const std::string root =
       options.checkpoint.dir.empty() ? options.train.output_dir + "/checkpoints" : options.checkpoint.dir;
 
+  // From here on: reading a large model takes a while.
+  const StopRequest stop(options.train.time_limit, runtime.start);
+
   std::optional<std::string> resume_from;
   RunState state;
   agree(communicator, [&] {
-    if (!request.dry_run && communicator.rank() == 0) make_output_dir(options.train.output_dir);
+    if (!request.dry_run && communicator.rank() == 0) {
+      make_writable("train.output_dir", options.train.output_dir);
+      if (!options.checkpoint.dir.empty()) make_writable("checkpoint.dir", options.checkpoint.dir);
+    }
     if (!request.dry_run) remove_abandoned_state(options.offload);
     resume_from = find_checkpoint(options.checkpoint, root);
     if (!resume_from) return;
@@ -327,7 +342,7 @@ Outcome train(const TrainRequest& request, Runtime& runtime) {
     if (state.step >= job->total_steps) {
       log::info(fmt::format("{} is at step {} of {}: there is nothing left to train", *resume_from, state.step,
                             job->total_steps));
-      return Outcome::finished;
+      if (has_results(options, communicator)) return Outcome::finished;
     }
   }
   compare_programs(*job, communicator);
@@ -342,7 +357,7 @@ Outcome train(const TrainRequest& request, Runtime& runtime) {
                         ? job->source.tokenizer
                         : fs::absolute(job->source.tokenizer).string();
   const auto engine = make_engine(*job, runtime);
-  return Run(request, runtime, *job, *engine, resume_from, state).execute();
+  return Run(request, runtime, *job, *engine, stop, resume_from, state).execute();
 }
 
 }  // namespace spillway::train

@@ -89,6 +89,11 @@ TEST_P(ProgramConfig, AnOutputDirectoryBelowAFile_IsRefused) {
                  "train.output_dir = \"run.toml/out\": Not a directory");
 }
 
+TEST_P(ProgramConfig, ACheckpointDirectoryBelowAFile_IsRefusedBeforeTraining) {
+  expect_refused(place_.train(ranks_, {"checkpoint.dir=run.toml/checkpoints"}), 2,
+                 "checkpoint.dir = \"run.toml/checkpoints\": Not a directory");
+}
+
 TEST_P(ProgramConfig, AnOffloadDirectoryThatIsMissing_IsRefused) {
   expect_refused(place_.train(ranks_, {"offload.exp_avg=nvme", "offload.nvme_dirs=[\"nowhere\"]"}), 2,
                  "offload.nvme_dirs: nowhere: No such file or directory");

@@ -53,6 +53,16 @@ TEST_P(ProgramDisk, FullDuringACheckpoint_NamesTheFileAndLeavesTheEarlierOnes) {
   EXPECT_THAT(place_.read("kept/LATEST"), HasSubstr("step-000000001"));
 }
 
+TEST_P(ProgramDisk, FullBehindStandardOutput_IsAnError) {
+  if (GetParam() > 1) GTEST_SKIP() << "the launcher's standard output is not ours";
+
+  const ProgramResult result =
+      in_shell(place_.call(1, {"train", "run.toml", "--print-config"}), {}, "exec \"$@\" > /dev/full");
+
+  EXPECT_EQ(result.exit_code, 5) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr("standard output could not be written"));
+}
+
 TEST_P(ProgramDisk, WithoutRoomForOffloadedState_NamesTheFileAndItsSize) {
   if (place_.in_memory()) GTEST_SKIP() << "the build folder is in memory";
   // A limit on the size of files stands for a disk that is full: 33 MiB of each moment, 24 MiB allowed.

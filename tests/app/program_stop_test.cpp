@@ -26,9 +26,9 @@ std::vector<std::string> quietly(std::vector<std::string> settings) {
 
 class ProgramStop : public testing::TestWithParam<int> {
  protected:
-  /// Once it trains.
-  void send(const Program& program, int signal) const {
-    ASSERT_TRUE(wait_until([&] { return program.err().find("\nstep ") != std::string::npos; })) << program.err();
+  /// Once it trains, or has said something else.
+  void send(const Program& program, int signal, const std::string& after = "\nstep ") const {
+    ASSERT_TRUE(wait_until([&] { return program.err().find(after) != std::string::npos; })) << program.err();
     if (GetParam() == 1) ::kill(program.pid(), signal);
     for (const pid_t rank : GetParam() == 1 ? std::vector<pid_t>{} : program.children()) ::kill(rank, signal);
   }
@@ -69,6 +69,28 @@ TEST_P(ProgramStop, Term_DoesTheSame) {
   send(program, SIGTERM);
 
   expect_stopped(program.wait(), "by a signal");
+}
+
+TEST_P(ProgramStop, ASignalBeforeTheFirstStep_DoesTheSame) {
+  Program program(place_.train_call(GetParam(), quietly({kEndless})));
+
+  send(program, SIGUSR1, "data/train: 30 pairs");
+
+  expect_stopped(program.wait(), "by a signal");
+}
+
+TEST_P(ProgramStop, KilledAfterTheLastStep_IsEvaluatedAndExportedByTheNextRun) {
+  ASSERT_EQ(place_.train(GetParam()).exit_code, 0);
+  const std::string model = place_.read("out/model/model.safetensors");
+  for (const char* late : {"out/model", "out/all_results.json", "out/generated_predictions.txt"})
+    std::filesystem::remove_all(place_.path(late));
+
+  const ProgramResult next = place_.train(GetParam());
+
+  EXPECT_EQ(next.exit_code, 0) << describe(next);
+  EXPECT_EQ(place_.read("out/model/model.safetensors"), model);
+  EXPECT_TRUE(place_.exists("out/all_results.json"));
+  EXPECT_TRUE(place_.exists("out/generated_predictions.txt"));
 }
 
 TEST_P(ProgramStop, TimeLimit_DoesTheSame) {
