@@ -11,7 +11,8 @@
 
 namespace spillway::train {
 
-/// All memory of a run, allocated before step 0: one buffer for each entry of the ledger that lives in device or host memory.
+/// The memory of a run, allocated before step 0: one buffer for each entry of the ledger that lives in device or host memory and
+/// that nobody else allocates.
 class Arena {
  public:
   /// \throws Error if the device cannot give what the ledger says

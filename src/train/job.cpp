@@ -10,6 +10,7 @@
 #include "comm/mpi_communicator.hpp"
 #include "core/error.hpp"
 #include "core/log.hpp"
+#include "kernels/cpu/attention_workspace.hpp"
 #include "offload/state_ring.hpp"
 #include "train/agreement.hpp"
 #include "train/batches.hpp"
@@ -20,7 +21,12 @@
 namespace spillway::train {
 namespace {
 
-constexpr std::size_t kStagingBytes = std::size_t{4} << 20;
+// A checkpoint is read through two buffers and written through one.
+constexpr std::size_t kStagingBytes = 2 * (std::size_t{4} << 20);
+// Measured: code and tables of HDF5, MPI and the C library that nothing has touched yet when the plan is made.
+constexpr std::size_t kLaterBytes = std::size_t{8} << 20;
+// Measured: panels that OpenBLAS packs for one thread of the pool.
+constexpr std::size_t kPanelBytes = std::size_t{1} << 20;
 
 data::Examples read_examples(const DataOptions& data, const std::string& path, std::int64_t max_samples, bool keep_text,
                              const data::Tokenizer& tokenizer, std::int64_t vocabulary) {
@@ -113,6 +119,24 @@ std::int64_t extent_elements(const Job& job) {
   return std::min(largest, std::max<std::int64_t>(1, asked / kShardAlignment) * kShardAlignment);
 }
 
+/// What the kernels allocate for themselves at first use.
+std::size_t workspace_bytes(const Job& job) {
+  const model::T5Config& config = job.source.config;
+  const DataOptions& data = job.options.data;
+  const model::BatchLimits limits = larger(job.train_limits, job.eval_limits);
+  const std::int64_t generated = job.generation.items > 0 ? job.generation.options.max_length : 0;
+  const std::int64_t longest = job.purpose == Purpose::generate
+                                   ? limits.source_rows / std::max<std::int64_t>(limits.sequences, 1)
+                                   : std::max(data.max_source_length, data.max_target_length);
+  return static_cast<std::size_t>(job.threads) * kPanelBytes +
+         kernels::cpu::attention_workspace_bytes({.longest_queries = longest,
+                                                  .longest_keys = std::max(longest, generated),
+                                                  .sequences = limits.sequences,
+                                                  .heads = config.num_heads,
+                                                  .buckets = config.relative_attention_num_buckets,
+                                                  .threads = job.threads});
+}
+
 std::optional<plan::Tier> wish_of(TierChoice own, TierChoice placement) {
   const TierChoice choice = own != TierChoice::automatic ? own : placement;
   switch (choice) {
@@ -140,6 +164,7 @@ plan::JobFacts facts_of(const Job& job) {
     largest_shard = std::max(largest_shard, job.map->shard_elements(unit));
   }
   facts.program_bytes = resident_bytes();
+  facts.workspace_bytes = workspace_bytes(job);
   if (training) {
     facts.residual_bytes = TrainingResiduals::bytes(job.training_stage_bytes());
     model::Carver scratch;
@@ -198,12 +223,15 @@ plan::Budgets budgets_of(const Job& job, Runtime& runtime) {
 /// Every rank must come to the same placement: the least of what any of them has counts.
 void agree_on_budgets(plan::Budgets& budgets, plan::JobFacts& facts, comm::Communicator& communicator) {
   const std::vector<double> mine = {static_cast<double>(budgets.host), static_cast<double>(budgets.nvme),
-                                    static_cast<double>(facts.program_bytes)};
+                                    static_cast<double>(facts.program_bytes),
+                                    static_cast<double>(facts.workspace_bytes)};
   const std::vector<double> all = comm::all_gather_doubles(communicator, mine);
-  for (std::size_t rank = 0; rank < all.size() / 3; ++rank) {
-    budgets.host = std::min(budgets.host, static_cast<std::size_t>(all[3 * rank]));
-    budgets.nvme = std::min(budgets.nvme, static_cast<std::size_t>(all[3 * rank + 1]));
-    facts.program_bytes = std::max(facts.program_bytes, static_cast<std::size_t>(all[3 * rank + 2]));
+  for (std::size_t rank = 0; rank < all.size() / mine.size(); ++rank) {
+    const std::span<const double> its = std::span(all).subspan(rank * mine.size(), mine.size());
+    budgets.host = std::min(budgets.host, static_cast<std::size_t>(its[0]));
+    budgets.nvme = std::min(budgets.nvme, static_cast<std::size_t>(its[1]));
+    facts.program_bytes = std::max(facts.program_bytes, static_cast<std::size_t>(its[2]));
+    facts.workspace_bytes = std::max(facts.workspace_bytes, static_cast<std::size_t>(its[3]));
   }
 }
 
@@ -263,6 +291,7 @@ std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Run
     if (job->eval_examples) job->facts.data_bytes += job->eval_examples->bytes();
     // The data are resident already.
     job->facts.program_bytes -= std::min(job->facts.program_bytes, job->facts.data_bytes);
+    job->facts.program_bytes += kLaterBytes;
   });
   agree_on_budgets(budgets, job->facts, communicator);
   agree(communicator, [&] { job->plan = plan::make_plan(job->facts, budgets); });

@@ -73,6 +73,7 @@ void MetricsFile::write(const StepMetrics& m) {
   object["samples_per_second"] = rounded(m.samples_per_second, 3);
   object["device_bytes"] = m.device_bytes;
   object["host_bytes"] = m.host_bytes;
+  object["peak_host_bytes"] = m.peak_host_bytes;
   object["nvme_read_bytes"] = m.nvme.read_bytes;
   object["nvme_write_bytes"] = m.nvme.written_bytes;
   object["compute_seconds"] = m.clock.seconds(Activity::compute);

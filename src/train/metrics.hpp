@@ -21,6 +21,7 @@ struct StepMetrics {
   double tokens_per_second = 0.0;  // source and target tokens of all ranks
   double samples_per_second = 0.0;
   std::size_t device_bytes = 0, host_bytes = 0;  // of this rank, by the ledger
+  std::size_t peak_host_bytes = 0;               // the most that any rank has had resident so far
   offload::StoreCounters nvme;                   // of this rank, in these steps
   StepClock clock;                               // of this rank, in these steps
 };

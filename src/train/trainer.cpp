@@ -14,6 +14,7 @@
 #include "train/agreement.hpp"
 #include "train/checkpoints.hpp"
 #include "train/evaluation.hpp"
+#include "train/machine.hpp"
 #include "train/metrics.hpp"
 #include "train/plan_file.hpp"
 #include "train/progress.hpp"
@@ -145,6 +146,8 @@ class Run {
     metrics.samples_per_second = static_cast<double>(interval_.samples) / interval_.seconds;
     metrics.device_bytes = job_.plan.ledger.total(plan::Tier::device, plan::Phase::step);
     metrics.host_bytes = job_.plan.ledger.total(plan::Tier::host, plan::Phase::step);
+    const std::array<double, 1> peak = {static_cast<double>(peak_resident_bytes())};
+    metrics.peak_host_bytes = static_cast<std::size_t>(std::ranges::max(comm::all_gather_doubles(communicator_, peak)));
     if (engine_.store() != nullptr) {
       const offload::StoreCounters now = engine_.store()->counters();
       metrics.nvme = {.read_bytes = now.read_bytes - counted_.read_bytes,
