@@ -98,7 +98,7 @@ TEST_P(ProgramStop, TimeLimit_DoesTheSame) {
 }
 
 TEST_P(ProgramStop, KilledInTheMiddle_GoesOnFromTheNewestCheckpointToTheSameBits) {
-  const std::vector<std::string> settings = {"train.max_steps=120", "checkpoint.save_steps=20",
+  const std::vector<std::string> settings = {"train.max_steps=200", "checkpoint.save_steps=20",
                                              "train.logging_steps=50", "eval.predict_with_generate=false"};
   Workplace whole;
   ASSERT_EQ(whole.train(GetParam(), settings).exit_code, 0);
@@ -109,14 +109,14 @@ TEST_P(ProgramStop, KilledInTheMiddle_GoesOnFromTheNewestCheckpointToTheSameBits
     for (const pid_t rank : ranks) ::kill(rank, SIGKILL);
     ASSERT_NE(killed.wait().exit_code, 0) << "it was done before it could be killed";
   }
-  place_.write("out/checkpoints/step-000000120.tmp/rank-00000-of-00001.h5", "of a save that was killed");
+  place_.write("out/checkpoints/step-000000200.tmp/rank-00000-of-00001.h5", "of a save that was killed");
 
   const ProgramResult next = place_.train(GetParam(), settings);
 
   EXPECT_EQ(next.exit_code, 0) << describe(next);
   EXPECT_THAT(next.err, HasSubstr("resumed from out/checkpoints/step-"));
   EXPECT_EQ(place_.read("out/model/model.safetensors"), whole.read("out/model/model.safetensors"));
-  EXPECT_FALSE(place_.exists("out/checkpoints/step-000000120.tmp"));
+  EXPECT_FALSE(place_.exists("out/checkpoints/step-000000200.tmp"));
 }
 
 TEST_P(ProgramStop, TheOffloadFoldersOfAKilledRun_AreRemovedByTheNext) {
@@ -141,7 +141,8 @@ TEST_P(ProgramStop, TheOffloadFoldersOfAKilledRun_AreRemovedByTheNext) {
   const ProgramResult next = place_.train(GetParam(), settings);
 
   EXPECT_EQ(next.exit_code, 0) << describe(next);
-  EXPECT_THAT(next.err, HasSubstr("removed nvme/spillway-"));
+  // Any rank may be the one that finds a folder; only rank 0 speaks.
+  if (GetParam() == 1) EXPECT_THAT(next.err, HasSubstr("removed nvme/spillway-"));
   EXPECT_THAT(folders(), IsEmpty());
   EXPECT_TRUE(place_.exists("nvme/note"));
 }

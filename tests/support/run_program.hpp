@@ -40,7 +40,7 @@ class Program {
   /// What it has written to standard error until now.
   [[nodiscard]] std::string err() const;
   /// Waits for its end. One that takes longer is killed with its descendants, and the test fails with its messages.
-  [[nodiscard]] ProgramResult wait(std::chrono::seconds timeout = std::chrono::seconds(20));
+  [[nodiscard]] ProgramResult wait(std::chrono::seconds timeout = std::chrono::seconds(60));
 
  private:
   void kill_all() const;
@@ -52,7 +52,7 @@ class Program {
 
 /// Runs a program to its end.
 [[nodiscard]] ProgramResult run_program(const ProgramCall& call,
-                                        std::chrono::seconds timeout = std::chrono::seconds(20));
+                                        std::chrono::seconds timeout = std::chrono::seconds(60));
 
 /// `command` as `ranks` ranks on this machine, whoever runs the test; one rank needs no launcher.
 [[nodiscard]] ProgramCall on_ranks(int ranks, std::vector<std::string> command);
