@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <functional>
 #include <map>
 
 #include <gmock/gmock.h>
@@ -214,6 +215,18 @@ TEST(StepProgramHash, NoticesTwoOpsThatChangedPlaces) {
   std::swap(program.ops[3], program.ops[4]);
 
   EXPECT_NE(program.hash(), hash);
+}
+
+TEST(StepProgramHash, NoticesEveryFieldOfAnOp) {
+  const StepProgram program = make_step_program(facts_of(false, 2, 1));
+  const std::vector<std::function<void(Op&)>> changes = {[](Op& op) { op.kind = OpKind::norm; },
+                                                         [](Op& op) { ++op.unit; }, [](Op& op) { ++op.stage; },
+                                                         [](Op& op) { ++op.slot; }, [](Op& op) { ++op.group; }};
+  for (const auto& change : changes) {
+    StepProgram other = program;
+    change(other.ops[4]);
+    EXPECT_NE(other.hash(), program.hash());
+  }
 }
 
 }  // namespace
