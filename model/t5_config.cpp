@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "core/edit_distance.hpp"
 #include "core/error.hpp"
 
 namespace spillway::model {
@@ -22,11 +23,11 @@ class Keys {
 
   [[nodiscard]] bool has(const char* key) const { return object_.contains(key) && !object_.at(key).is_null(); }
 
-  void positive(const char* key, std::int64_t& value) const {
+  void positive(const char* key, std::int64_t& value, std::int64_t most) const {
     if (!has(key)) return;
-    if (!object_.at(key).is_number_integer()) fail(key, "a whole number");
-    value = object_.at(key).get<std::int64_t>();
-    if (value < 1 || value > (std::int64_t{1} << 31)) fail(key, "a whole number from 1 to 2^31");
+    if (object_.at(key).is_number_integer()) value = object_.at(key).get<std::int64_t>();
+    if (!object_.at(key).is_number_integer() || value < 1 || value > most)
+      fail(key, fmt::format("a whole number from 1 to {}", most));
   }
   void token(const char* key, std::int32_t& value, std::int64_t vocabulary) const {
     if (!has(key)) return;
@@ -61,6 +62,11 @@ class Keys {
   std::string origin_;
 };
 
+// Far above any T5, and low enough that no product of sizes overflows before the tensors' own shapes are compared.
+constexpr std::int64_t kMostLayers = 4096;
+constexpr std::int64_t kMostWidth = std::int64_t{1} << 20;
+constexpr std::int64_t kMostVocabulary = std::int64_t{1} << 24;
+
 struct Preset {
   std::string_view name;
   std::int64_t d_model, d_ff, d_kv, heads, layers;
@@ -81,21 +87,6 @@ constexpr std::array<Preset, 10> kPresets = {{
     {"v1_1-xxl", 4096, 10240, 64, 64, 24, true},
 }};
 
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t above = row[j];
-      row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0U : 1U)});
-      diagonal = above;
-    }
-  }
-  return row[b.size()];
-}
-
 }  // namespace
 
 T5Config parse_t5_config(const std::string& text, const std::string& origin) {
@@ -112,18 +103,20 @@ T5Config parse_t5_config(const std::string& text, const std::string& origin) {
   config.json = text;
   keys.text("model_type", config.model_type);
   if (config.model_type != "t5") keys.fail("model_type", "\"t5\" (mt5, umt5 and byt5 are not supported yet)");
+  keys.positive("vocab_size", config.vocab_size, kMostVocabulary);
   for (const auto& [key, value] : std::initializer_list<std::pair<const char*, std::int64_t*>>{
-           {"vocab_size", &config.vocab_size},
            {"d_model", &config.d_model},
            {"d_kv", &config.d_kv},
            {"d_ff", &config.d_ff},
            {"num_heads", &config.num_heads},
-           {"num_layers", &config.num_layers},
            {"relative_attention_num_buckets", &config.relative_attention_num_buckets},
            {"relative_attention_max_distance", &config.relative_attention_max_distance}})
-    keys.positive(key, *value);
+    keys.positive(key, *value, kMostWidth);
+  if (config.inner() > kMostWidth)
+    keys.fail("num_heads", fmt::format("num_heads times d_kv to be at most {}", kMostWidth));
+  keys.positive("num_layers", config.num_layers, kMostLayers);
   config.num_decoder_layers = config.num_layers;
-  keys.positive("num_decoder_layers", config.num_decoder_layers);
+  keys.positive("num_decoder_layers", config.num_decoder_layers, kMostLayers);
   if (config.relative_attention_num_buckets < 4 || config.relative_attention_num_buckets % 2 != 0)
     keys.fail("relative_attention_num_buckets", "an even number of at least 4");
   if (config.relative_attention_max_distance <= config.relative_attention_num_buckets / 2)
@@ -132,19 +125,17 @@ T5Config parse_t5_config(const std::string& text, const std::string& origin) {
   keys.number("layer_norm_epsilon", config.layer_norm_epsilon, 0.0, 1.0);
   keys.number("initializer_factor", config.initializer_factor, 0.0, 1e6);
 
-  std::string projection = "relu";
-  if (keys.has("feed_forward_proj")) {
-    keys.text("feed_forward_proj", projection);
-  } else if (keys.has("dense_act_fn")) {
-    keys.text("dense_act_fn", projection);
-    if (keys.flag("is_gated_act", false)) projection = "gated-" + projection;
-  }
-  if (projection == "gated-gelu" || projection == "gated-gelu_new") {
-    config.gated = true;
-    config.activation = kernels::ActivationKind::gelu_new;
-  } else if (projection != "relu") {
-    keys.fail("feed_forward_proj", "\"relu\" or \"gated-gelu\" (other activations are not supported yet)");
-  }
+  // Some configurations carry only the two keys that transformers derives from feed_forward_proj. There "gated-gelu" means
+  // gelu_new, and gelu_pytorch_tanh is the same function.
+  const char* key = keys.has("feed_forward_proj") ? "feed_forward_proj" : "dense_act_fn";
+  const bool whole = key == std::string_view("feed_forward_proj");
+  std::string activation = "relu";
+  keys.text(key, activation);
+  if (!whole && keys.flag("is_gated_act", false)) activation = "gated-" + activation;
+  config.gated = activation == "gated-gelu_new" || activation == "gated-gelu_pytorch_tanh" ||
+                 (whole && activation == "gated-gelu");
+  if (config.gated) config.activation = kernels::ActivationKind::gelu_new;
+  else if (activation != "relu") keys.fail(key, "relu or gated gelu_new (other activations are not supported yet)");
 
   const bool tied = keys.flag("tie_word_embeddings", true);
   config.scale_logits = keys.flag("scale_decoder_outputs", tied);
@@ -201,12 +192,12 @@ T5Config t5_preset(const std::string& name) {
   return parse_t5_config(object.dump(2), name);
 }
 
-std::string export_config_json(const T5Config& config) {
+std::string export_config_json(const T5Config& config, DType dtype) {
   json object = json::parse(config.json);
   object["architectures"] = {"T5ForConditionalGeneration"};
   object.erase("_name_or_path");
   object.erase("dtype");
-  object["torch_dtype"] = "float32";
+  object["torch_dtype"] = dtype == DType::bf16 ? "bfloat16" : dtype == DType::f16 ? "float16" : "float32";
   // Both keys, so that transformers 4 and 5 read the same head: see docs/hugging-face.md.
   object["tie_word_embeddings"] = !config.untied_head;
   object["scale_decoder_outputs"] = config.scale_logits;

@@ -49,6 +49,7 @@ struct T5Config {
 [[nodiscard]] const std::vector<std::string>& preset_names();
 
 /// config.json for the export: what was read, with the keys that the weights decide brought up to date.
-[[nodiscard]] std::string export_config_json(const T5Config& config);
+/// \param dtype  of the exported weights
+[[nodiscard]] std::string export_config_json(const T5Config& config, DType dtype);
 
 }  // namespace spillway::model

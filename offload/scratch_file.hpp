@@ -3,12 +3,15 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "offload/block_store.hpp"
+#include "offload/file.hpp"
 
 namespace spillway::offload {
 
 /// A folder that is made (mode 0700) and, empty again, removed; a mere name for a store that is not in the file system.
+/// Locked while its owner lives, which tells it from one that a killed run left behind.
 class ScratchFolder {
  public:
   /// \throws ConfigError naming `directory` if it is missing, no directory, in memory (tmpfs) or not writable, or if it
@@ -20,9 +23,17 @@ class ScratchFolder {
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
 
  private:
+  [[nodiscard]] bool make(const std::string& directory);
+
   std::string path_;
+  Descriptor lock_;  // none: the file system has no locks
   bool remove_;
 };
+
+/// Removes what runs that were killed left in `directory`: the folders that begin with `prefix` and that nobody holds.
+/// Leaves everything where folders cannot be locked. Other files in such a folder stay, and with them the folder.
+/// \return the folders removed
+std::vector<std::string> remove_abandoned_folders(const std::string& directory, const std::string& prefix);
 
 /// A new file of a store that is closed and removed with its owner. The store must outlive it.
 class ScratchFile {

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 cmake_minimum_required(VERSION 3.25)
-# Fails if a file includes a header of a folder that its own folder may not see (docs/style.md has the picture).
+# Fails if a file includes a header of a folder that its own folder may not see (docs/architecture.md has the picture).
 #   cmake -DROOT=<source tree> -P layering.cmake
 set(allowed_core core)
 foreach(folder kernels comm offload data plan)

@@ -57,6 +57,7 @@ void export_model(const std::string& folder, const std::string& output, checkpoi
   const auto& tensors = reader.shard_map().tensors();
   source.config.untied_head = std::any_of(tensors.begin(), tensors.end(),
                                           [](const TensorSpec& tensor) { return tensor.name == "lm_head.weight"; });
+  source.dtype = state.model_dtype;
   source.generation_json = state.generation_json;
   if (std::filesystem::exists(state.tokenizer)) source.tokenizer = state.tokenizer;
   else if (!state.tokenizer.empty() && state.tokenizer != "bytes")

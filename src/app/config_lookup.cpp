@@ -5,6 +5,8 @@
 
 #include <fmt/format.h>
 
+#include "core/edit_distance.hpp"
+
 namespace spillway::app {
 namespace {
 
@@ -64,24 +66,6 @@ std::string unknown_section_message(const std::string& section) {
 std::string not_a_section_message(const std::string& key) {
   if (is_section(key)) return fmt::format("{} is a section: expected [{}] and its keys below", key, key);
   return fmt::format("{} is outside all sections; the nearest key is {}", key, nearest_key("", key));
-}
-
-std::size_t edit_distance(const std::string& left, const std::string& right) {
-  // Three rows of the Damerau-Levenshtein table (adjacent swaps only).
-  std::vector<std::size_t> before_last(right.size() + 1), last(right.size() + 1), row(right.size() + 1);
-  for (std::size_t j = 0; j <= right.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= left.size(); ++i) {
-    before_last.swap(last);
-    last.swap(row);
-    row[0] = i;
-    for (std::size_t j = 1; j <= right.size(); ++j) {
-      const std::size_t replaced = last[j - 1] + (left[i - 1] == right[j - 1] ? 0 : 1);
-      row[j] = std::min({last[j] + 1, row[j - 1] + 1, replaced});
-      const bool swapped = i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1];
-      if (swapped) row[j] = std::min(row[j], before_last[j - 2] + 1);
-    }
-  }
-  return row[right.size()];
 }
 
 }  // namespace spillway::app

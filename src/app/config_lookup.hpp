@@ -21,7 +21,4 @@ namespace spillway::app {
 /// For a key outside all sections.
 [[nodiscard]] std::string not_a_section_message(const std::string& key);
 
-/// Letters to insert, delete, replace or swap with their neighbour to make one word of the other.
-[[nodiscard]] std::size_t edit_distance(const std::string& left, const std::string& right);
-
 }  // namespace spillway::app

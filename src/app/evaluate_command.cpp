@@ -52,7 +52,8 @@ ExitCode evaluate_command(const EvaluateArguments& arguments, Runtime& runtime) 
 
   train::Runtime lent = lend(runtime);
   const auto job = train::prepare_job(options, train::Purpose::evaluate, lent, {}, path);
-  train::Engine engine(*job, lent);
+  const auto made = train::make_engine(*job, lent);
+  train::Engine& engine = *made;
   if (checkpoint) {
     train::Checkpoints(engine, communicator).restore_weights(*checkpoint);
   } else {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 
@@ -27,7 +29,9 @@ std::vector<std::string> read_sources(const std::string& input) {
   std::ifstream file;
   if (input != "-") {
     file.open(input, std::ios::binary);
-    if (!file) throw DataError(fmt::format("{}: cannot be read", input));
+    if (!file) throw DataError(fmt::format("{}: cannot be read: {}", input, std::strerror(errno)));
+    if (std::filesystem::is_directory(input))
+      throw DataError(fmt::format("{}: is a folder, a text file was expected", input));
   }
   std::istream& from = input == "-" ? std::cin : file;
   std::vector<std::string> lines;
@@ -91,8 +95,8 @@ void write_output(const std::string& output, const std::string& text) {
 
 ExitCode generate_command(const GenerateArguments& arguments, Runtime& runtime) {
   comm::Communicator& communicator = runtime.communicator;
-  train::RunOptions options =
-      read_shared_run_options(communicator, {.file = {}, .environment = {}, .arguments = arguments.settings});
+  train::RunOptions options = read_shared_run_options(
+      communicator, {.file = {}, .environment = process_environment(), .arguments = arguments.settings});
   options.zero.stage = 0;  // every rank decodes its share of the sources with weights of its own
   const std::vector<std::string> lines = shared_sources(arguments.input, communicator);
 
@@ -116,7 +120,8 @@ ExitCode generate_command(const GenerateArguments& arguments, Runtime& runtime) 
   train::Runtime lent = lend(runtime);
   const auto job =
       train::prepare_job(options, train::Purpose::generate, lent, {.batch = batch, .longest_source = longest});
-  train::Engine engine(*job, lent);
+  const auto made = train::make_engine(*job, lent);
+  train::Engine& engine = *made;
   agree(communicator, [&] {
     train::load_weights(job->source, *job->layout, options.train.seed, options.model.embedding_std, job->zero,
                         engine.parameters());

@@ -5,6 +5,7 @@
 #include <optional>
 #include <variant>
 
+#include <signal.h>
 #include <unistd.h>
 
 #include "app/commands.hpp"
@@ -42,15 +43,17 @@ ExitCode run(const std::vector<std::string>& arguments, Runtime& runtime) {
 /// The one place where failures are printed.
 ExitCode run_and_report(const std::vector<std::string>& arguments, Runtime& runtime) {
   try {
-    return run(arguments, runtime);
+    const ExitCode code = run(arguments, runtime);
+    if (!std::cout.flush()) throw IoError("standard output could not be written");
+    return code;
   } catch (const AgreedFailure& failure) {
     if (runtime.communicator.rank() == 0) log::error(failure.what());
     return failure.exit_code();
   } catch (...) {
     const Failure failure = current_failure();
-    log::error(failure.message);
     // The other ranks may be waiting for this one.
     if (runtime.communicator.size() > 1) runtime.communicator.abort(static_cast<int>(failure.code), failure.message);
+    log::error(failure.message);
     return failure.code;
   }
 }
@@ -61,6 +64,8 @@ ExitCode run_and_report(const std::vector<std::string>& arguments, Runtime& runt
 int main(int argc, char** argv) {
   using namespace spillway;
   const auto start = std::chrono::steady_clock::now();
+  // A file that outgrows the limit of its size is an error like a full disk, not the end of the program.
+  signal(SIGXFSZ, SIG_IGN);
   try {
     const comm::MpiEnvironment environment(&argc, &argv);
     log::start(environment.rank(), isatty(STDERR_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr);

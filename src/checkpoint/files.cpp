@@ -69,7 +69,7 @@ void reserve_file(const FileDescriptor& file, const std::string& path, std::uint
 
 std::uint64_t size_of_file(const std::string& path) {
   struct stat facts {};
-  if (::stat(path.c_str(), &facts) != 0) throw IoError(fmt::format("{}: no such file can be read", path), errno);
+  if (::stat(path.c_str(), &facts) != 0) throw IoError(fmt::format("{}: cannot be read", path), errno);
   return static_cast<std::uint64_t>(facts.st_size);
 }
 

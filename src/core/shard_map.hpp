@@ -9,7 +9,8 @@
 
 namespace spillway {
 
-/// Every tensor of a unit and every shard starts at a multiple of this many elements.
+/// Every shard starts at a multiple of this many elements, and so do tensors, save those that follow another to be read with it in
+/// one product.
 inline constexpr std::int64_t kShardAlignment = 256;
 /// The gradient norm is summed over blocks of at most this many elements, which never cross a shard's edge.
 inline constexpr std::int64_t kNormBlock = 65536;

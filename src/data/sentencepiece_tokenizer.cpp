@@ -54,8 +54,10 @@ class SentencePieceTokenizer : public Tokenizer {
     std::vector<int> with_text;
     with_text.reserve(ids.size());
     for (const std::int32_t id : ids) {
-      // A model's vocabulary is often padded beyond the tokenizer's: such ids have no text.
-      if (id >= 0 && id < pieces_ && id != pad_id() && id != eos_id()) with_text.push_back(id);
+      // A model's vocabulary is often padded beyond the tokenizer's: such ids have no text. <unk> is left out as
+      // transformers' skip_special_tokens does.
+      const bool special = id == pad_id() || id == eos_id() || id == processor_.unk_id();
+      if (id >= 0 && id < pieces_ && !special) with_text.push_back(id);
     }
     std::string text;
     check(processor_.Decode(with_text, &text), "SentencePiece cannot decode");

@@ -19,7 +19,7 @@ class Tokenizer {
   /// are one token each, and what lies between them is tokenized by itself.
   [[nodiscard]] virtual std::vector<std::int32_t> encode(std::string_view text) const = 0;
 
-  /// Valid UTF-8. Leaves out padding, `</s>`, sentinels and ids that have no text.
+  /// Valid UTF-8. Leaves out padding, `</s>`, `<unk>`, sentinels and ids that have no text (transformers' skip_special_tokens).
   [[nodiscard]] virtual std::string decode(std::span<const std::int32_t> ids) const = 0;
 
   /// Every id that encode() can give is less than this; sentinels are counted. A model may have a larger vocabulary.
@@ -32,8 +32,7 @@ class Tokenizer {
 /// T5's sentinels, unless tokenizer_config.json says otherwise under `extra_ids`.
 inline constexpr std::int64_t kExtraIds = 100;
 
-/// A tokenizer over a SentencePiece model (spiece.model). Ids are SentencePiece's own; an unknown piece is decoded as
-/// SentencePiece does it, as " ⁇ ". Sentinel k is vocabulary_size() - 1 - k.
+/// A tokenizer over a SentencePiece model (spiece.model). Ids are SentencePiece's own. Sentinel k is vocabulary_size() - 1 - k.
 /// \param extra_ids  sentinels after the pieces; none if the model holds them as pieces itself (mT5)
 /// \throws DataError that names the file if it cannot be read, is no model, or has no `<pad>` or `</s>`
 [[nodiscard]] std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(const std::string& path,

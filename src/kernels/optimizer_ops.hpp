@@ -6,12 +6,12 @@
 
 namespace spillway::kernels {
 
-/// torch.optim.AdamW's step (facts: decoupled decay first, then moments) over n elements, all fp32:
+/// torch.optim.AdamW's step (decoupled decay first, then moments) over n elements, all fp32:
 ///   g = gradient_scale · gradient;  p = p · (1 - lr · weight_decay)
 ///   m = m + (1 - beta1) (g - m);  v = beta2 · v + (1 - beta2) · g²
 ///   p = p - (lr / (1 - beta1^t)) · m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
 /// written with explicit fma, correctly rounded sqrt and division in one fixed order (adamw_formula.hpp), so that the scalar, AVX2
-/// and AVX-512 forms and the CUDA form give the same bits.
+/// and AVX-512 forms give the same bits.
 struct AdamWStep {
   TensorView parameter, exp_avg, exp_avg_sq;
   ConstTensorView gradient;

@@ -98,13 +98,18 @@ std::string Checkpoints::save(const RunState& state) {
   EngineSource source(engine_);
   BulkFiles bulk(*store_);
   const std::string root = engine_.job().checkpoint_dir();
-  const std::string folder = checkpoint::write_checkpoint(communicator_, {.root = root,
-                                                                          .step = state.step,
-                                                                          .shards = *engine_.job().map,
-                                                                          .metadata = to_json(state),
-                                                                          .creator = program_version(),
-                                                                          .source = source,
-                                                                          .bulk = bulk});
+  std::string folder;
+  try {
+    folder = checkpoint::write_checkpoint(communicator_, {.root = root,
+                                                          .step = state.step,
+                                                          .shards = *engine_.job().map,
+                                                          .metadata = to_json(state),
+                                                          .creator = program_version(),
+                                                          .source = source,
+                                                          .bulk = bulk});
+  } catch (const IoError& error) {
+    throw AgreedFailure(error.what(), error.exit_code());  // the writer throws it on all ranks alike
+  }
   agree(communicator_, [&] {
     std::vector<std::int64_t> kept;
     if (state.best_step >= 0) kept.push_back(state.best_step);

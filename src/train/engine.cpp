@@ -15,7 +15,7 @@ namespace {
 /// A name of its own for each job and rank in the offload folders.
 std::string scratch_folder(int rank) {
   const char* job = std::getenv("SLURM_JOB_ID");
-  return fmt::format("spillway-{}-{}-rank-{:05}", job != nullptr ? job : "local", getpid(), rank);
+  return fmt::format("{}{}-{}-rank-{:05}", kScratchPrefix, job != nullptr ? job : "local", getpid(), rank);
 }
 
 std::string name_of(StoreChoice store) {
@@ -68,6 +68,12 @@ void Engine::build(Runtime& runtime, bool wait_at_once) {
   if (job_.eval_limits.sequences > 0) make_evaluation();
 }
 
+std::unique_ptr<Engine> make_engine(const Job& job, Runtime& runtime) {
+  std::unique_ptr<Engine> engine;
+  agree(runtime.communicator, [&] { engine = std::make_unique<Engine>(job, runtime); });
+  return engine;
+}
+
 void Engine::make_training(Runtime& runtime, bool wait_at_once) {
   const RunOptions& o = job_.options;
   std::byte* memory = arena_.bytes(plan::entry::kActivations).data();
@@ -79,7 +85,12 @@ void Engine::make_training(Runtime& runtime, bool wait_at_once) {
 
   const bool nvme = job_.plan.exp_avg == plan::Tier::nvme || job_.plan.exp_avg_sq == plan::Tier::nvme;
   if (nvme && !store_) store_ = offload::make_store(name_of(o.offload.store), {.queue_depth = o.offload.queue_depth});
-  if (nvme) log::info(fmt::format("nvme tier: {}", store_->description()));
+  if (nvme) {
+    log::info(fmt::format("nvme tier: {}", store_->description()));
+    // Pinned once instead of at every transfer; where that is refused the store says so, and works without.
+    const TensorView ring = arena_.bytes(plan::entry::kRing);
+    (void)store_->register_buffer({ring.data(), ring.bytes()});
+  }
   std::vector<std::string> dirs = job_.nvme_dirs;
   if (dirs.empty()) dirs.emplace_back("memory");  // a name only: the memory store has no directories
   optimizer_ = std::make_unique<Optimizer>(

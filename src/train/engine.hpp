@@ -82,4 +82,10 @@ class Engine {
   std::unique_ptr<StepExecutor> executor_;
 };
 
+/// What the names of an engine's folders in the offload directories begin with.
+inline constexpr const char* kScratchPrefix = "spillway-";
+
+/// An engine on every rank. Blocks. \throws AgreedFailure on every rank if any could not make its own
+[[nodiscard]] std::unique_ptr<Engine> make_engine(const Job& job, Runtime& runtime);
+
 }  // namespace spillway::train

@@ -14,10 +14,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::vector<checkpoint::SafetensorsSpec> specs_of(const model::T5Layout& layout) {
+std::vector<checkpoint::SafetensorsSpec> specs_of(const model::T5Layout& layout, DType dtype) {
   std::vector<checkpoint::SafetensorsSpec> specs;
   for (const TensorSpec& tensor : layout.tensors()) {
-    checkpoint::SafetensorsSpec spec{.name = tensor.name, .dtype = DType::f32, .shape = {}};
+    checkpoint::SafetensorsSpec spec{.name = tensor.name, .dtype = dtype, .shape = {}};
     for (int axis = 0; axis < tensor.shape.rank(); ++axis) spec.shape.push_back(tensor.shape[axis]);
     specs.push_back(std::move(spec));
   }
@@ -44,7 +44,7 @@ void with_io_errors(const Work& work) {
 }  // namespace
 
 HuggingFaceWriter::HuggingFaceWriter(std::string directory, const ModelSource& source, const model::T5Layout& layout)
-    : directory_(std::move(directory)), source_(source), weights_(specs_of(layout)) {}
+    : directory_(std::move(directory)), source_(source), weights_(specs_of(layout, source.dtype)) {}
 
 std::string HuggingFaceWriter::weights_path() const { return directory_ + ".tmp/model.safetensors"; }
 
@@ -53,7 +53,7 @@ void HuggingFaceWriter::create() const {
     const fs::path folder = directory_ + ".tmp";
     fs::remove_all(folder);
     fs::create_directories(folder);
-    write_text(folder / "config.json", model::export_config_json(source_.config));
+    write_text(folder / "config.json", model::export_config_json(source_.config, source_.dtype));
     const std::string generation =
         source_.generation_json.empty()
             ? nlohmann::json{{"decoder_start_token_id", source_.config.decoder_start_token_id},

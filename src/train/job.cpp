@@ -203,9 +203,10 @@ plan::Budgets budgets_of(const Job& job, Runtime& runtime) {
   const auto free =
       static_cast<std::size_t>(static_cast<double>(available) * (1.0 - kMargin)) / ranks + resident_bytes();
   budgets.host = memory.host ? std::min(static_cast<std::size_t>(*memory.host) / ranks, free) : free;
+  const std::string share = ranks > 1 ? fmt::format(" (1/{} of it for each rank of this node)", ranks) : "";
   budgets.host_source = memory.host && static_cast<std::size_t>(*memory.host) / ranks <= free
-                            ? fmt::format("memory.host (1/{} of it for each rank of this node)", ranks)
-                            : fmt::format("free memory of this node less 5 % (1/{} of it for each rank)", ranks);
+                            ? "memory.host" + share
+                            : "free memory of this node less 5 %" + share;
   if (job.options.offload.store == StoreChoice::memory) {
     budgets.nvme = budgets.host;
     budgets.nvme_source = "offload.store = \"memory\"";
@@ -254,6 +255,12 @@ std::string Job::checkpoint_dir() const {
   return options.checkpoint.dir.empty() ? options.train.output_dir + "/checkpoints" : options.checkpoint.dir;
 }
 
+std::vector<std::string> nvme_directories(const OffloadOptions& offload) {
+  const char* scratch = std::getenv("SLURM_TMPDIR");
+  if (offload.nvme_dirs.empty() && scratch != nullptr) return {scratch};
+  return offload.nvme_dirs;
+}
+
 std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Runtime& runtime,
                                  const GenerateLimits& generate, const std::string& eval_path) {
   auto job = std::make_unique<Job>();
@@ -262,14 +269,13 @@ std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Run
   comm::Communicator& communicator = runtime.communicator;
   const int ranks = communicator.size();
   agree(communicator, [&] { job->source = open_model(options.model); });
+  if (options.checkpoint.export_dtype == ExportDType::fp32) job->source.dtype = DType::f32;
   job->layout = std::make_unique<model::T5Layout>(job->source.config);
   job->map = std::make_unique<ShardMap>(job->layout->tensors(), ranks);
   job->zero = {.stage = options.zero.stage, .rank = communicator.rank(), .map = job->map.get()};
   job->stages = model::t5_stages(job->source.config, *job->layout);
   job->threads = compute_threads(communicator);
-  job->nvme_dirs = options.offload.nvme_dirs;
-  if (const char* scratch = std::getenv("SLURM_TMPDIR"); job->nvme_dirs.empty() && scratch != nullptr)
-    job->nvme_dirs.emplace_back(scratch);
+  job->nvme_dirs = nvme_directories(options.offload);
   job->extent_elements = extent_elements(*job);
 
   if (purpose != Purpose::generate) read_data(*job, runtime, eval_path);

@@ -69,6 +69,9 @@ struct GenerateLimits {
   std::int64_t longest_source = 0;  // tokens
 };
 
+/// The directories of the nvme tier: offload.nvme_dirs, or $SLURM_TMPDIR, or none.
+[[nodiscard]] std::vector<std::string> nvme_directories(const OffloadOptions& offload);
+
 /// Reads model and data, and plans. Every rank calls it and comes to the same plan; the failure of one is thrown by all.
 /// \throws what reading throws; PlanError if the job does not fit its budgets
 [[nodiscard]] std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Runtime& runtime,

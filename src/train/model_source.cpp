@@ -2,6 +2,8 @@
 #include "train/model_source.hpp"
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -11,6 +13,7 @@
 
 #include "checkpoint/safetensors_file.hpp"
 #include "core/error.hpp"
+#include "core/log.hpp"
 #include "model/t5_layout.hpp"
 
 namespace spillway::train {
@@ -21,7 +24,7 @@ using nlohmann::json;
 
 std::string read_text(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
-  if (!file) throw DataError(fmt::format("{}: cannot be read", path.string()));
+  if (!file) throw DataError(fmt::format("{}: cannot be read: {}", path.string(), std::strerror(errno)));
   std::ostringstream text;
   text << file.rdbuf();
   return text.str();
@@ -45,9 +48,10 @@ void check_tensors(const checkpoint::SafetensorsFile& file, const model::T5Confi
   }
 }
 
-/// Old files name the shared embedding by one of its aliases only.
 bool is_block_name(const std::string& name) { return name.find(".block.") != std::string::npos; }
 
+/// The file must not have blocks, or matrices in them, that the configuration has no place for. Very old files also hold a relative
+/// bias of the cross-attention, which nothing ever used.
 void check_depth(const checkpoint::SafetensorsFile& file, const model::T5Config& config) {
   const auto tensors = model::T5Layout(config).tensors();
   for (const checkpoint::SafetensorsEntry& entry : file.tensors()) {
@@ -106,6 +110,8 @@ ModelSource open_model(const ModelOptions& options) {
   source.config.untied_head = file.find("lm_head.weight") != nullptr;
   check_tensors(file, source.config);
   check_depth(file, source.config);
+  const std::string& dtype = file.find("shared.weight")->dtype;
+  source.dtype = dtype == "BF16" ? DType::bf16 : dtype == "F16" ? DType::f16 : DType::f32;
   return source;
 }
 
@@ -121,7 +127,11 @@ std::unique_ptr<data::Tokenizer> open_tokenizer(const ModelSource& source) {
     if (object.is_object() && object.contains("extra_ids") && object["extra_ids"].is_number_integer())
       extra_ids = object["extra_ids"].get<std::int64_t>();
   }
-  return data::make_sentencepiece_tokenizer(source.tokenizer, extra_ids);
+  auto tokenizer = data::make_sentencepiece_tokenizer(source.tokenizer, extra_ids);
+  // A small model of its own tokenizer has no rows for T5's sentinels.
+  if (tokenizer->vocabulary_size() > source.config.vocab_size)
+    tokenizer = data::make_sentencepiece_tokenizer(source.tokenizer, 0);
+  return tokenizer;
 }
 
 model::GenerationOptions generation_options(const EvalOptions& eval, const ModelSource& source) {
@@ -136,6 +146,10 @@ model::GenerationOptions generation_options(const EvalOptions& eval, const Model
     if (!defaults.contains(key) || !defaults[key].is_number()) return otherwise;
     return defaults[key].get<decltype(otherwise)>();
   };
+  for (const char* key : {"min_length", "no_repeat_ngram_size", "repetition_penalty", "do_sample"})
+    if (defaults.contains(key) && defaults[key] != 0 && defaults[key] != 1.0 && defaults[key] != false)
+      log::warning(
+          fmt::format("generation_config.json: {} = {} is not supported yet and left out", key, defaults[key].dump()));
   model::GenerationOptions options;
   options.num_beams = pick(eval.num_beams, "num_beams", static_cast<int>(EvalOptions::kNumBeams));
   options.max_length = pick(eval.max_length, "max_length", std::int64_t{EvalOptions::kMaxLength});

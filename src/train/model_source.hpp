@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "core/dtype.hpp"
 #include "data/tokenizer.hpp"
 #include "model/beam_search.hpp"
 #include "model/t5_config.hpp"
@@ -18,6 +19,7 @@ struct ModelSource {
   std::string directory;        // empty for a preset
   std::string weights;          // path of model.safetensors; empty: random initialisation
   std::string tokenizer;        // path of a SentencePiece model, or "bytes"; empty: none was found
+  DType dtype = DType::f32;     // of the weights read: what the export has too
   std::string generation_json;  // text of generation_config.json; empty if there is none
 };
 

@@ -10,12 +10,6 @@
 
 namespace spillway::train {
 
-std::int64_t Zero::largest_unit() const {
-  std::int64_t largest = 0;
-  for (int unit = 1; unit < map->units(); ++unit) largest = std::max(largest, map->unit_elements(unit));
-  return largest;
-}
-
 Parameters::Parameters(const Zero& zero, comm::Communicator& communicator, TensorView owned, TensorView gathered,
                        Gradients* gradients)
     : zero_(zero),

@@ -12,7 +12,7 @@ namespace spillway::train {
 
 // What a run is asked to do: one struct for each section of the configuration file, one member for each key, with that
 // key's name and default. docs/configuration.md says more about each key. Values that this version refuses have no
-// enumerator here: app/config_schema.cpp names them.
+// enumerator here: the lists of keys in app name them.
 
 enum class ModelInit { pretrained, random };
 
@@ -149,7 +149,7 @@ struct ZeroOptions {
   bool operator==(const ZeroOptions&) const = default;
 };
 
-/// [memory]: budgets in bytes; none: what is free, less a margin that the ledger states.
+/// [memory]: budgets in bytes; none: what is free, of host memory less a margin.
 struct MemoryOptions {
   /// Of one rank.
   std::optional<std::uint64_t> device;

@@ -16,7 +16,7 @@ using nlohmann::json;
 
 constexpr int kFormat = 1;
 
-/// What may change on resume: where state lives, how much runs at a time, what is written for people (interface: section 5).
+/// What may change on resume: where state lives, how much runs at a time, what is written for people (docs/configuration.md, Resuming).
 bool may_change(const std::string& key) {
   static const std::set<std::string> keys = {"model.path",
                                              "model.init",
@@ -72,6 +72,7 @@ std::string to_json(const RunState& state) {
                  {"config", state.config.values},
                  {"numeric_signature", state.signature},
                  {"model", state.model_json},
+                 {"model_dtype", name_of(state.model_dtype)},
                  {"generation_config", state.generation_json},
                  {"tokenizer", state.tokenizer}};
   if (state.best_metric) object["best_metric"] = *state.best_metric;
@@ -97,6 +98,8 @@ RunState run_state_from_json(const std::string& text, const std::string& origin)
     state.config.values = object.at("config").get<std::map<std::string, std::string>>();
     state.signature = object.at("numeric_signature").get<NumericSignature>();
     state.model_json = object.at("model");
+    const std::string dtype = object.at("model_dtype");
+    state.model_dtype = dtype == "bf16" ? DType::bf16 : dtype == "f16" ? DType::f16 : DType::f32;
     state.generation_json = object.at("generation_config");
     state.tokenizer = object.at("tokenizer");
     if (object.contains("best_metric")) state.best_metric = object.at("best_metric").get<double>();

@@ -34,9 +34,10 @@ struct RunState {
   double loss_sum = 0.0;        // Σ of the steps' mean losses, for train_loss
   ConfigRecord config;
   NumericSignature signature;
-  std::string model_json;       // config.json of the export
-  std::string generation_json;  // of the model read; may be empty
-  std::string tokenizer;        // path, or "bytes"
+  std::string model_json;          // config.json of the export
+  std::string generation_json;     // of the model read; may be empty
+  DType model_dtype = DType::f32;  // of the export
+  std::string tokenizer;           // path, or "bytes"
 };
 
 /// To and from the metadata text of a checkpoint. \throws DataError if the text is not ours, naming `origin`

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "core/log.hpp"
+#include "offload/scratch_file.hpp"
 #include "train/agreement.hpp"
 #include "train/checkpoints.hpp"
 #include "train/evaluation.hpp"
@@ -31,18 +32,17 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 /// One training run from its first step to its last.
 class Run {
  public:
-  Run(const TrainRequest& request, Runtime& runtime, const Job& job, std::optional<std::string> resume_from,
-      RunState state)
+  Run(const TrainRequest& request, Runtime& runtime, const Job& job, Engine& engine, const StopRequest& stop,
+      std::optional<std::string> resume_from, RunState state)
       : request_(request),
         options_(job.options),
         communicator_(runtime.communicator),
         job_(job),
-        engine_(job, runtime),
+        engine_(engine),
         checkpoints_(engine_, communicator_),
         state_(std::move(state)),
         sampler_(job.train_examples->size(), job.global_batch_size, options_.train.seed, options_.data.shuffle),
-        stop_(options_.train.time_limit, runtime.start),
-        first_step_(state_.step),
+        stop_(stop),
         progress_(state_.step, job.total_steps, request.progress_bar && communicator_.rank() == 0) {
     if (resume_from) {
       checkpoints_.restore(*resume_from);
@@ -57,7 +57,7 @@ class Run {
   }
 
   Outcome execute() {
-    last_saved_ = first_step_;
+    last_saved_ = state_.step;
     while (state_.step < job_.total_steps) {
       step();
       const bool last = state_.step == job_.total_steps;
@@ -184,11 +184,11 @@ class Run {
       metrics_->write(state_.step, epoch(), e);
       if (e.bleu) write_file(output("generated_predictions.txt"), predictions_text(e));
     });
-    log::info(fmt::format("evaluation at step {}: loss {:.4f}{}", state_.step, e.loss,
-                          e.bleu
-                              ? fmt::format(", {} (copying the source: {:.2f}), {:.1f} tokens a prediction, {:.1f} s",
-                                            e.bleu->text(), e.copied->score, e.generated_length, e.seconds)
-                              : std::string()));
+    std::string generated;
+    if (e.bleu)
+      generated = fmt::format(", BLEU {:.2f} (copying the source: {:.2f}), {:.1f} tokens a prediction, {:.1f} s\n{}",
+                              e.bleu->score, e.copied->score, e.generated_length, e.seconds, e.bleu->text());
+    log::info(fmt::format("evaluation at step {}: loss {:.4f}{}", state_.step, e.loss, generated));
   }
 
   void save() {
@@ -224,13 +224,13 @@ class Run {
                            .train_seconds = state_.train_seconds,
                            .train_loss = state_.loss_sum / static_cast<double>(std::max<std::int64_t>(1, state_.step)),
                            .train_samples = job_.train_examples->size(),
-                           .samples_seen = state_.step * job_.global_batch_size,
+                           .samples_seen = state_.cursor.epoch * job_.train_examples->size() + state_.cursor.position,
                            .steps = state_.step};
     agree(communicator_, [&] {
       if (root())
         write_all_results(output("all_results.json"), &totals, last_evaluation_ ? &*last_evaluation_ : nullptr);
     });
-    log::info(fmt::format("trained {} steps in {}, {:.1f} samples/s; results in {}", state_.step - first_step_,
+    log::info(fmt::format("trained {} steps in {}, {:.1f} samples/s; results in {}", state_.step,
                           duration_text(state_.train_seconds),
                           static_cast<double>(totals.samples_seen) / state_.train_seconds, output("all_results.json")));
     return Outcome::finished;
@@ -246,12 +246,11 @@ class Run {
   const RunOptions& options_;
   comm::Communicator& communicator_;
   const Job& job_;
-  Engine engine_;
+  Engine& engine_;
   Checkpoints checkpoints_;
   RunState state_;
   data::BatchSampler sampler_;
-  StopRequest stop_;
-  std::int64_t first_step_;
+  const StopRequest& stop_;
   Progress progress_;
   std::optional<MetricsFile> metrics_;
   std::optional<Evaluation> last_evaluation_;
@@ -263,16 +262,34 @@ class Run {
   double longest_step_ = 0.0, longest_save_ = 0.0;
 };
 
-void make_output_dir(const std::string& directory) {
+/// A folder that cannot be written to is found out now, not at the first save.
+void make_writable(const char* key, const std::string& directory) {
   std::error_code error;
   fs::create_directories(directory, error);
-  if (error) throw ConfigError(fmt::format("train.output_dir = \"{}\": {}", directory, error.message()));
-  // A folder that cannot be written to is found out now, not at the first save.
+  if (error) throw ConfigError(fmt::format("{} = \"{}\": {}", key, directory, error.message()));
   const std::string probe = directory + "/.writable";
   std::ofstream file(probe);
-  if (!file) throw ConfigError(fmt::format("train.output_dir = \"{}\" is not writable", directory));
+  if (!file) throw ConfigError(fmt::format("{} = \"{}\" is not writable", key, directory));
   file.close();
   fs::remove(probe, error);
+}
+
+/// Before the plan asks how much room the disks have.
+void remove_abandoned_state(const OffloadOptions& offload) {
+  for (const std::string& directory : nvme_directories(offload))
+    for (const std::string& folder : offload::remove_abandoned_folders(directory, kScratchPrefix))
+      log::info(fmt::format("removed {}, which a run that was killed had left", folder));
+}
+
+/// Whether a run that has come to its last step was not killed after that. Takes back its wish to be started again.
+bool has_results(const RunOptions& options, comm::Communicator& communicator) {
+  const std::string& output = options.train.output_dir;
+  return !text_of_rank_0(communicator, [&] {
+            std::error_code ignored;
+            fs::remove(output + "/REQUEUE", ignored);
+            const bool exported = !options.checkpoint.export_model || fs::is_directory(output + "/model");
+            return std::string(exported && fs::exists(output + "/all_results.json") ? "yes" : "");
+          }).empty();
 }
 
 /// Ranks that would run different programs must not begin: they would wait for each other for ever.
@@ -292,10 +309,17 @@ Outcome train(const TrainRequest& request, Runtime& runtime) {
   const std::string root =
       options.checkpoint.dir.empty() ? options.train.output_dir + "/checkpoints" : options.checkpoint.dir;
 
+  // From here on: reading a large model takes a while.
+  const StopRequest stop(options.train.time_limit, runtime.start);
+
   std::optional<std::string> resume_from;
   RunState state;
   agree(communicator, [&] {
-    if (!request.dry_run && communicator.rank() == 0) make_output_dir(options.train.output_dir);
+    if (!request.dry_run && communicator.rank() == 0) {
+      make_writable("train.output_dir", options.train.output_dir);
+      if (!options.checkpoint.dir.empty()) make_writable("checkpoint.dir", options.checkpoint.dir);
+    }
+    if (!request.dry_run) remove_abandoned_state(options.offload);
     resume_from = find_checkpoint(options.checkpoint, root);
     if (!resume_from) return;
     const checkpoint::CheckpointReader reader(*resume_from);
@@ -321,7 +345,7 @@ Outcome train(const TrainRequest& request, Runtime& runtime) {
     if (state.step >= job->total_steps) {
       log::info(fmt::format("{} is at step {} of {}: there is nothing left to train", *resume_from, state.step,
                             job->total_steps));
-      return Outcome::finished;
+      if (has_results(options, communicator)) return Outcome::finished;
     }
   }
   compare_programs(*job, communicator);
@@ -329,12 +353,14 @@ Outcome train(const TrainRequest& request, Runtime& runtime) {
   state.global_batch_size = job->global_batch_size;
   state.config = request.config;
   state.signature = signature;
-  state.model_json = model::export_config_json(job->source.config);
+  state.model_json = model::export_config_json(job->source.config, job->source.dtype);
+  state.model_dtype = job->source.dtype;
   state.generation_json = job->source.generation_json;
   state.tokenizer = job->source.tokenizer.empty() || job->source.tokenizer == "bytes"
                         ? job->source.tokenizer
                         : fs::absolute(job->source.tokenizer).string();
-  return Run(request, runtime, *job, resume_from, state).execute();
+  const auto engine = make_engine(*job, runtime);
+  return Run(request, runtime, *job, *engine, stop, resume_from, state).execute();
 }
 
 }  // namespace spillway::train

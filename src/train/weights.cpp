@@ -30,7 +30,8 @@ void load_weights(const ModelSource& source, const model::T5Layout& layout, std:
         continue;
       }
       float deviation = layout.traits()[index].deviation;
-      if (name == "shared.weight" && embedding_std > 0.0) deviation = static_cast<float>(embedding_std);
+      if ((name == "shared.weight" || name == "lm_head.weight") && embedding_std > 0.0)
+        deviation = static_cast<float>(embedding_std);
       // Two draws make a normal number, so any piece of a tensor can be drawn alone.
       PhiloxStream stream(mix_key(seed, kInitialisation), index, 2 * static_cast<std::uint64_t>(piece.tensor_begin));
       for (float& value : to) value = deviation > 0.0F ? deviation * stream.normal() : 1.0F;

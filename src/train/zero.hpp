@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -36,7 +37,11 @@ struct Zero {
   }
   [[nodiscard]] std::int64_t owned_elements() const { return owned_offset(map->units()); }
   /// Elements of the largest unit but the persistent one.
-  [[nodiscard]] std::int64_t largest_unit() const;
+  [[nodiscard]] std::int64_t largest_unit() const {
+    std::int64_t largest = 0;
+    for (int unit = 1; unit < map->units(); ++unit) largest = std::max(largest, map->unit_elements(unit));
+    return largest;
+  }
 };
 
 }  // namespace spillway::train

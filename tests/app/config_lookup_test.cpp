@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "core/edit_distance.hpp"
+
 namespace spillway::app {
 namespace {
 

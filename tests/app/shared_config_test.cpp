@@ -3,8 +3,8 @@
 
 #include <gtest/gtest.h>
 
-#include "app/exchange_group.hpp"
 #include "app/overrides.hpp"
+#include "support/thread_ranks.hpp"
 #include "train/agreement.hpp"
 
 namespace spillway::app {
@@ -13,7 +13,7 @@ namespace {
 TEST(ReadSharedRunOptions, EveryRankGetsWhatRank0Reads) {
   std::vector<train::RunOptions> options(3);
 
-  run_ranks(3, [&](comm::Communicator& communicator) {
+  test::run_on_thread_ranks(3, [&](comm::Communicator& communicator) {
     const std::string seed = std::to_string(100 + communicator.rank());
     options[static_cast<std::size_t>(communicator.rank())] = read_shared_run_options(
         communicator, {.file = "", .environment = {"SPILLWAY_TRAIN_SEED=" + seed}, .arguments = {}});
@@ -25,10 +25,10 @@ TEST(ReadSharedRunOptions, EveryRankGetsWhatRank0Reads) {
 TEST(ReadSharedRunOptions, AWrongConfiguration_FailsAlikeOnEveryRank) {
   std::vector<std::string> messages(2);
 
-  run_ranks(2, [&](comm::Communicator& communicator) {
+  test::run_on_thread_ranks(2, [&](comm::Communicator& communicator) {
     try {
       (void)read_shared_run_options(communicator, {.file = "no/such.toml", .environment = {}, .arguments = {}});
-    } catch (const AgreedFailure& failure) {
+    } catch (const train::AgreedFailure& failure) {
       EXPECT_EQ(failure.exit_code(), ExitCode::config);
       messages[static_cast<std::size_t>(communicator.rank())] = failure.what();
     }

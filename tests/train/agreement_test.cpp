@@ -5,9 +5,9 @@
 
 #include <gmock/gmock.h>
 
-#include "app/exchange_group.hpp"
+#include "support/thread_ranks.hpp"
 
-namespace spillway::app {
+namespace spillway::train {
 namespace {
 
 using ::testing::Each;
@@ -22,7 +22,7 @@ struct Seen {
 /// What each of `ranks` ranks sees after `stage`, called with the rank.
 std::vector<Seen> seen_by(int ranks, const std::function<void(int)>& stage) {
   std::vector<Seen> seen(static_cast<std::size_t>(ranks));
-  run_ranks(ranks, [&](comm::Communicator& communicator) {
+  test::run_on_thread_ranks(ranks, [&](comm::Communicator& communicator) {
     try {
       agree(communicator, [&] { stage(communicator.rank()); });
     } catch (const AgreedFailure& failure) {
@@ -76,7 +76,7 @@ TEST(TextOfRank0, ReachesEveryRankAndIsMadeOnce) {
   std::vector<std::string> texts(3);
   std::atomic<int> made = 0;
 
-  run_ranks(3, [&](comm::Communicator& communicator) {
+  test::run_on_thread_ranks(3, [&](comm::Communicator& communicator) {
     texts[static_cast<std::size_t>(communicator.rank())] = text_of_rank_0(communicator, [&] {
       ++made;
       return std::string("text of ") + std::to_string(communicator.rank());
@@ -119,4 +119,4 @@ TEST(CurrentFailure, OtherExceptionsAreBugs) {
 }
 
 }  // namespace
-}  // namespace spillway::app
+}  // namespace spillway::train

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+// checkpoint list, show, verify and export; resuming from checkpoints that fit, and from those that do not.
+#include <gmock/gmock.h>
+
+#include "app/workplace.hpp"
+
+namespace spillway::test {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::MatchesRegex;
+using ::testing::Not;
+using ::testing::SizeIs;
+
+constexpr const char* kStep3 = "out/checkpoints/step-000000003";
+constexpr const char* kStep6 = "out/checkpoints/step-000000006";
+
+/// A run of two ranks, which the tests only read.
+const Workplace& trained() {
+  static const Workplace place;
+  static const ProgramResult result = place.train(2);
+  EXPECT_EQ(result.exit_code, 0) << describe(result);
+  return place;
+}
+
+class ProgramCheckpoint : public testing::TestWithParam<int> {
+ protected:
+  /// `spillway checkpoint ARGUMENTS`
+  [[nodiscard]] ProgramResult checkpoint(std::vector<std::string> arguments) const {
+    arguments.insert(arguments.begin(), "checkpoint");
+    return place_.run(GetParam(), arguments);
+  }
+  /// A copy of a checkpoint for this test to damage.
+  [[nodiscard]] std::string copied(const std::string& checkpoint) const {
+    const std::string copy = "copies/" + std::to_string(++copies_) + "/step-000000006";
+    place_.write(copy + "/../note", "");
+    place_.copy(checkpoint, copy);
+    return copy;
+  }
+  void flip_byte(const std::string& file, std::size_t at) const {
+    std::string bytes = place_.read(file);
+    ASSERT_LT(at, bytes.size());
+    bytes[at] = static_cast<char>(bytes[at] ^ 1);
+    place_.write(file, bytes);
+  }
+  [[nodiscard]] std::string output() const { return "resumed-" + std::to_string(++copies_); }
+
+  const Workplace& place_ = trained();
+
+ private:
+  static inline int copies_ = 0;
+};
+
+INSTANTIATE_TEST_SUITE_P(Ranks, ProgramCheckpoint, testing::Values(1, 2));
+
+TEST_P(ProgramCheckpoint, List_GivesALineForEach) {
+  const ProgramResult result = checkpoint({"list", "out/checkpoints"});
+
+  EXPECT_EQ(result.exit_code, 0) << describe(result);
+  const auto lines = lines_of(result.out);
+  ASSERT_THAT(lines, SizeIs(2));
+  EXPECT_THAT(lines[0], MatchesRegex("step +3 +2 ranks +out/checkpoints/step-000000003"));
+  EXPECT_THAT(lines[1], MatchesRegex("step +6 +2 ranks +out/checkpoints/step-000000006"));
+}
+
+TEST_P(ProgramCheckpoint, Show_NamesStepFilesAndTensors) {
+  const ProgramResult result = checkpoint({"show", kStep3});
+
+  EXPECT_EQ(result.exit_code, 0) << describe(result);
+  EXPECT_THAT(result.out,
+              AllOf(HasSubstr("step 3 of 6, epoch 0, 24 samples into it, global batch 8\n"),
+                    HasSubstr("written by 2 ranks"), HasSubstr("master exp_avg exp_avg_sq\n"),
+                    HasSubstr("rank-00001-of-00002.h5\n"), MatchesRegex(".*\\(384, 32\\) +shared.weight\n.*")));
+}
+
+TEST_P(ProgramCheckpoint, Verify_OfWhatWasWritten_IsContent) {
+  const ProgramResult result = checkpoint({"verify", kStep6});
+
+  EXPECT_EQ(result.exit_code, 0) << describe(result);
+  EXPECT_THAT(result.out, HasSubstr("all 3 files are as they were written"));
+}
+
+TEST_P(ProgramCheckpoint, Verify_OfAFlippedByte_NamesFileAndMiB) {
+  const std::string copy = copied(kStep6);
+  flip_byte(copy + "/rank-00001-of-00002.h5", 50000);
+
+  const ProgramResult result = checkpoint({"verify", copy});
+
+  EXPECT_EQ(result.exit_code, 4) << describe(result);
+  EXPECT_THAT(result.err, AllOf(HasSubstr(copy + " is damaged"), HasSubstr("rank-00001-of-00002.h5"),
+                                HasSubstr("MiB 0"), Not(HasSubstr("rank-00000-of-00002.h5"))));
+  EXPECT_THAT(result.out, IsEmpty());
+}
+
+TEST_P(ProgramCheckpoint, Verify_OfAFlippedByteInTheManifest_NamesIt) {
+  const std::string copy = copied(kStep6);
+  flip_byte(copy + "/manifest.json", 200);
+
+  const ProgramResult result = checkpoint({"verify", copy});
+
+  EXPECT_EQ(result.exit_code, 4) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr(copy + "/manifest.json"));
+}
+
+TEST_P(ProgramCheckpoint, Verify_OfSomethingElse_SaysSo) {
+  const ProgramResult result = checkpoint({"verify", "data"});
+
+  EXPECT_EQ(result.exit_code, 4) << describe(result);
+  EXPECT_THAT(result.err,
+              HasSubstr("data is no checkpoint: data/manifest.json: cannot be read: No such file or directory"));
+}
+
+TEST_P(ProgramCheckpoint, List_OfAMissingFolder_SaysSo) {
+  const ProgramResult result = checkpoint({"list", "nowhere"});
+
+  EXPECT_EQ(result.exit_code, 4) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr("nowhere: no such directory"));
+}
+
+TEST_P(ProgramCheckpoint, Export_GivesTheModelThatTrainExported) {
+  const std::string exported = output();
+
+  const ProgramResult result = checkpoint({"export", kStep6, "--output", exported});
+
+  ASSERT_EQ(result.exit_code, 0) << describe(result);
+  EXPECT_EQ(place_.read(exported + "/model.safetensors"), place_.read("out/model/model.safetensors"));
+  EXPECT_EQ(place_.read(exported + "/config.json"), place_.read("out/model/config.json"));
+}
+
+TEST_P(ProgramCheckpoint, Resume_FromADamagedOne_NamesTheDamage) {
+  const std::string copy = copied(kStep6);
+  flip_byte(copy + "/rank-00000-of-00002.h5", 50000);
+
+  const ProgramResult result =
+      place_.train(GetParam(), {"checkpoint.resume=" + copy, "train.max_steps=8", "train.output_dir=" + output()});
+
+  EXPECT_EQ(result.exit_code, 4) << describe(result);
+  EXPECT_THAT(result.err, AllOf(HasSubstr(copy + "/rank-00000-of-00002.h5"), HasSubstr("MiB 0")));
+}
+
+TEST_P(ProgramCheckpoint, Resume_WhenTheNewestIsDamaged_GoesBackToTheOneBefore) {
+  const std::string root = copied("out/checkpoints");
+  place_.write(root + "/step-000000006/manifest.json", "{}");
+
+  const ProgramResult result = place_.train(GetParam(), {"checkpoint.dir=" + root, "train.output_dir=" + output()});
+
+  EXPECT_EQ(result.exit_code, 0) << describe(result);
+  EXPECT_THAT(result.err, AllOf(HasSubstr("checkpoint left out: " + root + "/step-000000006/manifest.json"),
+                                HasSubstr("resumed from " + root + "/step-000000003 at step 3")));
+}
+
+TEST_P(ProgramCheckpoint, Resume_OfAnotherModelsCheckpoint_NamesTheTensor) {
+  const std::string wider = output();
+  place_.copy("model", wider);
+  place_.replace(wider + "/config.json", "\"d_ff\": 64", "\"d_ff\": 128");
+
+  const ProgramResult result = place_.train(
+      GetParam(), {"model.path=" + wider, std::string("checkpoint.resume=") + kStep3, "train.output_dir=" + output()});
+
+  EXPECT_EQ(result.exit_code, 4) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr("out/checkpoints/step-000000003: tensor encoder.block.0.layer.1.DenseReluDense.wi."
+                                    "weight: expected (128, 32), found (64, 32)"));
+}
+
+TEST_P(ProgramCheckpoint, Resume_WithAKeyThatMustNotChange_GivesBothValues) {
+  const ProgramResult result = place_.train(GetParam(), {"train.seed=7", "train.max_steps=8"});
+
+  EXPECT_EQ(result.exit_code, 2) << describe(result);
+  EXPECT_THAT(result.err, AllOf(HasSubstr("checkpoint.allow_changes = true"),
+                                HasSubstr("train.seed: the checkpoint has 42, the configuration 7")));
+}
+
+TEST_P(ProgramCheckpoint, Resume_WithAllowChanges_GoesOn) {
+  const ProgramResult result =
+      place_.train(GetParam(), {"train.seed=7", "checkpoint.allow_changes=true",
+                                std::string("checkpoint.resume=") + kStep3, "train.output_dir=" + output()});
+
+  EXPECT_EQ(result.exit_code, 0) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr("warning: resuming with changes"));
+}
+
+TEST_P(ProgramCheckpoint, Resume_AtAnyNumberOfRanks_GoesOnToTheEnd) {
+  const std::string resumed = output();
+
+  const ProgramResult result =
+      place_.train(GetParam(), {std::string("checkpoint.resume=") + kStep3, "train.output_dir=" + resumed});
+
+  EXPECT_EQ(result.exit_code, 0) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr("resumed from out/checkpoints/step-000000003 at step 3"));
+  if (GetParam() == 2) {
+    EXPECT_EQ(place_.read(resumed + "/model/model.safetensors"), place_.read("out/model/model.safetensors"));
+  } else {
+    EXPECT_THAT(result.err, HasSubstr("the numeric signature changed: "));
+  }
+}
+
+TEST_P(ProgramCheckpoint, Resume_FromAPathThatIsNotThere_NamesIt) {
+  const ProgramResult result = place_.train(GetParam(), {"checkpoint.resume=nowhere", "train.output_dir=" + output()});
+
+  EXPECT_EQ(result.exit_code, 4) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr("nowhere: no such checkpoint (checkpoint.resume)"));
+}
+
+}  // namespace
+}  // namespace spillway::test

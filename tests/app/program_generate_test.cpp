@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// generate: one line for each line, from a file and from standard input, as text and as ids.
+#include <gmock/gmock.h>
+
+#include "app/workplace.hpp"
+
+namespace spillway::test {
+namespace {
+
+using ::testing::Each;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::MatchesRegex;
+using ::testing::SizeIs;
+
+constexpr const char* kSources = "one red cat\n\ntwo old dogs\nthree houses\n\n";
+
+/// The model is one of the reference models; the tests only read it.
+const Workplace& place() {
+  static const Workplace made;
+  static const bool written = (made.write("sources.txt", kSources), true);
+  EXPECT_TRUE(written);
+  return made;
+}
+
+ProgramCall call(int ranks, const std::vector<std::string>& more) {
+  std::vector<std::string> arguments = {"generate", "--model",      "pretrained", "--tokenizer",
+                                        "bytes",    "--max-length", "20",         "--per-device-eval-batch-size",
+                                        "2"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return place().call(ranks, arguments);
+}
+
+/// The lines of a run that ends well.
+std::vector<std::string> lines(const ProgramCall& asked) {
+  const ProgramResult result = run_program(asked);
+  EXPECT_EQ(result.exit_code, 0) << describe(result);
+  return lines_of(result.out);
+}
+
+class ProgramGenerate : public testing::TestWithParam<int> {};
+
+INSTANTIATE_TEST_SUITE_P(Ranks, ProgramGenerate, testing::Values(1, 2));
+
+TEST_P(ProgramGenerate, FromAFile_GivesALineForEachLine) {
+  EXPECT_THAT(lines(call(GetParam(), {"--input", "sources.txt"})), SizeIs(5));
+}
+
+TEST_P(ProgramGenerate, FromStandardInput_GivesTheSame) {
+  ProgramCall from_input = call(GetParam(), {"--input", "-"});
+  from_input.input = kSources;
+
+  EXPECT_EQ(lines(from_input), lines(call(GetParam(), {"--input", "sources.txt"})));
+}
+
+TEST_P(ProgramGenerate, IntoAFile_WritesWhatItWouldPrint) {
+  const std::string output = "output-" + std::to_string(GetParam());
+
+  const ProgramResult result = run_program(call(GetParam(), {"--input", "sources.txt", "--output", output}));
+
+  EXPECT_EQ(result.exit_code, 0) << describe(result);
+  EXPECT_THAT(result.out, IsEmpty());
+  EXPECT_EQ(lines_of(place().read(output)), lines(call(GetParam(), {"--input", "sources.txt"})));
+}
+
+TEST_P(ProgramGenerate, WithIds_BeginsAtTheStartToken) {
+  const auto ids = lines(call(GetParam(), {"--input", "sources.txt", "--ids"}));
+
+  EXPECT_THAT(ids, SizeIs(5));
+  EXPECT_THAT(ids, Each(MatchesRegex("0( [0-9]+)+")));
+}
+
+TEST_P(ProgramGenerate, WithScores_PutsThemAndATabInFront) {
+  const auto scored = lines(call(GetParam(), {"--input", "sources.txt", "--scores", "--ids", "--num-beams", "4"}));
+
+  EXPECT_THAT(scored, SizeIs(5));
+  EXPECT_THAT(scored, Each(MatchesRegex("-[0-9]+\\.[0-9]+\t0( [0-9]+)+")));
+}
+
+TEST_P(ProgramGenerate, OfNoLines_GivesNone) {
+  EXPECT_THAT(lines(call(GetParam(), {"--input", "/dev/null"})), IsEmpty());
+}
+
+TEST_P(ProgramGenerate, BadUtf8_IsNamedWithItsLine) {
+  ProgramCall bad = call(GetParam(), {});
+  bad.input = "fine\n\xff\n";
+
+  const ProgramResult result = run_program(bad);
+
+  EXPECT_EQ(result.exit_code, 4) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr("standard input:2: not valid UTF-8"));
+}
+
+TEST_P(ProgramGenerate, AMissingInput_IsNamed) {
+  const ProgramResult result = run_program(call(GetParam(), {"--input", "nope.txt"}));
+
+  EXPECT_EQ(result.exit_code, 4) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr("nope.txt: cannot be read: No such file or directory"));
+}
+
+TEST_P(ProgramGenerate, AnOutputThatCannotBeWritten_IsNamed) {
+  const ProgramResult result = run_program(call(GetParam(), {"--input", "sources.txt", "--output", "sources.txt/out"}));
+
+  EXPECT_EQ(result.exit_code, 5) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr("sources.txt/out: cannot be written: Not a directory"));
+}
+
+TEST(ProgramGenerateOnTwoRanks, GivesWhatOneGives) {
+  for (const char* beams : {"1", "4"}) {
+    const std::vector<std::string> asked = {"--input", "sources.txt", "--scores", "--ids", "--num-beams", beams};
+    EXPECT_EQ(lines(call(2, asked)), lines(call(1, asked))) << beams << " beams";
+  }
+}
+
+}  // namespace
+}  // namespace spillway::test

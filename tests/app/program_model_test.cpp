@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// Models that are missing, damaged, hostile, or at odds with themselves: exit code 4, with the file and the tensor.
+#include <cstring>
+
+#include <gmock/gmock.h>
+
+#include "app/workplace.hpp"
+
+namespace spillway::test {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string safetensors(const std::string& header, std::size_t data_bytes) {
+  std::string file(8, '\0');
+  const std::uint64_t length = header.size();
+  std::memcpy(file.data(), &length, sizeof(length));
+  return file + header + std::string(data_bytes, 'x');
+}
+
+class ProgramModel : public testing::TestWithParam<int> {
+ protected:
+  [[nodiscard]] ProgramResult train() const {
+    return place_.train(GetParam(), {"model.path=pretrained", "model.init=pretrained", "model.embedding_std=0"});
+  }
+  void expect_refused(const std::string& message) {
+    const ProgramResult result = train();
+    EXPECT_EQ(result.exit_code, 4) << describe(result);
+    EXPECT_THAT(result.err, HasSubstr(message));
+    EXPECT_EQ(result.err.find(message), result.err.rfind(message)) << "said more than once\n" << describe(result);
+    EXPECT_FALSE(place_.exists("out/checkpoints"));
+  }
+  void write_weights(const std::string& bytes) { place_.write("pretrained/model.safetensors", bytes); }
+
+  Workplace place_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Ranks, ProgramModel, testing::Values(1, 2));
+
+TEST_P(ProgramModel, AsItIs_Trains) { EXPECT_EQ(train().exit_code, 0); }
+
+TEST_P(ProgramModel, AMissingFolder_IsNamed) {
+  const ProgramResult result = place_.train(GetParam(), {"model.path=no/such/model"});
+
+  EXPECT_EQ(result.exit_code, 4) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr("no/such/model: no such directory (model.path)"));
+}
+
+TEST_P(ProgramModel, WithoutConfigJson_IsRefused) {
+  place_.write("empty/note", "");
+
+  const ProgramResult result = place_.train(GetParam(), {"model.path=empty"});
+
+  EXPECT_EQ(result.exit_code, 4) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr("empty/config.json: cannot be read: No such file or directory"));
+}
+
+TEST_P(ProgramModel, WithoutWeights_IsRefused) {
+  const ProgramResult result = place_.train(GetParam(), {"model.init=pretrained"});
+
+  EXPECT_EQ(result.exit_code, 4) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr("model: no model.safetensors (model.init = \"random\" needs none)"));
+}
+
+TEST_P(ProgramModel, TruncatedWeights_AreRefused) {
+  const std::string whole = place_.read("pretrained/model.safetensors");
+  write_weights(whole.substr(0, whole.size() - 1000));
+
+  expect_refused("pretrained/model.safetensors: tensor ");
+}
+
+TEST_P(ProgramModel, AHeaderTruncatedWithTheFile_IsRefused) {
+  write_weights(place_.read("pretrained/model.safetensors").substr(0, 100));
+
+  expect_refused("pretrained/model.safetensors: a header of ");
+}
+
+TEST_P(ProgramModel, AHugeHeader_IsRefusedBeforeItIsRead) {
+  write_weights(std::string("\xff\xff\xff\xff\xff\xff\xff\x7f{}", 10));
+
+  expect_refused("pretrained/model.safetensors: a header of 9223372036854775807 bytes, at most ");
+}
+
+TEST_P(ProgramModel, TensorsThatOverlap_AreRefused) {
+  write_weights(safetensors(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
+                            R"("b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})",
+                            12));
+
+  expect_refused("pretrained/model.safetensors: tensor b: starts at byte 4, expected 8: tensors overlap");
+}
+
+TEST_P(ProgramModel, OffsetsOutsideTheFile_AreRefused) {
+  write_weights(safetensors(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 4));
+
+  expect_refused("pretrained/model.safetensors: tensor a: data_offsets 0 to 8 do not lie in the 4 bytes of data");
+}
+
+TEST_P(ProgramModel, AShapeWhoseSizeOverflows_IsRefused) {
+  write_weights(safetensors(R"({"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}})", 0));
+
+  expect_refused("pretrained/model.safetensors: tensor a: the size of shape [4294967296,4294967296] overflows");
+}
+
+TEST_P(ProgramModel, AnInnerSizeOtherThanConfigJsons_IsRefused) {
+  place_.replace("pretrained/config.json", "\"d_ff\": 48", "\"d_ff\": 64");
+
+  expect_refused(
+      "pretrained/model.safetensors: tensor encoder.block.0.layer.1.DenseReluDense.wi.weight: config.json expects "
+      "shape (64, 24), found (48, 24)");
+}
+
+TEST_P(ProgramModel, FewerLayersThanConfigJsonSays_AreRefused) {
+  place_.replace("pretrained/config.json", "\"num_layers\": 2", "\"num_layers\": 3");
+
+  expect_refused(
+      "tensor encoder.block.2.layer.0.layer_norm.weight: config.json expects shape (24), found no such "
+      "tensor");
+}
+
+TEST_P(ProgramModel, MoreLayersThanConfigJsonSays_AreRefused) {
+  place_.replace("pretrained/config.json", "\"num_layers\": 2", "\"num_layers\": 1");
+
+  expect_refused(": config.json has no place for it");
+}
+
+}  // namespace
+}  // namespace spillway::test

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs that do not come to their end: stopped on request, killed, or with a rank lost. What they leave, and what the next does
+// with it.
+#include <csignal>
+#include <filesystem>
+
+#include <gmock/gmock.h>
+
+#include "app/workplace.hpp"
+
+namespace spillway::test {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+constexpr const char* kEndless = "train.max_steps=100000000";
+
+/// Stopped runs come to rest at any step, so they log and save only now and then.
+std::vector<std::string> quietly(std::vector<std::string> settings) {
+  settings.insert(settings.end(), {"train.logging_steps=20", "checkpoint.save_steps=0"});
+  return settings;
+}
+
+class ProgramStop : public testing::TestWithParam<int> {
+ protected:
+  /// Once it trains, or has said something else.
+  void send(const Program& program, int signal, const std::string& after = "\nstep ") const {
+    ASSERT_TRUE(wait_until([&] { return program.err().find(after) != std::string::npos; })) << program.err();
+    if (GetParam() == 1) ::kill(program.pid(), signal);
+    for (const pid_t rank : GetParam() == 1 ? std::vector<pid_t>{} : program.children()) ::kill(rank, signal);
+  }
+  /// A launcher may hide the code.
+  void expect_stopped(const ProgramResult& result, const std::string& reason) const {
+    if (GetParam() == 1) {
+      EXPECT_EQ(result.exit_code, 75) << describe(result);
+    }
+    EXPECT_NE(result.exit_code, 0);
+    EXPECT_THAT(result.err, AllOf(HasSubstr("\nsaved out/checkpoints/step-"), HasSubstr(reason)));
+    ASSERT_TRUE(place_.exists("out/REQUEUE")) << describe(result);
+    EXPECT_THAT(place_.read("out/REQUEUE"), HasSubstr(reason));
+    EXPECT_FALSE(place_.exists("out/model"));
+  }
+
+  Workplace place_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Ranks, ProgramStop, testing::Values(1, 2));
+
+TEST_P(ProgramStop, Usr1_SavesAndAsksToBeRequeued_AndTheNextRunGoesOn) {
+  Program first(place_.train_call(GetParam(), quietly({kEndless})));
+  send(first, SIGUSR1);
+  expect_stopped(first.wait(), "by a signal");
+
+  Program next(place_.train_call(GetParam(), quietly({kEndless})));
+
+  ASSERT_TRUE(wait_until([&] { return next.err().find("\nstep ") != std::string::npos; })) << next.err();
+  EXPECT_THAT(next.err(), HasSubstr("resumed from out/checkpoints/step-"));
+  EXPECT_FALSE(place_.exists("out/REQUEUE"));
+  send(next, SIGUSR1);
+  expect_stopped(next.wait(), "by a signal");
+}
+
+TEST_P(ProgramStop, Term_DoesTheSame) {
+  Program program(place_.train_call(GetParam(), quietly({kEndless})));
+
+  send(program, SIGTERM);
+
+  expect_stopped(program.wait(), "by a signal");
+}
+
+TEST_P(ProgramStop, ASignalBeforeTheFirstStep_DoesTheSame) {
+  Program program(place_.train_call(GetParam(), quietly({kEndless})));
+
+  send(program, SIGUSR1, "data/train: 30 pairs");
+
+  expect_stopped(program.wait(), "by a signal");
+}
+
+TEST_P(ProgramStop, KilledAfterTheLastStep_IsEvaluatedAndExportedByTheNextRun) {
+  ASSERT_EQ(place_.train(GetParam()).exit_code, 0);
+  const std::string model = place_.read("out/model/model.safetensors");
+  for (const char* late : {"out/model", "out/all_results.json", "out/generated_predictions.txt"})
+    std::filesystem::remove_all(place_.path(late));
+
+  const ProgramResult next = place_.train(GetParam());
+
+  EXPECT_EQ(next.exit_code, 0) << describe(next);
+  EXPECT_EQ(place_.read("out/model/model.safetensors"), model);
+  EXPECT_TRUE(place_.exists("out/all_results.json"));
+  EXPECT_TRUE(place_.exists("out/generated_predictions.txt"));
+}
+
+TEST_P(ProgramStop, TimeLimit_DoesTheSame) {
+  expect_stopped(place_.train(GetParam(), quietly({kEndless, "train.time_limit=1s"})), "by train.time_limit");
+}
+
+TEST_P(ProgramStop, KilledInTheMiddle_GoesOnFromTheNewestCheckpointToTheSameBits) {
+  const std::vector<std::string> settings = {"train.max_steps=200", "checkpoint.save_steps=20",
+                                             "train.logging_steps=50", "eval.predict_with_generate=false"};
+  Workplace whole;
+  ASSERT_EQ(whole.train(GetParam(), settings).exit_code, 0);
+  {
+    Program killed(place_.train_call(GetParam(), settings));
+    ASSERT_TRUE(wait_until([&] { return place_.exists("out/checkpoints/LATEST"); })) << killed.err();
+    const std::vector<pid_t> ranks = GetParam() == 1 ? std::vector<pid_t>{killed.pid()} : killed.children();
+    for (const pid_t rank : ranks) ::kill(rank, SIGKILL);
+    ASSERT_NE(killed.wait().exit_code, 0) << "it was done before it could be killed";
+  }
+  place_.write("out/checkpoints/step-000000200.tmp/rank-00000-of-00001.h5", "of a save that was killed");
+
+  const ProgramResult next = place_.train(GetParam(), settings);
+
+  EXPECT_EQ(next.exit_code, 0) << describe(next);
+  EXPECT_THAT(next.err, HasSubstr("resumed from out/checkpoints/step-"));
+  EXPECT_EQ(place_.read("out/model/model.safetensors"), whole.read("out/model/model.safetensors"));
+  EXPECT_FALSE(place_.exists("out/checkpoints/step-000000200.tmp"));
+}
+
+TEST_P(ProgramStop, TheOffloadFoldersOfAKilledRun_AreRemovedByTheNext) {
+  if (place_.in_memory()) GTEST_SKIP() << "the build folder is in memory";
+  place_.write("nvme/note", "not of a run");
+  const std::vector<std::string> settings = {"offload.placement=nvme", "offload.nvme_dirs=[\"nvme\"]"};
+  const auto folders = [&] {
+    std::vector<std::string> names;
+    for (const auto& entry : std::filesystem::directory_iterator(place_.path("nvme")))
+      if (entry.is_directory()) names.push_back(entry.path().filename());
+    return names;
+  };
+  {
+    auto endless = quietly(settings);
+    endless.emplace_back(kEndless);
+    Program killed(place_.train_call(GetParam(), endless));
+    send(killed, SIGKILL);
+    EXPECT_NE(killed.wait().exit_code, 0);
+  }
+  ASSERT_THAT(folders(), Not(IsEmpty()));
+
+  const ProgramResult next = place_.train(GetParam(), settings);
+
+  EXPECT_EQ(next.exit_code, 0) << describe(next);
+  // Any rank may be the one that finds a folder; only rank 0 speaks.
+  if (GetParam() == 1) EXPECT_THAT(next.err, HasSubstr("removed nvme/spillway-"));
+  EXPECT_THAT(folders(), IsEmpty());
+  EXPECT_TRUE(place_.exists("nvme/note"));
+}
+
+TEST(ProgramStopOfOneRank, ARankThatDies_EndsTheJobWithinSecondsAndAsksForNothing) {
+  Workplace place;
+  Program program(place.train_call(2, quietly({kEndless})));
+  ASSERT_TRUE(wait_until([&] { return program.err().find("\nstep ") != std::string::npos; })) << program.err();
+  const std::vector<pid_t> ranks = program.children();
+  ASSERT_EQ(ranks.size(), 2U);
+
+  ::kill(ranks[1], SIGKILL);
+
+  const ProgramResult result = program.wait(std::chrono::seconds(10));
+  EXPECT_NE(result.exit_code, 0) << describe(result);
+  EXPECT_NE(result.exit_code, 75) << describe(result);
+  EXPECT_FALSE(place.exists("out/REQUEUE"));
+}
+
+}  // namespace
+}  // namespace spillway::test

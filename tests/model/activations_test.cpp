@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/activations.hpp"
+
+#include <array>
+
+#include <gmock/gmock.h>
+
+namespace spillway::model {
+namespace {
+
+TEST(Carver, GivesTensorsOneAfterTheOtherOn64ByteBoundaries) {
+  alignas(64) std::array<std::byte, 512> memory{};
+  Carver carver(memory.data());
+
+  const TensorView first = carver.take({3, 5});
+  const TensorView second = carver.take({16}, DType::i32);
+  const TensorView third = carver.take({1}, DType::u8);
+
+  EXPECT_EQ(first.data(), memory.data());
+  EXPECT_EQ(first.shape(), Shape({3, 5}));
+  EXPECT_EQ(second.data(), memory.data() + 64);
+  EXPECT_EQ(second.dtype(), DType::i32);
+  EXPECT_EQ(third.data(), memory.data() + 128);
+  EXPECT_EQ(carver.bytes(), 192U);
+}
+
+TEST(Carver, WithoutMemory_CountsTheSameBytes) {
+  T5Config config;
+  config.gated = true;
+  std::vector<std::byte> memory(std::size_t{1} << 20);
+  Carver counting;
+  Carver carving(memory.data());
+
+  (void)carve_block(counting, config, 7, 5, true);
+  const BlockActivations block = carve_block(carving, config, 7, 5, true);
+
+  EXPECT_EQ(counting.bytes(), carving.bytes());
+  EXPECT_EQ(block.feed_forward.u.shape(), Shape({7, 2 * 2048}));
+  EXPECT_EQ(block.cross.kv.shape(), Shape({5, 2 * 512}));
+  EXPECT_EQ(block.self.q.shape(), Shape({7, 3 * 512}));
+}
+
+TEST(CarveBlock, OfAnEncoder_HasNoCrossAttention) {
+  std::vector<std::byte> memory(std::size_t{1} << 20);
+  Carver carver(memory.data());
+
+  const BlockActivations block = carve_block(carver, T5Config{}, 4, 9, false);
+
+  EXPECT_FALSE(block.cross.normed);
+  EXPECT_FALSE(block.hidden_cross);
+  EXPECT_TRUE(block.hidden_attention);
+}
+
+TEST(HeadChunkRows, KeepsLogitsWithin32MiBButAtLeast16Rows) {
+  T5Config config;
+  config.vocab_size = 32128;
+  EXPECT_EQ(head_chunk_rows(config, 100'000), (32 << 20) / (4 * 32128));
+  EXPECT_EQ(head_chunk_rows(config, 7), 7);
+  EXPECT_EQ(head_chunk_rows(config, 0), 1);
+  config.vocab_size = 4'000'000;
+  EXPECT_EQ(head_chunk_rows(config, 100), 16);
+}
+
+TEST(CarveScratch, OfAForwardPass_LeavesOutWhatOnlyTheBackwardPassUses) {
+  const T5Config config;
+  const BatchLimits limits{.sequences = 2, .source_rows = 12, .target_rows = 6};
+  std::vector<std::byte> memory(std::size_t{16} << 20);
+  Carver forward(memory.data());
+  const Scratch without = carve_scratch(forward, config, limits, false);
+  Carver both(memory.data());
+  const Scratch with = carve_scratch(both, config, limits, true);
+
+  EXPECT_FALSE(without.d_wide);
+  EXPECT_FALSE(without.d_kv);
+  EXPECT_LT(forward.bytes(), both.bytes());
+  EXPECT_EQ(with.branch.shape(), Shape({12, 512}));
+  EXPECT_EQ(with.d_wide.shape(), Shape({12, 2048}));
+  EXPECT_EQ(with.d_kv.shape(), Shape({12, 1024}));
+}
+
+TEST(CarveScratch, HoldsTheLargerBlockForRecomputing) {
+  const T5Config config;
+  for (const BatchLimits limits : {BatchLimits{.sequences = 1, .source_rows = 40, .target_rows = 3},
+                                   BatchLimits{.sequences = 1, .source_rows = 3, .target_rows = 40}}) {
+    Carver encoder;
+    (void)carve_block(encoder, config, limits.source_rows, 0, false);
+    Carver decoder;
+    (void)carve_block(decoder, config, limits.target_rows, limits.source_rows, true);
+    Carver carver;
+
+    const Scratch scratch = carve_scratch(carver, config, limits, true);
+
+    EXPECT_EQ(scratch.recomputed.bytes(), std::max(encoder.bytes(), decoder.bytes()));
+  }
+}
+
+}  // namespace
+}  // namespace spillway::model

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/plan.hpp"
+
+#include <gmock/gmock.h>
+
+#include "core/error.hpp"
+
+namespace spillway::plan {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+constexpr std::size_t kMiB = std::size_t{1} << 20;
+constexpr std::int64_t kMiElements = std::int64_t{1} << 18;  // fp32 elements in a MiB
+
+/// Of one rank of two. Units of 8 (persistent), 4 and 6 MiB gathered, half of each owned: weights, gradients and each moment take 9 MiB.
+JobFacts job_facts(int micro_batches = 4) {
+  JobFacts job;
+  job.program = {
+      .stage_units = {0, 1, 0, 0, 2, 0}, .units = 3, .micro_batches = micro_batches, .group_size = micro_batches};
+  job.sharded_weights = true;
+  for (const std::int64_t size : {8, 4, 6})
+    job.units.push_back({.elements = size * kMiElements, .owned = size * kMiElements / 2});
+  job.program_bytes = 10 * kMiB;
+  job.data_bytes = 2 * kMiB;
+  job.residual_bytes = 16 * kMiB;
+  job.scratch_bytes = 3 * kMiB;
+  job.batch_bytes = kMiB;
+  job.reduce_bytes = 5 * kMiB;
+  job.staging_bytes = 4 * kMiB;
+  job.ring_bytes_per_kind = 2 * kMiB;
+  return job;
+}
+
+Budgets plenty() {
+  return {.device = {}, .host = 1000 * kMiB, .nvme = 1000 * kMiB, .host_source = "memory.host", .nvme_source = "disks"};
+}
+
+/// What the job takes whose micro-batches all fit into one group: 2 · 16 + 3 MiB of activations and so on.
+constexpr std::size_t kDevice = (9 + 20 + 20 + 9 + 9 + 9 + 67 + 4) * kMiB;
+constexpr std::size_t kHost = (10 + 2 + 5 + 4) * kMiB;
+
+std::string refusal(const JobFacts& job, const Budgets& budgets) {
+  try {
+    (void)make_plan(job, budgets);
+  } catch (const PlanError& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(MakePlan, WithPlenty_RunsOneGroupAndKeepsMomentsOnTheDevice) {
+  const Plan plan = make_plan(job_facts(), plenty());
+
+  EXPECT_EQ(plan.program.group_size, 4);
+  EXPECT_EQ(plan.program.groups, 1);
+  EXPECT_EQ(plan.exp_avg, Tier::device);
+  EXPECT_EQ(plan.exp_avg_sq, Tier::device);
+  EXPECT_EQ(plan.ledger.bytes(entry::kWeights), 9 * kMiB);
+  EXPECT_EQ(plan.ledger.bytes(entry::kGathered), (8 + 2 * 6) * kMiB);
+  EXPECT_EQ(plan.ledger.bytes(entry::kGradients), (8 + 2 * 6) * kMiB);
+  EXPECT_EQ(plan.ledger.bytes(entry::kGradientShards), 9 * kMiB);
+  EXPECT_EQ(plan.ledger.bytes(entry::kExpAvg), 9 * kMiB);
+  EXPECT_EQ(plan.ledger.bytes(entry::kExpAvgSq), 9 * kMiB);
+  EXPECT_EQ(plan.ledger.bytes(entry::kActivations), (4 * 16 + 3) * kMiB);
+  EXPECT_EQ(plan.ledger.bytes(entry::kBatches), 4 * kMiB);
+  EXPECT_EQ(plan.ledger.bytes(entry::kRing), 0U);
+  EXPECT_EQ(plan.ledger.peak(Tier::device), kDevice);
+  EXPECT_EQ(plan.ledger.peak(Tier::host), kHost);
+}
+
+TEST(MakePlan, WithReplicatedWeights_GathersNothing) {
+  JobFacts job = job_facts();
+  job.sharded_weights = false;
+
+  EXPECT_EQ(make_plan(job, plenty()).ledger.bytes(entry::kGathered), 0U);
+}
+
+TEST(MakePlan, TheBudgetThatIsJustEnough_IsEnough) {
+  Budgets budgets = plenty();
+  budgets.device = kDevice;
+  budgets.host = kDevice + kHost;
+
+  EXPECT_EQ(make_plan(job_facts(), budgets).program.group_size, 4);
+}
+
+TEST(MakePlan, AGroupThatDoesNotFit_Shrinks) {
+  Budgets budgets = plenty();
+  budgets.device = kDevice - 1;
+
+  const Plan plan = make_plan(job_facts(), budgets);
+
+  // Three do not fit either: with several groups the shards need room to add up.
+  EXPECT_EQ(plan.ledger.bytes(entry::kGradientShards), (9 + 2 * 4) * kMiB);
+  EXPECT_EQ(plan.program.group_size, 3);
+  EXPECT_EQ(plan.program.groups, 2);
+  EXPECT_EQ(plan.ledger.bytes(entry::kActivations), (3 * 16 + 3) * kMiB);
+  EXPECT_EQ(plan.ledger.bytes(entry::kBatches), 3 * kMiB);
+  EXPECT_EQ(plan.exp_avg, Tier::device);
+  EXPECT_LE(plan.ledger.peak(Tier::device), *budgets.device);
+}
+
+TEST(MakePlan, MomentsThatDoNotFitOnTheDevice_GoToTheHost) {
+  JobFacts job = job_facts(1);
+  Budgets budgets = plenty();
+  budgets.device = make_plan(job, plenty()).ledger.peak(Tier::device) - 1;
+
+  const Plan plan = make_plan(job, budgets);
+
+  EXPECT_EQ(plan.exp_avg, Tier::host);
+  EXPECT_EQ(plan.exp_avg_sq, Tier::host);
+  EXPECT_EQ(plan.ledger.total(Tier::host, Phase::step), kHost + 18 * kMiB);
+  EXPECT_EQ(plan.ledger.bytes(entry::kRing), 0U);
+}
+
+TEST(MakePlan, MomentsThatDoNotFitInHostMemory_GoToNvmeWithARing) {
+  JobFacts job = job_facts(1);
+  const Ledger all = make_plan(job, plenty()).ledger;
+  Budgets budgets = plenty();
+  budgets.host = all.peak(Tier::device) + all.peak(Tier::host) - 1;
+
+  const Plan plan = make_plan(job, budgets);
+
+  EXPECT_EQ(plan.exp_avg, Tier::nvme);
+  EXPECT_EQ(plan.exp_avg_sq, Tier::nvme);
+  EXPECT_EQ(plan.ledger.peak(Tier::nvme), 18 * kMiB);
+  EXPECT_EQ(plan.ledger.bytes(entry::kRing), 4 * kMiB);
+}
+
+TEST(MakePlan, AWish_IsFollowedAlthoughNearerTiersHaveRoom) {
+  JobFacts job = job_facts();
+  job.exp_avg = Tier::nvme;
+  job.exp_avg_sq = Tier::host;
+
+  const Plan plan = make_plan(job, plenty());
+
+  EXPECT_EQ(plan.exp_avg, Tier::nvme);
+  EXPECT_EQ(plan.exp_avg_sq, Tier::host);
+  EXPECT_EQ(plan.ledger.bytes(entry::kRing), 2 * kMiB);
+}
+
+TEST(MakePlan, AWishForOneMoment_LeavesTheOtherToThePlan) {
+  JobFacts job = job_facts();
+  job.exp_avg_sq = Tier::nvme;
+
+  const Plan plan = make_plan(job, plenty());
+
+  EXPECT_EQ(plan.exp_avg, Tier::device);
+  EXPECT_EQ(plan.exp_avg_sq, Tier::nvme);
+}
+
+TEST(MakePlan, ForEvaluation_HoldsNoTrainingState) {
+  JobFacts job = job_facts();
+  job.training = false;
+  job.evaluation_bytes = 7 * kMiB;
+  job.generation_bytes = 6 * kMiB;
+
+  const Plan plan = make_plan(job, plenty());
+
+  for (const char* name : {entry::kGradients, entry::kGradientShards, entry::kExpAvg, entry::kExpAvgSq, entry::kRing,
+                           entry::kReduce, entry::kStaging})
+    EXPECT_EQ(plan.ledger.bytes(name), 0U) << name;
+  EXPECT_EQ(plan.ledger.bytes(entry::kActivations), 7 * kMiB);
+  EXPECT_EQ(plan.ledger.bytes(entry::kGeneration), 6 * kMiB);
+}
+
+TEST(MakePlan, EvaluationAndSteps_ShareTheirActivations) {
+  JobFacts job = job_facts(1);
+  job.evaluation_bytes = 50 * kMiB;
+
+  EXPECT_EQ(make_plan(job, plenty()).ledger.bytes(entry::kActivations), 50 * kMiB);
+}
+
+TEST(MakePlan, WhatDoesNotFitOnTheDevice_IsRefusedWithTheShortageAndTheLedger) {
+  JobFacts job = job_facts(1);
+  job.exp_avg = job.exp_avg_sq = Tier::device;
+  Budgets budgets = plenty();
+  budgets.device = make_plan(job, plenty()).ledger.peak(Tier::device) - 3 * kMiB;
+
+  EXPECT_THAT(refusal(job, budgets),
+              AllOf(HasSubstr("device: needs 96.00 MiB, memory.device allows 93.00 MiB: short by 3.00 MiB"),
+                    HasSubstr("device   weight (= master)"), HasSubstr("device   total")));
+}
+
+TEST(MakePlan, WhatDoesNotFitInHostMemory_IsRefusedWithTheSourceOfTheBudget) {
+  JobFacts job = job_facts(1);
+  job.exp_avg = job.exp_avg_sq = Tier::host;
+  Budgets budgets = plenty();
+  budgets.host = 100 * kMiB;
+
+  EXPECT_THAT(refusal(job, budgets), AllOf(HasSubstr("host: needs 117.00 MiB"),
+                                           HasSubstr("memory.host allows 100.00 MiB: short by 17.00 MiB")));
+}
+
+TEST(MakePlan, NvmeThatIsNotThere_IsRefusedWithWhatToSet) {
+  JobFacts job = job_facts(1);
+  job.exp_avg = Tier::nvme;
+  job.exp_avg_sq = Tier::device;
+  Budgets budgets = plenty();
+  budgets.nvme = 0;
+  budgets.nvme_source = "set offload.nvme_dirs";
+
+  EXPECT_THAT(refusal(job, budgets),
+              HasSubstr("nvme: needs 9.00 MiB, but there is no nvme tier: set offload.nvme_dirs"));
+}
+
+TEST(MakePlan, NvmeThatIsTooSmall_IsRefusedWithTheShortage) {
+  JobFacts job = job_facts(1);
+  job.exp_avg = job.exp_avg_sq = Tier::nvme;
+  Budgets budgets = plenty();
+  budgets.nvme = 16 * kMiB;
+
+  EXPECT_THAT(refusal(job, budgets), HasSubstr("nvme: needs 18.00 MiB, disks allows 16.00 MiB: short by 2.00 MiB"));
+}
+
+TEST(MakePlan, WhatFitsNowhere_IsRefusedWithTheSmallestPlan) {
+  Budgets budgets = plenty();
+  budgets.host = 50 * kMiB;
+
+  // One micro-batch at a time, both moments on nvme.
+  EXPECT_THAT(refusal(job_facts(), budgets), AllOf(HasSubstr("host: needs "), HasSubstr("nvme     exp_avg_sq")));
+}
+
+}  // namespace
+}  // namespace spillway::plan

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+// A whole training run against torch's AdamW: 60 steps from the same weights on the same sentences.
+#include <array>
+#include <fstream>
+#include <mutex>
+#include <span>
+
+#include <gmock/gmock.h>
+#include <nlohmann/json.hpp>
+
+#include "data/sampler.hpp"
+#include "support/thread_ranks.hpp"
+#include "train/engine.hpp"
+#include "train/schedule.hpp"
+#include "train/weights.hpp"
+
+namespace spillway::train {
+namespace {
+
+using nlohmann::json;
+
+struct Split {
+  const char* model;
+  int ranks, stage;
+  std::int64_t per_device;  // samples of a micro-batch
+};
+
+std::string name_of(const Split& split) {
+  return std::string(split.model) + "_" + std::to_string(split.ranks) + "_ranks_stage_" + std::to_string(split.stage) +
+         "_micro_batches_of_" + std::to_string(split.per_device);
+}
+
+class Curve : public ::testing::TestWithParam<Split> {
+ protected:
+  Curve() {
+    std::ifstream file(folder + "/reference.json");
+    training = json::parse(file).at("training");
+  }
+  [[nodiscard]] RunOptions options() const {
+    RunOptions options;
+    options.model.path = folder;
+    options.model.tokenizer = training.at("tokenizer").get<std::string>();
+    options.model.dropout_rate = training.at("dropout_rate").get<double>();
+    options.data.train = folder + "/train";
+    options.data.shuffle = false;
+    options.train.per_device_train_batch_size = GetParam().per_device;
+    options.train.global_batch_size = training.at("batch_size").get<std::int64_t>();
+    options.train.max_steps = training.at("steps").get<std::int64_t>();
+    options.train.max_grad_norm = training.at("max_grad_norm").get<double>();
+    options.optimizer.learning_rate = training.at("learning_rate").get<double>();
+    options.optimizer.weight_decay = training.at("weight_decay").get<double>();
+    options.schedule.lr_scheduler_type = SchedulerType::linear;
+    options.schedule.warmup_steps = training.at("warmup_steps").get<std::int64_t>();
+    options.zero.stage = GetParam().stage;
+    return options;
+  }
+  const std::string folder = std::string(SPILLWAY_TEST_REFERENCE) + "/" + GetParam().model;
+  json training;
+};
+
+struct StepNumbers {
+  double loss, grad_norm, learning_rate;
+};
+
+/// What every step of the run says. Collective.
+std::vector<StepNumbers> train_steps(const RunOptions& options, comm::Communicator& communicator) {
+  const auto device = make_host_device();
+  Runtime runtime{.device = *device, .communicator = communicator, .local_size = communicator.size()};
+  const auto job = prepare_job(options, Purpose::train, runtime);
+  Engine engine(*job, runtime);
+  load_weights(job->source, *job->layout, options.train.seed, 0.0, job->zero, engine.parameters());
+  const data::BatchSampler sampler(job->train_examples->size(), job->global_batch_size, options.train.seed,
+                                   options.data.shuffle);
+  data::Cursor cursor;
+  std::vector<StepNumbers> steps;
+  for (std::int64_t step = 0; step < job->total_steps; ++step) {
+    const auto batch = sampler.next(cursor);
+    cursor = batch.next;
+    std::int64_t tokens = 0;
+    for (const std::int64_t sample : batch.samples)
+      tokens += static_cast<std::int64_t>(job->train_examples->target(sample).size());
+    const double learning_rate =
+        options.optimizer.learning_rate * schedule_multiplier(options.schedule, step, job->total_steps);
+    const StepResult result = engine.step(batch.samples, tokens, step, learning_rate, step + 1);
+    const double loss = comm::ordered_sum(communicator, std::array{result.loss_sum})[0] / static_cast<double>(tokens);
+    steps.push_back({loss, result.grad_norm, learning_rate});
+  }
+  engine.finish_update();
+  return steps;
+}
+
+TEST_P(Curve, IsTorchs) {
+  std::mutex mutex;
+  std::vector<std::vector<StepNumbers>> of_ranks;
+
+  test::run_on_thread_ranks(GetParam().ranks, [&](comm::Communicator& communicator) {
+    auto steps = train_steps(options(), communicator);
+    const std::scoped_lock lock(mutex);
+    of_ranks.push_back(std::move(steps));
+  });
+
+  const json& wanted = training.at("curve");
+  // Rounding alone moves gradient norms of the relu model more: a unit at its kink is on or off.
+  const double norm_tolerance = GetParam().model == std::string("v10") ? 2e-2 : 1e-3;
+  ASSERT_EQ(of_ranks.size(), static_cast<std::size_t>(GetParam().ranks));
+  for (const auto& steps : of_ranks) {
+    ASSERT_EQ(steps.size(), wanted.size());
+    for (std::size_t step = 0; step < steps.size(); ++step) {
+      const double loss = wanted[step].at("loss").get<double>();
+      const double grad_norm = wanted[step].at("grad_norm").get<double>();
+      EXPECT_NEAR(steps[step].loss, loss, 1e-3 * loss) << "step " << step;
+      EXPECT_NEAR(steps[step].grad_norm, grad_norm, norm_tolerance * grad_norm) << "step " << step;
+      EXPECT_NEAR(steps[step].learning_rate, wanted[step].at("learning_rate").get<double>(), 1e-10) << "step " << step;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Splits, Curve,
+                         ::testing::Values(Split{"v11", 1, 0, 8}, Split{"v11", 1, 3, 3}, Split{"v11", 2, 0, 4},
+                                           Split{"v11", 2, 3, 4}, Split{"v11", 3, 0, 8}, Split{"v11", 3, 3, 8},
+                                           Split{"v11", 3, 3, 1}, Split{"v10", 1, 0, 8}, Split{"v10", 2, 3, 2},
+                                           Split{"v10", 3, 3, 8}),
+                         [](const auto& split) { return name_of(split.param); });
+
+}  // namespace
+}  // namespace spillway::train
