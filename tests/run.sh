@@ -42,13 +42,14 @@ plain_addresses=()
 if [[ $preset == tsan ]] && setarch "$(uname -m)" -R true 2>/dev/null; then
   plain_addresses=(setarch "$(uname -m)" -R)
 fi
+# Before the run: listing tests writes ctest's log anew.
+on_gpu=$(ctest --test-dir "$build" -N -L '^gpu$' | sed -n 's/^Total Tests: //p')
 log=$build/Testing/Temporary/LastTest.log
 junit=$PWD/$build/junit.xml
 rm -f "$log" "$junit"
 "${plain_addresses[@]}" ctest --preset "$preset" -j "$jobs" -R "$only" --output-junit "$junit" || true
 [[ -f $log && -f $junit ]] || give_up "ctest"
 
-on_gpu=$(ctest --test-dir "$build" -N -L '^gpu$' | sed -n 's/^Total Tests: //p')
 if [[ ${on_gpu:-0} -gt 0 ]]; then
   echo "not run: $on_gpu test programs that need a GPU (ctest --test-dir $build -L gpu runs them)"
 fi

@@ -142,7 +142,9 @@ TEST_P(ProgramStop, TheOffloadFoldersOfAKilledRun_AreRemovedByTheNext) {
 
   EXPECT_EQ(next.exit_code, 0) << describe(next);
   // Any rank may be the one that finds a folder; only rank 0 speaks.
-  if (GetParam() == 1) EXPECT_THAT(next.err, HasSubstr("removed nvme/spillway-"));
+  if (GetParam() == 1) {
+    EXPECT_THAT(next.err, HasSubstr("removed nvme/spillway-"));
+  }
   EXPECT_THAT(folders(), IsEmpty());
   EXPECT_TRUE(place_.exists("nvme/note"));
 }

@@ -39,7 +39,8 @@ TEST_P(TensorFileAtRanks, Hdf5ShowsEveryTensorWholeInItsShape) {
 }
 
 TEST_P(TensorFileAtRanks, H5pyShowsEveryTensorWholeWithTheRunsAttributes) {
-  if (std::system("python3 -c 'import h5py' 2>/dev/null") != 0) GTEST_SKIP() << "python3 has no h5py here";
+  if (std::system("/usr/bin/python3 -c 'import h5py' 2>/dev/null") != 0)
+    GTEST_SKIP() << "the distribution's python3 has no h5py here";
   const ScratchFolder root;
   const std::string folder = save(root.path(), 3, large_tensors(), GetParam(), R"({"run": "țară"})");
   const std::string script = R"(
@@ -56,7 +57,7 @@ with h5py.File(folder + "/checkpoint.h5") as file:
   const ScratchFolder out;
 
   const int status = std::system(fmt::format(
-                                     "python3 -c '{}' '{}' '{}'",
+                                     "/usr/bin/python3 -c '{}' '{}' '{}'",
                                      [&] {
                                        std::string quoted;
                                        for (const char c : script)
