@@ -10,49 +10,39 @@
 namespace spillway::plan {
 namespace {
 
-constexpr std::size_t kElement = sizeof(float);
-
-std::size_t bytes_of(std::int64_t elements) { return static_cast<std::size_t>(elements) * kElement; }
-
 struct Choice {
-  int group_size;
-  Tier exp_avg, exp_avg_sq;
+  int group_size = 1;
+  std::vector<Tier> tiers;
 };
 
 Ledger make_ledger(const JobFacts& job, const Choice& choice) {
-  std::int64_t owned = 0;
-  std::int64_t largest = 0;
-  std::int64_t largest_owned = 0;
-  for (std::size_t unit = 0; unit < job.units.size(); ++unit) {
-    owned += job.units[unit].owned;
-    largest_owned = std::max(largest_owned, job.units[unit].owned);
-    if (unit > 0) largest = std::max(largest, job.units[unit].elements);
-  }
-  const std::int64_t persistent = job.units.front().elements;
-  const bool many_groups = job.program.micro_batches > choice.group_size;
+  const bool several_groups = job.program.micro_batches > choice.group_size;
   const auto group = static_cast<std::size_t>(choice.group_size);
 
   Ledger ledger;
   ledger.add({.name = entry::kProgram, .tier = Tier::host, .bytes = job.program_bytes});
   ledger.add({.name = entry::kData, .tier = Tier::host, .bytes = job.data_bytes});
-  ledger.add({.name = entry::kWeights, .tier = Tier::device, .bytes = bytes_of(owned)});
-  if (job.sharded_weights)
-    ledger.add(
-        {.name = entry::kGathered, .tier = Tier::device, .bytes = bytes_of(persistent + kGatherSlots * largest)});
+  std::size_t ring_bytes = 0;
+  for (std::size_t kind = 0; kind < job.kinds.size(); ++kind) {
+    ledger.add({.name = job.kinds[kind].name, .tier = choice.tiers[kind], .bytes = job.kinds[kind].bytes});
+    if (choice.tiers[kind] == Tier::nvme) ring_bytes += job.kinds[kind].ring_bytes;
+  }
+  const bool weights_on_nvme = choice.tiers.front() == Tier::nvme;
+  if (job.gathers_weights || weights_on_nvme)
+    ledger.add({.name = entry::kGathered, .tier = Tier::device, .bytes = job.gathered_bytes});
+  if (weights_on_nvme)
+    ledger.add({.name = entry::kWeightStaging, .tier = Tier::host, .bytes = job.weight_staging_bytes});
   if (job.training) {
-    ledger.add(
-        {.name = entry::kGradients, .tier = Tier::device, .bytes = bytes_of(persistent + kGradientSlots * largest)});
-    ledger.add({.name = entry::kGradientShards,
+    ledger.add({.name = entry::kGradients, .tier = Tier::device, .bytes = job.gradient_bytes});
+    ledger.add({.name = entry::kGrad, .tier = Tier::device, .bytes = job.grad_bytes});
+    ledger.add({.name = entry::kGradientSums,
                 .tier = Tier::device,
-                .bytes = bytes_of(owned + (many_groups ? kGradientSlots * largest_owned : 0))});
-    ledger.add({.name = entry::kExpAvg, .tier = choice.exp_avg, .bytes = bytes_of(owned)});
-    ledger.add({.name = entry::kExpAvgSq, .tier = choice.exp_avg_sq, .bytes = bytes_of(owned)});
-    const auto kinds = static_cast<std::size_t>(choice.exp_avg == Tier::nvme) +
-                       static_cast<std::size_t>(choice.exp_avg_sq == Tier::nvme);
-    ledger.add({.name = entry::kRing, .tier = Tier::host, .bytes = kinds * job.ring_bytes_per_kind});
+                .bytes = job.gradient_sum_bytes + (several_groups ? job.group_sum_bytes : 0)});
+    ledger.add({.name = entry::kFactors, .tier = Tier::host, .bytes = job.factor_bytes});
     ledger.add({.name = entry::kReduce, .tier = Tier::host, .bytes = job.reduce_bytes});
     ledger.add({.name = entry::kStaging, .tier = Tier::host, .bytes = job.staging_bytes});
   }
+  ledger.add({.name = entry::kRing, .tier = Tier::host, .bytes = ring_bytes});
   const std::size_t step = job.training ? group * job.residual_bytes + job.scratch_bytes : 0;
   ledger.add({.name = entry::kActivations, .tier = Tier::device, .bytes = std::max(step, job.evaluation_bytes)});
   ledger.add({.name = entry::kGeneration, .tier = Tier::device, .bytes = job.generation_bytes});
@@ -82,9 +72,15 @@ std::string shortage(const Ledger& ledger, const Budgets& budgets) {
   return {};
 }
 
-std::vector<Tier> tiers_to_try(const TierWish& wish) {
-  if (wish) return {*wish};
-  return {Tier::device, Tier::host, Tier::nvme};
+/// Nearest first. Kinds that spill go together; each goes where it was wished to be.
+std::vector<std::vector<Tier>> placements(const JobFacts& job) {
+  std::vector<std::vector<Tier>> all;
+  for (const Tier spilled : {Tier::device, Tier::host, Tier::nvme}) {
+    std::vector<Tier> tiers;
+    for (const KindFacts& kind : job.kinds) tiers.push_back(kind.wish.value_or(kind.spills ? spilled : Tier::device));
+    if (all.empty() || all.back() != tiers) all.push_back(std::move(tiers));
+  }
+  return all;
 }
 
 }  // namespace
@@ -93,22 +89,18 @@ Plan make_plan(const JobFacts& job, const Budgets& budgets) {
   std::string last_shortage;
   Ledger smallest;
   const int largest_group = std::max(1, std::min(job.program.group_size, job.program.micro_batches));
-  // Nearest tiers first: a smaller group costs less time than moments that are further away.
-  for (const Tier exp_avg : tiers_to_try(job.exp_avg)) {
-    for (const Tier exp_avg_sq : tiers_to_try(job.exp_avg_sq)) {
-      if (!job.exp_avg && !job.exp_avg_sq && exp_avg_sq != exp_avg) continue;
-      for (int group = largest_group; group >= 1; --group) {
-        const Choice choice{group, exp_avg, exp_avg_sq};
-        Ledger ledger = make_ledger(job, choice);
-        std::string missing = shortage(ledger, budgets);
-        if (missing.empty()) {
-          ProgramFacts facts = job.program;
-          facts.group_size = group;
-          return {make_step_program(facts), std::move(ledger), exp_avg, exp_avg_sq};
-        }
-        last_shortage = std::move(missing);
-        smallest = std::move(ledger);
+  // A smaller group costs less time than state that is further away.
+  for (const std::vector<Tier>& tiers : placements(job)) {
+    for (int group = largest_group; group >= 1; --group) {
+      Ledger ledger = make_ledger(job, {group, tiers});
+      std::string missing = shortage(ledger, budgets);
+      if (missing.empty()) {
+        ProgramFacts facts = job.program;
+        facts.group_size = group;
+        return {make_step_program(facts), std::move(ledger), tiers};
       }
+      last_shortage = std::move(missing);
+      smallest = std::move(ledger);
     }
   }
   throw PlanError(fmt::format("the plan does not fit: {}\n{}", last_shortage, smallest.text()));

@@ -16,12 +16,12 @@ namespace spillway::plan {
 namespace entry {
 inline constexpr const char* kProgram = "program and libraries";
 inline constexpr const char* kData = "tokenized data";
-inline constexpr const char* kWeights = "weight (= master)";
 inline constexpr const char* kGathered = "gathered units";
+inline constexpr const char* kWeightStaging = "weights on their way from nvme";
 inline constexpr const char* kGradients = "gradient buffers of units";
-inline constexpr const char* kGradientShards = "grad";
-inline constexpr const char* kExpAvg = "exp_avg";
-inline constexpr const char* kExpAvgSq = "exp_avg_sq";
+inline constexpr const char* kGrad = "grad";
+inline constexpr const char* kGradientSums = "sums of gradients over groups";
+inline constexpr const char* kFactors = "factored optimizer state";
 inline constexpr const char* kRing = "ring of optimizer state";
 inline constexpr const char* kReduce = "reduction pieces";
 inline constexpr const char* kActivations = "residuals and scratch";
@@ -35,33 +35,41 @@ inline constexpr const char* kStaging = "checkpoint staging";
 inline constexpr int kGatherSlots = 2;
 inline constexpr int kGradientSlots = 2;
 
-/// One unit of the model in elements (fp32).
-struct UnitFacts {
-  std::int64_t elements = 0;  // gathered, padded
-  std::int64_t owned = 0;     // what one rank stores and updates: a shard, or all of it (stage 0)
-};
-
 /// What `[offload]` asks for one kind of state; none: the planner decides.
 using TierWish = std::optional<Tier>;
 
-/// A job as sizes: all that the plan needs to know, as data.
+/// One kind of state that can be offloaded, of one rank.
+struct KindFacts {
+  std::string name;  // of its ledger entry
+  std::size_t bytes = 0;
+  std::size_t ring_bytes = 0;  // of its part of the ring, if it is on nvme
+  TierWish wish;
+  bool spills = false;  // without a wish it goes where there is room; the others stay on the device
+};
+
+/// A job as sizes: all that the plan needs to know, as data. Bytes are those of one rank.
 struct JobFacts {
-  ProgramFacts program;          // group_size is the largest to try
-  bool sharded_weights = false;  // ZeRO stage 3 over more than one rank
-  bool training = true;          // false: evaluation only, no gradients and no optimizer state
-  std::vector<UnitFacts> units;
-  std::size_t program_bytes = 0;  // resident before anything is allocated
+  ProgramFacts program;  // group_size is the largest to try
+  bool training = true;  // false: evaluation only, no gradients and no optimizer state
+  std::vector<KindFacts> kinds;         // the weight first
+  bool gathers_weights = false;         // wherever they are: they are shared out over ranks
+  std::size_t gathered_bytes = 0;       // places for weights that are gathered, or come from nvme
+  std::size_t weight_staging_bytes = 0;  // if weights are on nvme
+  std::size_t gradient_bytes = 0;       // buffers of units, in fp32 and as they go to other ranks
+  std::size_t grad_bytes = 0;           // at rest
+  std::size_t gradient_sum_bytes = 0;   // besides, in any case
+  std::size_t group_sum_bytes = 0;      // besides, with several groups of micro-batches
+  std::size_t factor_bytes = 0;         // Adafactor's rows and columns
+  std::size_t program_bytes = 0;        // resident before anything is allocated
   std::size_t data_bytes = 0;
   std::size_t residual_bytes = 0;  // all stages of one micro-batch
   std::size_t scratch_bytes = 0;
   std::size_t batch_bytes = 0;       // ids, labels and losses of one micro-batch
   std::size_t evaluation_bytes = 0;  // residuals and scratch of an evaluation batch
   std::size_t generation_bytes = 0;
-  std::size_t workspace_bytes = 0;      // what kernels and BLAS keep for themselves
-  std::size_t reduce_bytes = 0;         // pieces that a reduction of the largest unit receives
-  std::size_t staging_bytes = 0;        // a checkpoint's staging
-  std::size_t ring_bytes_per_kind = 0;  // of the ring, if that kind is on nvme
-  TierWish exp_avg, exp_avg_sq;
+  std::size_t workspace_bytes = 0;  // what kernels and BLAS keep for themselves
+  std::size_t reduce_bytes = 0;     // pieces that a reduction of the largest unit receives
+  std::size_t staging_bytes = 0;    // a checkpoint's staging
 };
 
 /// What one rank may take. On the CPU backend device and host memory are the same, so `host` bounds their sum.
@@ -76,11 +84,11 @@ struct Budgets {
 struct Plan {
   StepProgram program;
   Ledger ledger;
-  Tier exp_avg = Tier::device;
-  Tier exp_avg_sq = Tier::device;
+  std::vector<Tier> tiers;  // of JobFacts::kinds
 };
 
-/// The largest group of micro-batches that fits, moments on the first of device, host, nvme that has room unless the job says where.
+/// The largest group of micro-batches that fits; kinds that spill on the first of device, host, nvme that has room for all of them,
+/// unless the job says where.
 /// \throws PlanError with the ledger, the tier that is short and by how much
 [[nodiscard]] Plan make_plan(const JobFacts& job, const Budgets& budgets);
 

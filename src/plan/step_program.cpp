@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 
 #include <fmt/format.h>
 
@@ -19,14 +20,19 @@ class Builder {
   StepProgram build() {
     program_.group_size = facts_.group_size;
     program_.groups = (facts_.micro_batches + facts_.group_size - 1) / facts_.group_size;
-    push({.kind = OpKind::prefetch, .unit = 0});
-    push({.kind = OpKind::acquire, .unit = 0});
-    push({.kind = OpKind::begin_gradient, .unit = 0});
+    for_persistent([&](int unit) { push({.kind = OpKind::prefetch, .unit = unit}); });
+    for_persistent([&](int unit) { push({.kind = OpKind::acquire, .unit = unit}); });
+    for_persistent([&](int unit) {
+      if (role(unit).trainable) push({.kind = OpKind::begin_gradient, .unit = unit});
+    });
     for (int group = 0; group < program_.groups; ++group) add_group(group);
-    push({.kind = OpKind::release, .unit = 0});
-    push({.kind = OpKind::reduce, .unit = 0, .group = program_.groups - 1});
+    for_persistent([&](int unit) { push({.kind = OpKind::release, .unit = unit}); });
+    for_persistent([&](int unit) {
+      if (role(unit).trainable) push({.kind = OpKind::reduce, .unit = unit, .group = program_.groups - 1});
+    });
     push({.kind = OpKind::norm});
-    for (int unit = 0; unit < facts_.units; ++unit) push({.kind = OpKind::update, .unit = unit});
+    for (int unit = 0; unit < static_cast<int>(facts_.units.size()); ++unit)
+      if (role(unit).trainable) push({.kind = OpKind::update, .unit = unit});
     return std::move(program_);
   }
 
@@ -37,14 +43,24 @@ class Builder {
   };
 
   void push(const Op& op) { program_.ops.push_back(op); }
+  [[nodiscard]] const UnitRole& role(int unit) const { return facts_.units[static_cast<std::size_t>(unit)]; }
   [[nodiscard]] int unit_of(int stage) const { return facts_.stage_units[static_cast<std::size_t>(stage)]; }
+  [[nodiscard]] bool gathered(int stage) const { return !role(unit_of(stage)).persistent; }
+  [[nodiscard]] bool has_backward(int stage) const {
+    return facts_.stage_backward.empty() || facts_.stage_backward[static_cast<std::size_t>(stage)];
+  }
+
+  template <typename Visit>
+  void for_persistent(const Visit& visit) const {
+    for (int unit = 0; unit < static_cast<int>(facts_.units.size()); ++unit)
+      if (role(unit).persistent) visit(unit);
+  }
 
   /// The unit whose weights the walk needs after visit `index`, if any.
-  [[nodiscard]] int next_unit(const std::vector<Visit>& walk, std::size_t index) const {
+  [[nodiscard]] std::optional<int> next_unit(const std::vector<Visit>& walk, std::size_t index) const {
     for (std::size_t i = index + 1; i < walk.size(); ++i)
-      if (unit_of(walk[i].stage) != 0 && unit_of(walk[i].stage) != unit_of(walk[index].stage))
-        return unit_of(walk[i].stage);
-    return 0;
+      if (gathered(walk[i].stage) && unit_of(walk[i].stage) != unit_of(walk[index].stage)) return unit_of(walk[i].stage);
+    return std::nullopt;
   }
 
   void add_group(int group) {
@@ -52,27 +68,27 @@ class Builder {
     const int head = stages - 1;
     std::vector<Visit> walk;
     for (int stage = 0; stage < stages; ++stage) walk.push_back({stage, false});
-    for (int stage = head - 1; stage >= 0; --stage)
-      walk.push_back({stage, true});  // the head's backward is part of its forward
+    for (int stage = head - 1; stage >= 0; --stage)  // the head's backward is part of its forward
+      if (has_backward(stage)) walk.push_back({stage, true});
     const int in_group = std::min(facts_.group_size, facts_.micro_batches - group * facts_.group_size);
 
     for (std::size_t i = 0; i < walk.size(); ++i) {
       const auto [stage, backward] = walk[i];
       const int unit = unit_of(stage);
-      const bool makes_gradient = backward || stage == head;
-      if (unit != 0) {
+      const bool makes_gradient = (backward || stage == head) && role(unit).trainable;
+      if (gathered(stage)) {
         push({.kind = OpKind::acquire, .unit = unit, .group = group});
         if (makes_gradient) push({.kind = OpKind::begin_gradient, .unit = unit, .group = group});
       }
-      if (const int next = next_unit(walk, i); next != 0)
-        push({.kind = OpKind::prefetch, .unit = next, .group = group});
+      if (const std::optional<int> next = next_unit(walk, i))
+        push({.kind = OpKind::prefetch, .unit = *next, .group = group});
       for (int slot = 0; slot < in_group; ++slot)
         push({.kind = backward ? OpKind::backward : OpKind::forward,
               .unit = unit,
               .stage = stage,
               .slot = slot,
               .group = group});
-      if (unit != 0) {
+      if (gathered(stage)) {
         push({.kind = OpKind::release, .unit = unit, .group = group});
         if (makes_gradient) push({.kind = OpKind::reduce, .unit = unit, .group = group});
       }

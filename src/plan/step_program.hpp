@@ -30,12 +30,19 @@ struct Op {
   friend bool operator==(const Op&, const Op&) = default;
 };
 
+/// What the program does with a unit.
+struct UnitRole {
+  bool persistent = false;  // held for the whole step
+  bool trainable = true;    // has a gradient and is updated
+};
+
 /// The model and the job as the program sees them.
 struct ProgramFacts {
-  std::vector<int> stage_units;  // the unit of every stage in forward order; 0, the persistent unit, is always held
-  int units = 0;                 // numbered in forward order
-  int micro_batches = 1;         // of one rank
-  int group_size = 1;            // micro-batches that run a stage before the next stage runs
+  std::vector<int> stage_units;      // the unit of every stage in forward order; those of persistent units need no acquire
+  std::vector<bool> stage_backward;  // whether the stage has a backward pass; not given: all have
+  std::vector<UnitRole> units;       // numbered in forward order; 0 is persistent
+  int micro_batches = 1;             // of one rank
+  int group_size = 1;                // micro-batches that run a stage before the next stage runs
 };
 
 /// The ordered list of what one optimizer step does: the same on every rank and in every step, known before the first.

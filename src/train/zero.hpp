@@ -1,46 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
+#include <span>
 #include <vector>
 
-#include "comm/communicator.hpp"
 #include "core/shard_map.hpp"
 
 namespace spillway::train {
 
-/// Who holds what: the arithmetic of a ZeRO stage over a ShardMap. Stage 0 replicates all state, stage 3 shards it. Reductions and the
-/// gradient norm follow the same shards at every stage, so that the numbers do.
+/// Who holds what: the arithmetic of a ZeRO stage over a ShardMap of as many pieces as there are ranks. The ranks form groups of
+/// `shards`; the ranks of a group share one copy of the state, so there are ranks / shards copies. Stage 0 is groups of one.
+/// Every rank sums, measures and saves one piece of every unit, whatever stage and groups are, so the numbers stay the same.
 struct Zero {
   int stage = 3;
   int rank = 0;
+  int shards = 1;  // ranks of a group
+  int shard = 0;   // this rank's place in its group
+  int copy = 0;    // its group's number
+  std::vector<int> pieces = {0};  // the piece of each rank
   const ShardMap* map = nullptr;
 
-  /// Weights are gathered before use.
-  [[nodiscard]] bool sharded() const noexcept { return stage == 3 && map->ranks() > 1; }
-  /// What this rank stores and updates of a unit, in elements of the unit.
+  /// \param group_of_rank  the number of each rank's group at stages 1 to 3: all 0, or its node's number. Groups are numbered from 0
+  ///                       and of one size.
+  /// \throws ConfigError if the groups are not of one size, naming them
+  [[nodiscard]] static Zero over(const ShardMap& map, int stage, int rank, std::span<const int> group_of_rank);
+
+  [[nodiscard]] int copies() const { return map->ranks() / shards; }
+  /// State is shared out: no rank has all of it.
+  [[nodiscard]] bool sharded() const noexcept { return shards > 1; }
+  [[nodiscard]] int piece() const { return pieces[static_cast<std::size_t>(rank)]; }
+  /// What this rank stores and updates of a unit, in elements of the unit: the pieces of the ranks that have its place in their
+  /// groups, which are neighbours.
   [[nodiscard]] Range owned(int unit) const {
-    return sharded() ? map->shard(unit, rank) : Range{0, map->unit_elements(unit)};
+    const std::int64_t size = map->shard_elements(unit) * copies();
+    return {shard * size, (shard + 1) * size};
   }
-  /// This rank's shard, counted from the start of what it owns.
-  [[nodiscard]] Range shard_in_owned(int unit) const {
-    const Range shard = map->shard(unit, rank);
-    const std::int64_t start = owned(unit).begin;
-    return {shard.begin - start, shard.end - start};
-  }
-  /// Where unit's owned elements start in a buffer that holds those of all units one after the other.
-  [[nodiscard]] std::int64_t owned_offset(int unit) const {
-    std::int64_t offset = 0;
-    for (int before = 0; before < unit; ++before) offset += owned(before).size();
-    return offset;
-  }
-  [[nodiscard]] std::int64_t owned_elements() const { return owned_offset(map->units()); }
-  /// Elements of the largest unit but the persistent one.
-  [[nodiscard]] std::int64_t largest_unit() const {
-    std::int64_t largest = 0;
-    for (int unit = 1; unit < map->units(); ++unit) largest = std::max(largest, map->unit_elements(unit));
-    return largest;
+  /// Its own piece, counted from the start of what it owns.
+  [[nodiscard]] Range piece_in_owned(int unit) const {
+    const std::int64_t size = map->shard_elements(unit);
+    return {copy * size, (copy + 1) * size};
   }
 };
 
