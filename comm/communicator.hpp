@@ -17,8 +17,8 @@ namespace spillway::comm {
 /// return at once: they run on the communicator's own queue (for MPI the one thread that calls MPI), start when `after`
 /// has happened, and are done when the returned event is; the views must live until then. An event rethrows
 /// CommunicationError if the group is broken: give the communicator up. A group of one rank copies, or does nothing
-/// where source and target are the same memory. One thread at a time may call a communicator, `abort` apart. Wait for
-/// its events before it is destroyed: work still under way then fails, here and on the other ranks.
+/// where source and target are the same memory. One thread at a time may call a communicator and its groups, `abort`
+/// apart. Wait for its events before it is destroyed: work still under way then fails, here and on the other ranks.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -29,11 +29,18 @@ class Communicator {
   /// \param full  size() * shard.elements() elements, same dtype; `shard` may be its own place inside `full`
   [[nodiscard]] virtual Event all_gather(const Event& after, ConstTensorView shard, TensorView full) = 0;
 
-  /// shard[i] = Σ_r full_r[rank() * n + i], summed in fp32 in rank order 0, 1, ... and, if shard is narrower, rounded
-  /// once: an all-to-all of pieces and a local sum, so every backend gives the same bits. \param full   size() *
-  /// shard.elements() elements: f32, bf16 or f16, the dtype on the wire \param shard  f32 or the dtype of `full`; with
-  /// that dtype it may be its own place inside `full`
-  [[nodiscard]] virtual Event reduce_scatter(const Event& after, ConstTensorView full, TensorView shard) = 0;
+  /// shard[i] = Σ_r full_r[piece_of_rank[rank()] * n + i], summed in fp32 in rank order 0, 1, ... and, if shard is
+  /// narrower, rounded once: an all-to-all of pieces and a local sum, so every backend gives the same bits, and a piece
+  /// has the same bits whichever rank gets it.
+  /// \param full   size() * shard.elements() elements: f32, bf16 or f16, the dtype on the wire
+  /// \param shard  f32 or the dtype of `full`; with that dtype it may be its own place inside `full`
+  /// \param piece_of_rank  the block of `full` that each rank gets: every number below size() once, the same on every
+  ///                       rank, or nothing, if every rank gets the block of its own number. Lives as long as the views
+  [[nodiscard]] virtual Event reduce_scatter(const Event& after, ConstTensorView full, TensorView shard,
+                                             std::span<const int> piece_of_rank) = 0;
+  [[nodiscard]] Event reduce_scatter(const Event& after, ConstTensorView full, TensorView shard) {
+    return reduce_scatter(after, full, shard, {});
+  }
 
   /// Allocates what reduce_scatter needs beside its views, for shards of up to `piece_bytes` in the wire's dtype.
   /// Called before the first step, so that no step allocates; reduce_scatter throws Error at a longer shard if its
@@ -50,7 +57,14 @@ class Communicator {
   /// tensors.
   [[nodiscard]] virtual std::vector<std::vector<std::byte>> exchange(std::span<const std::byte> bytes) = 0;
 
-  /// Bytes that this rank has sent to others so far.
+  /// Blocks. The ranks that give the same `color` become a group of their own, numbered in the order of their keys, and
+  /// where keys are equal in their order here. This communicator must outlive it, and runs the group's collectives on
+  /// its own queue, in the order in which this rank calls it and all its groups: every rank keeps one order of calls that
+  /// any two of them have in common. What breaks one breaks all. A group's scratch is reserved apart.
+  /// \param color  0 or more
+  [[nodiscard]] virtual std::unique_ptr<Communicator> split(int color, int key) = 0;
+
+  /// Bytes that this rank has sent to others so far, in its groups too.
   [[nodiscard]] virtual std::uint64_t bytes_sent() const noexcept = 0;
 
   /// Logs `reason` and ends every rank of the job with `exit_code`, at once (MPI_Abort). Used when this rank fails

@@ -38,19 +38,26 @@ class MpiCommunicator : public QueuedCommunicator {
           fmt::format("MPI messages of {} bytes in blocks of {} bytes", options_.message_bytes, options_.block_bytes));
     run_on_queue([this] {
       prctl(PR_SET_TIMERSLACK, kTimerSlackNanoseconds);
-      mpi_call("MPI_Comm_dup", rank(), [this] { return MPI_Comm_dup(MPI_COMM_WORLD, &world_); });
+      mpi_call("MPI_Comm_dup", rank(), [this] { return MPI_Comm_dup(MPI_COMM_WORLD, &group_); });
     });
   }
+  /// Takes over `group`, whose rank and size these are.
+  MpiCommunicator(int rank, int size, MPI_Comm group, MpiCommunicator& parent)
+      : QueuedCommunicator(rank, size, parent),
+        device_(parent.device_),
+        options_(parent.options_),
+        group_(group),
+        pieces_(static_cast<std::size_t>(size)) {}
   MpiCommunicator(const MpiCommunicator&) = delete;
   MpiCommunicator& operator=(const MpiCommunicator&) = delete;
   ~MpiCommunicator() override {
     closing_ = true;
     try {
-      run_on_queue([this] { mpi_call("MPI_Comm_free", rank(), [this] { return MPI_Comm_free(&world_); }); });
+      run_on_queue([this] { mpi_call("MPI_Comm_free", rank(), [this] { return MPI_Comm_free(&group_); }); });
     } catch (const std::exception& error) {
       log::error(fmt::format("rank {}: closing the communicator: {}", rank(), error.what()));
     }
-    stop_queue();
+    leave_queue();
   }
 
   void reserve(std::size_t piece_bytes) override {
@@ -58,12 +65,13 @@ class MpiCommunicator : public QueuedCommunicator {
     if (bytes > scratch_.bytes()) scratch_ = device_.allocate(MemoryKind::pinned_host, bytes);
   }
 
-  [[nodiscard]] Event reduce_scatter(const Event& after, ConstTensorView full, TensorView shard) override {
+  [[nodiscard]] Event reduce_scatter(const Event& after, ConstTensorView full, TensorView shard,
+                                     std::span<const int> piece_of_rank) override {
     const std::size_t needed = mpi_scratch_bytes(full.bytes() / static_cast<std::size_t>(size()), size(), options_);
     if (needed > scratch_.bytes())
       throw Error(fmt::format("reduce_scatter of {} bytes needs {} bytes of scratch, reserved are {}", full.bytes(),
                               needed, scratch_.bytes()));
-    return QueuedCommunicator::reduce_scatter(after, full, shard);
+    return QueuedCommunicator::reduce_scatter(after, full, shard, piece_of_rank);
   }
 
   void abort(int exit_code, const std::string& reason) noexcept override {
@@ -83,12 +91,12 @@ class MpiCommunicator : public QueuedCommunicator {
   }
 
   /// Receives the other ranks' block of this rank's piece, sends the same block of theirs, sums.
-  void do_reduce_scatter(ConstTensorView full, TensorView shard) override {
+  void do_reduce_scatter(ConstTensorView full, TensorView shard, std::span<const int> pieces) override {
     const std::size_t piece_bytes = full.bytes() / static_cast<std::size_t>(size());
     const std::size_t element_bytes = size_of(full.dtype());
     for_each_block(piece_bytes, [&](std::size_t begin, std::size_t bytes) {
-      const auto block_of = [&](int piece) {
-        return full.data() + static_cast<std::size_t>(piece) * piece_bytes + begin;
+      const auto block_of = [&](int rank) {
+        return full.data() + static_cast<std::size_t>(piece_of(pieces, rank)) * piece_bytes + begin;
       };
       std::byte* scratch = scratch_.data();
       for (int step = 1; step < size(); ++step, scratch += bytes) {
@@ -123,7 +131,7 @@ class MpiCommunicator : public QueuedCommunicator {
   }
 
   void do_barrier() override {
-    mpi_call("MPI_Ibarrier", rank(), [this] { return MPI_Ibarrier(world_, &requests_.emplace_back()); });
+    mpi_call("MPI_Ibarrier", rank(), [this] { return MPI_Ibarrier(group_, &requests_.emplace_back()); });
     complete("barrier");
   }
 
@@ -140,6 +148,17 @@ class MpiCommunicator : public QueuedCommunicator {
     return all;
   }
 
+  std::unique_ptr<Communicator> do_split(int color, int key) override {
+    MPI_Comm group = MPI_COMM_NULL;
+    int group_rank = 0, group_size = 1;
+    run_on_queue([&] {
+      mpi_call("MPI_Comm_split", rank(), [&] { return MPI_Comm_split(group_, color, key, &group); });
+      mpi_call("MPI_Comm_rank", rank(), [&] { return MPI_Comm_rank(group, &group_rank); });
+      mpi_call("MPI_Comm_size", rank(), [&] { return MPI_Comm_size(group, &group_size); });
+    });
+    return std::make_unique<MpiCommunicator>(group_rank, group_size, group, *this);
+  }
+
  private:
   /// The rank `step` after this one: each sends to another one first, so that they do not all meet at rank 0.
   [[nodiscard]] int peer(int step) const { return (rank() + step + size()) % size(); }
@@ -148,7 +167,7 @@ class MpiCommunicator : public QueuedCommunicator {
     for (std::size_t begin = 0; begin < bytes.size(); begin += options_.message_bytes) {
       const auto part = bytes.subspan(begin, std::min(options_.message_bytes, bytes.size() - begin));
       mpi_call("MPI_Irecv", rank(), [&] {
-        return MPI_Irecv(part.data(), static_cast<int>(part.size()), MPI_BYTE, from, kTag, world_,
+        return MPI_Irecv(part.data(), static_cast<int>(part.size()), MPI_BYTE, from, kTag, group_,
                          &requests_.emplace_back());
       });
     }
@@ -158,7 +177,7 @@ class MpiCommunicator : public QueuedCommunicator {
     for (std::size_t begin = 0; begin < bytes.size(); begin += options_.message_bytes) {
       const auto part = bytes.subspan(begin, std::min(options_.message_bytes, bytes.size() - begin));
       mpi_call("MPI_Isend", rank(), [&] {
-        return MPI_Isend(part.data(), static_cast<int>(part.size()), MPI_BYTE, to, kTag, world_,
+        return MPI_Isend(part.data(), static_cast<int>(part.size()), MPI_BYTE, to, kTag, group_,
                          &requests_.emplace_back());
       });
     }
@@ -194,7 +213,7 @@ class MpiCommunicator : public QueuedCommunicator {
 
   Device& device_;
   MpiOptions options_;
-  MPI_Comm world_ = MPI_COMM_NULL;
+  MPI_Comm group_ = MPI_COMM_NULL;  // its own, so that its messages meet no others
   Buffer scratch_;
   std::vector<const std::byte*> pieces_;  // of one block of reduce_scatter, by rank
   std::vector<MPI_Request> requests_;     // posted and not yet done

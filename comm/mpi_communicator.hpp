@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "comm/communicator.hpp"
+#include "comm/node_layout.hpp"
 #include "core/device.hpp"
 
 namespace spillway::comm {
@@ -21,14 +22,17 @@ class MpiEnvironment {
 
   [[nodiscard]] int rank() const noexcept { return rank_; }
   [[nodiscard]] int size() const noexcept { return size_; }
-  /// This rank's number among, and the number of, the ranks on its node (MPI_Comm_split_type SHARED).
-  [[nodiscard]] int local_rank() const noexcept { return local_rank_; }
-  [[nodiscard]] int local_size() const noexcept { return local_size_; }
+  /// Which ranks share a node (MPI_Comm_split_type SHARED).
+  [[nodiscard]] const NodeLayout& nodes() const noexcept { return nodes_; }
+  /// This rank's number among, and the number of, the ranks on its node.
+  [[nodiscard]] int local_rank() const { return nodes_.local_rank_of(rank_); }
+  [[nodiscard]] int local_size() const { return nodes_.ranks_on(nodes_.node_of(rank_)); }
   /// Ends every rank of the job with `exit_code`, at once. From any thread.
   [[noreturn]] static void abort(int exit_code) noexcept;
 
  private:
-  int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
+  int rank_ = 0, size_ = 1;
+  NodeLayout nodes_;
 };
 
 /// How tensors are cut. MPI counts in int, and sees progress only when a whole message has come.
@@ -42,8 +46,8 @@ struct MpiOptions {
 /// Host bytes that Communicator::reserve(piece_bytes) allocates over MPI: a block of every other rank's piece.
 [[nodiscard]] std::size_t mpi_scratch_bytes(std::size_t piece_bytes, int ranks, const MpiOptions& options = {});
 
-/// The world's ranks over MPI, on host memory. All ranks call it together. All MPI calls after this run on the
-/// communicator's own worker queue, which polls, and sleeps when nothing comes, so that it leaves the core to the computing
+/// The world's ranks over MPI, on host memory. All ranks call it together. All MPI calls after this, those of its groups
+/// too, run on the communicator's own worker queue, which polls, and sleeps when nothing comes, so that it leaves the core to the computing
 /// thread: only one such communicator at a time. `device` must outlive it. An MPI call that fails is a
 /// CommunicationError that names call and rank.
 [[nodiscard]] std::unique_ptr<Communicator> make_mpi_communicator(const MpiEnvironment& environment, Device& device,

@@ -2,6 +2,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <exception>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -24,9 +25,13 @@ MpiEnvironment::MpiEnvironment(int* argc, char*** argv) {
   MPI_Comm node = MPI_COMM_NULL;
   check_mpi("MPI_Comm_split_type", rank_,
             MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &node));
-  check_mpi("MPI_Comm_rank", rank_, MPI_Comm_rank(node, &local_rank_));
-  check_mpi("MPI_Comm_size", rank_, MPI_Comm_size(node, &local_size_));
+  int first = rank_;  // of the node
+  check_mpi("MPI_Bcast", rank_, MPI_Bcast(&first, 1, MPI_INT, 0, node));
   check_mpi("MPI_Comm_free", rank_, MPI_Comm_free(&node));
+  std::vector<int> first_of_rank(static_cast<std::size_t>(size_));
+  check_mpi("MPI_Allgather", rank_,
+            MPI_Allgather(&first, 1, MPI_INT, first_of_rank.data(), 1, MPI_INT, MPI_COMM_WORLD));
+  nodes_ = NodeLayout(first_of_rank);
 }
 
 MpiEnvironment::~MpiEnvironment() {

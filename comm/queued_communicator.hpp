@@ -23,37 +23,55 @@ class QueuedCommunicator : public Communicator {
   [[nodiscard]] int rank() const noexcept override { return rank_; }
   [[nodiscard]] int size() const noexcept override { return size_; }
   [[nodiscard]] Event all_gather(const Event& after, ConstTensorView shard, TensorView full) override;
-  [[nodiscard]] Event reduce_scatter(const Event& after, ConstTensorView full, TensorView shard) override;
+  [[nodiscard]] Event reduce_scatter(const Event& after, ConstTensorView full, TensorView shard,
+                                     std::span<const int> piece_of_rank) override;
   [[nodiscard]] Event broadcast(const Event& after, TensorView tensor, int root) override;
   void barrier() override;
   [[nodiscard]] std::vector<std::vector<std::byte>> exchange(std::span<const std::byte> bytes) override;
+  [[nodiscard]] std::unique_ptr<Communicator> split(int color, int key) override;
   [[nodiscard]] std::uint64_t bytes_sent() const noexcept override { return bytes_sent_; }
 
  protected:
   QueuedCommunicator(int rank, int size, std::unique_ptr<Queue> queue)
       : rank_(rank), size_(size), queue_(std::move(queue)) {}
+  /// A group of `parent`, which outlives it, on its queue.
+  QueuedCommunicator(int rank, int size, QueuedCommunicator& parent)
+      : rank_(rank), size_(size), parent_(&parent), queue_(parent.queue_) {}
 
   /// `shard` of every rank, all of one length, to its place in `full`.
   virtual void do_all_gather(std::span<const std::byte> shard, std::byte* full) = 0;
-  virtual void do_reduce_scatter(ConstTensorView full, TensorView shard) = 0;
+  /// `pieces` is empty or a permutation; `piece_of` reads it.
+  virtual void do_reduce_scatter(ConstTensorView full, TensorView shard, std::span<const int> pieces) = 0;
   virtual void do_broadcast(std::span<std::byte> bytes, int root) = 0;
   virtual void do_barrier() = 0;
   [[nodiscard]] virtual std::vector<std::vector<std::byte>> do_exchange(std::span<const std::byte> bytes) = 0;
 
+  /// Not on the queue: the backend runs what it needs there.
+  [[nodiscard]] virtual std::unique_ptr<Communicator> do_split(int color, int key) = 0;
+
   /// Runs `work` on the queue's thread. Blocks. \throws what it or earlier work threw
   void run_on_queue(std::function<void()> work);
-  /// Ends the queue's thread once its work is done or has failed. Backends call it in their destructor, while the
-  /// work's functions and members are still there.
-  void stop_queue() noexcept { queue_.reset(); }
-  void count_sent(std::size_t bytes) noexcept { bytes_sent_ += bytes; }
+  /// Whether work of this communicator, its groups apart, is still to be done.
+  [[nodiscard]] bool busy() const { return !last_.ready(); }
+  /// Waits until this communicator's work is done or has failed, and ends the queue's thread unless that is a parent's.
+  /// Backends call it in their destructor, while the work's functions and members are still there.
+  void leave_queue() noexcept;
+  void count_sent(std::size_t bytes) noexcept;
 
  private:
   Event enqueue(const Event& after, std::function<void()> work);
 
   int rank_, size_;
   std::atomic<std::uint64_t> bytes_sent_{0};
-  std::unique_ptr<Queue> queue_;
+  QueuedCommunicator* parent_ = nullptr;
+  std::shared_ptr<Queue> queue_;
+  Event last_;
 };
+
+/// The piece of `rank` in reduce_scatter.
+[[nodiscard]] inline int piece_of(std::span<const int> pieces, int rank) {
+  return pieces.empty() ? rank : pieces[static_cast<std::size_t>(rank)];
+}
 
 /// Copies unless source and target are the same memory.
 void copy_unless_same(std::byte* to, std::span<const std::byte> from) noexcept;

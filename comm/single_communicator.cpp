@@ -11,16 +11,20 @@ namespace {
 
 class SingleCommunicator : public QueuedCommunicator {
  public:
-  SingleCommunicator() : QueuedCommunicator(0, 1, make_host_device()->create_worker_queue("comm")) {}
+  SingleCommunicator()
+      : QueuedCommunicator(0, 1, make_host_device()->create_worker_queue("comm")),
+        aborted_(std::make_shared<std::atomic<bool>>(false)) {}
+  explicit SingleCommunicator(SingleCommunicator& parent)
+      : QueuedCommunicator(0, 1, parent), aborted_(parent.aborted_) {}
   SingleCommunicator(const SingleCommunicator&) = delete;
   SingleCommunicator& operator=(const SingleCommunicator&) = delete;
-  ~SingleCommunicator() override { stop_queue(); }
+  ~SingleCommunicator() override { leave_queue(); }
 
   void reserve(std::size_t) override {}
 
   void abort(int, const std::string& reason) noexcept override {
     log::error(reason);
-    aborted_ = true;
+    *aborted_ = true;
   }
 
  protected:
@@ -28,7 +32,7 @@ class SingleCommunicator : public QueuedCommunicator {
     require_whole();
     copy_unless_same(full, shard);
   }
-  void do_reduce_scatter(ConstTensorView full, TensorView shard) override {
+  void do_reduce_scatter(ConstTensorView full, TensorView shard, std::span<const int>) override {
     require_whole();
     const std::byte* piece = full.data();
     sum_in_rank_order({&piece, 1}, full.dtype(), shard);
@@ -39,13 +43,17 @@ class SingleCommunicator : public QueuedCommunicator {
     require_whole();
     return {{bytes.begin(), bytes.end()}};
   }
+  std::unique_ptr<Communicator> do_split(int, int) override {
+    run_on_queue([this] { require_whole(); });
+    return std::make_unique<SingleCommunicator>(*this);
+  }
 
  private:
   void require_whole() const {
-    if (aborted_) throw CommunicationError("the group of one rank was aborted");
+    if (*aborted_) throw CommunicationError("the group of one rank was aborted");
   }
 
-  std::atomic<bool> aborted_{false};
+  std::shared_ptr<std::atomic<bool>> aborted_;  // with its groups
 };
 
 }  // namespace

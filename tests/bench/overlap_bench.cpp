@@ -43,9 +43,10 @@ class BorrowedCommunicator final : public comm::Communicator {
     ++collectives_;
     return owned_.all_gather(after, shard, full);
   }
-  [[nodiscard]] Event reduce_scatter(const Event& after, ConstTensorView full, TensorView shard) override {
+  [[nodiscard]] Event reduce_scatter(const Event& after, ConstTensorView full, TensorView shard,
+                                     std::span<const int> piece_of_rank) override {
     ++collectives_;
-    return owned_.reduce_scatter(after, full, shard);
+    return owned_.reduce_scatter(after, full, shard, piece_of_rank);
   }
   void reserve(std::size_t piece_bytes) override { owned_.reserve(piece_bytes); }
   [[nodiscard]] Event broadcast(const Event& after, TensorView tensor, int root) override {
@@ -54,6 +55,9 @@ class BorrowedCommunicator final : public comm::Communicator {
   void barrier() override { owned_.barrier(); }
   [[nodiscard]] std::vector<std::vector<std::byte>> exchange(std::span<const std::byte> bytes) override {
     return owned_.exchange(bytes);
+  }
+  [[nodiscard]] std::unique_ptr<comm::Communicator> split(int color, int key) override {
+    return owned_.split(color, key);
   }
   [[nodiscard]] std::uint64_t bytes_sent() const noexcept override { return owned_.bytes_sent(); }
   void abort(int exit_code, const std::string& reason) noexcept override { owned_.abort(exit_code, reason); }

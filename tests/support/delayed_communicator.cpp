@@ -12,12 +12,17 @@ Event DelayedCommunicator::all_gather(const Event& after, ConstTensorView shard,
   return delayed(inner_->all_gather(after, shard, full));
 }
 
-Event DelayedCommunicator::reduce_scatter(const Event& after, ConstTensorView full, TensorView shard) {
-  return delayed(inner_->reduce_scatter(after, full, shard));
+Event DelayedCommunicator::reduce_scatter(const Event& after, ConstTensorView full, TensorView shard,
+                                          std::span<const int> piece_of_rank) {
+  return delayed(inner_->reduce_scatter(after, full, shard, piece_of_rank));
 }
 
 Event DelayedCommunicator::broadcast(const Event& after, TensorView tensor, int root) {
   return delayed(inner_->broadcast(after, tensor, root));
+}
+
+std::unique_ptr<comm::Communicator> DelayedCommunicator::split(int color, int key) {
+  return std::unique_ptr<comm::Communicator>(new DelayedCommunicator(inner_->split(color, key), *this));
 }
 
 Event DelayedCommunicator::delayed(const Event& event) {
