@@ -13,7 +13,8 @@ std::size_t size_of(DType dtype) noexcept {
     case DType::f32:
     case DType::i32: return 4;
     case DType::f16:
-    case DType::bf16: return 2;
+    case DType::bf16:
+    case DType::i16: return 2;
     case DType::i8:
     case DType::u8: return 1;
   }
@@ -28,6 +29,7 @@ std::string_view name_of(DType dtype) noexcept {
     case DType::bf16: return "bf16";
     case DType::i32: return "i32";
     case DType::i64: return "i64";
+    case DType::i16: return "i16";
     case DType::i8: return "i8";
     case DType::u8: return "u8";
   }

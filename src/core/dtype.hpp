@@ -8,7 +8,7 @@
 namespace spillway {
 
 /// Element types of tensors. All are stored little-endian.
-enum class DType : std::uint8_t { f32, f64, f16, bf16, i32, i64, i8, u8 };
+enum class DType : std::uint8_t { f32, f64, f16, bf16, i32, i64, i16, i8, u8 };
 
 /// Bytes of one element.
 [[nodiscard]] std::size_t size_of(DType dtype) noexcept;
@@ -30,6 +30,8 @@ template <>
 inline constexpr DType dtype_of<std::int32_t> = DType::i32;
 template <>
 inline constexpr DType dtype_of<std::int64_t> = DType::i64;
+template <>
+inline constexpr DType dtype_of<std::int16_t> = DType::i16;
 template <>
 inline constexpr DType dtype_of<std::int8_t> = DType::i8;
 template <>
