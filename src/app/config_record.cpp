@@ -17,7 +17,7 @@ train::ConfigRecord config_record(const train::RunOptions& options) {
 train::Runtime lend(Runtime& runtime) {
   return {.device = runtime.device,
           .communicator = runtime.communicator,
-          .local_size = runtime.environment.local_size(),
+          .nodes = runtime.environment.nodes(),
           .start = runtime.start};
 }
 

@@ -59,7 +59,7 @@ ExitCode evaluate_command(const EvaluateArguments& arguments, Runtime& runtime) 
   } else {
     agree(communicator, [&] {
       train::load_weights(job->source, *job->layout, options.train.seed, options.model.embedding_std, job->zero,
-                          engine.parameters());
+                          engine.state());
     });
   }
   log::info(fmt::format("evaluating {} on {}", checkpoint ? *checkpoint : options.model.path, path));

@@ -124,7 +124,7 @@ ExitCode generate_command(const GenerateArguments& arguments, Runtime& runtime) 
   train::Engine& engine = *made;
   agree(communicator, [&] {
     train::load_weights(job->source, *job->layout, options.train.seed, options.model.embedding_std, job->zero,
-                        engine.parameters());
+                        engine.state());
   });
 
   // Batches go round the ranks; rank r's text of batch b is the (b / ranks)-th that it sends.

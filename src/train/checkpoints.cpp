@@ -14,61 +14,75 @@
 namespace spillway::train {
 namespace {
 
-constexpr const char* kMaster = "master";
+const std::string kMaster = name_of(StateKind::master);
 
-/// The moment of a kind's name.
-Moment moment_of(const std::string& kind) {
-  for (std::size_t moment = 0; moment < kMoments; ++moment)
-    if (kind == kMomentNames[moment]) return static_cast<Moment>(moment);
-  throw Error(fmt::format("there is no state of kind {}", kind));
-}
-
-std::vector<std::string> kinds_of(bool moments) {
-  std::vector<std::string> kinds = {kMaster};
-  if (moments) kinds.insert(kinds.end(), kMomentNames.begin(), kMomentNames.end());
+/// What lives in the engine's ShardState: the parameters, and AdamW's moments.
+std::vector<checkpoint::StateKind> sharded_kinds(const Job& job, bool optimizer_state) {
+  std::vector<checkpoint::StateKind> kinds = {{kMaster, job.map.get()}};
+  if (optimizer_state && !job.adafactor)
+    for (const StateKind moment : {StateKind::exp_avg, StateKind::exp_avg_sq})
+      kinds.push_back({name_of(moment), job.trainable_map.get()});
   return kinds;
 }
 
-/// The engine's shards as a checkpoint reads them. Ranges count from the shard's start, the engine's from what a rank owns.
+/// What every rank has all of.
+std::vector<checkpoint::StateKind> replicated_kinds(const Job& job) {
+  std::vector<checkpoint::StateKind> kinds;
+  if (job.adafactor)
+    for (const std::string& kind : job.adafactor->kinds()) kinds.push_back({kind, &job.adafactor->layout(kind)});
+  return kinds;
+}
+
+std::span<float> part_of(const AdafactorState& state, const std::string& kind, int unit, int piece, Range range) {
+  const std::int64_t begin = state.layout(kind).shard(unit, piece).begin + range.begin;
+  return state.values(kind).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(range.size()));
+}
+
+/// This rank's piece of everything. Ranges count from the piece's start, the engine's from what a rank owns.
 class EngineSource : public checkpoint::StateSource {
  public:
   explicit EngineSource(Engine& engine) : engine_(engine) {}
-  [[nodiscard]] std::vector<std::string> kinds() const override { return kinds_of(true); }
+
+  [[nodiscard]] std::vector<checkpoint::StateKind> kinds() const override {
+    std::vector<checkpoint::StateKind> kinds = sharded_kinds(engine_.job(), true);
+    for (const checkpoint::StateKind& kind : replicated_kinds(engine_.job())) kinds.push_back(kind);
+    return kinds;
+  }
   void read(const std::string& kind, int unit, Range range, std::span<float> to) override {
-    if (kind == kMaster) {
-      const auto shard = engine_.parameters().shard(unit).as<float>();
-      std::ranges::copy(shard.subspan(static_cast<std::size_t>(range.begin), static_cast<std::size_t>(range.size())),
-                        to.begin());
+    const Job& job = engine_.job();
+    if (job.adafactor && kind != kMaster) {
+      std::ranges::copy(part_of(*job.adafactor, kind, unit, job.zero.piece(), range), to.begin());
       return;
     }
-    const std::int64_t start = engine_.job().zero.shard_in_owned(unit).begin;
-    engine_.optimizer()->read(moment_of(kind), unit, {start + range.begin, start + range.end}, to);
+    const std::int64_t begin = job.zero.piece_in_owned(unit).begin;
+    engine_.state().read(kind, unit, {begin + range.begin, begin + range.end}, to);
   }
 
  private:
   Engine& engine_;
 };
 
-/// What this rank owns, filled by a checkpoint. Under stage 0 that is the shards of every rank.
+/// One piece of what this rank owns, or of what all ranks have.
 class EngineSink : public checkpoint::StateSink {
  public:
-  EngineSink(Engine& engine, int shard_of, bool moments) : engine_(engine), shard_of_(shard_of), moments_(moments) {}
-  [[nodiscard]] std::vector<std::string> kinds() const override { return kinds_of(moments_); }
+  EngineSink(Engine& engine, std::vector<checkpoint::StateKind> kinds, int piece)
+      : engine_(engine), kinds_(std::move(kinds)), piece_(piece) {}
+
+  [[nodiscard]] std::vector<checkpoint::StateKind> kinds() const override { return kinds_; }
   void write(const std::string& kind, int unit, Range range, std::span<const float> from) override {
-    const Zero& zero = engine_.job().zero;
-    const std::int64_t start = zero.map->shard(unit, shard_of_).begin - zero.owned(unit).begin;
-    const Range owned{start + range.begin, start + range.end};
-    if (kind == kMaster) {
-      std::ranges::copy(from, engine_.parameters().owned(unit).as<float>().begin() + owned.begin);
+    const Job& job = engine_.job();
+    if (job.adafactor && kind != kMaster) {
+      std::ranges::copy(from, part_of(*job.adafactor, kind, unit, piece_, range).begin());
       return;
     }
-    engine_.optimizer()->write(moment_of(kind), unit, owned, from);
+    const std::int64_t begin = job.map->shard(unit, piece_).begin - job.zero.owned(unit).begin;
+    engine_.state().write(kind, unit, {begin + range.begin, begin + range.end}, from);
   }
 
  private:
   Engine& engine_;
-  int shard_of_;
-  bool moments_;
+  std::vector<checkpoint::StateKind> kinds_;
+  int piece_;
 };
 
 }  // namespace
@@ -102,13 +116,13 @@ std::string Checkpoints::save(const RunState& state) {
   try {
     folder = checkpoint::write_checkpoint(communicator_, {.root = root,
                                                           .step = state.step,
-                                                          .shards = *engine_.job().map,
+                                                          .piece = engine_.job().zero.piece(),
                                                           .metadata = to_json(state),
                                                           .creator = program_version(),
                                                           .source = source,
                                                           .bulk = bulk});
-  } catch (const IoError& error) {
-    throw AgreedFailure(error.what(), error.exit_code());  // the writer throws it on all ranks alike
+  } catch (const checkpoint::SaveFailure& error) {
+    throw AgreedFailure(error.what(), error.exit_code());  // the same on all ranks
   }
   agree(communicator_, [&] {
     std::vector<std::int64_t> kept;
@@ -121,18 +135,22 @@ std::string Checkpoints::save(const RunState& state) {
 void Checkpoints::restore(const std::string& folder) { read(folder, true); }
 void Checkpoints::restore_weights(const std::string& folder) { read(folder, false); }
 
-void Checkpoints::read(const std::string& folder, bool moments) {
+void Checkpoints::read(const std::string& folder, bool optimizer_state) {
   agree(communicator_, [&] {
-    const Zero& zero = engine_.job().zero;
+    const Job& job = engine_.job();
     checkpoint::CheckpointReader reader(folder);
     BulkFiles bulk(*store_);
-    const int first = zero.sharded() ? zero.rank : 0;
-    const int last = zero.sharded() ? zero.rank : zero.map->ranks() - 1;
-    for (int shard = first; shard <= last; ++shard) {
-      EngineSink sink(engine_, shard, moments);
-      reader.read_shard(*zero.map, shard, bulk, sink);
+    const int copies = job.zero.copies();
+    for (int piece = job.zero.shard * copies; piece < (job.zero.shard + 1) * copies; ++piece) {
+      EngineSink sink(engine_, sharded_kinds(job, optimizer_state), piece);
+      reader.read_shard(piece, bulk, sink);
     }
-    engine_.finish_update();
+    if (optimizer_state && job.adafactor)
+      for (int piece = 0; piece < job.map->ranks(); ++piece) {
+        EngineSink sink(engine_, replicated_kinds(job), piece);
+        reader.read_shard(piece, bulk, sink);
+      }
+    engine_.weights_changed();
   });
 }
 

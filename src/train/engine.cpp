@@ -7,6 +7,8 @@
 #include "core/log.hpp"
 #include "core/philox.hpp"
 #include "data/deal.hpp"
+#include "train/adafactor.hpp"
+#include "train/adamw.hpp"
 #include "train/agreement.hpp"
 
 namespace spillway::train {
@@ -30,9 +32,10 @@ std::string name_of(StoreChoice store) {
 
 }  // namespace
 
-Engine::Engine(const Job& job, Runtime& runtime, EngineSwitches switches)
+Engine::Engine(const Job& job, Runtime& runtime, std::unique_ptr<RankGroups> groups, EngineSwitches switches)
     : job_(job),
-      communicator_(runtime.communicator),
+      wait_at_once_(switches.wait_at_once),
+      groups_(std::move(groups)),
       arena_(runtime.device, job.plan.ledger),
       pool_(kernels::cpu::make_thread_pool(job.threads)),
       model_ops_(kernels::cpu::make_model_ops(pool_)),
@@ -40,42 +43,76 @@ Engine::Engine(const Job& job, Runtime& runtime, EngineSwitches switches)
       generation_ops_(kernels::cpu::make_generation_ops(pool_)),
       queue_(runtime.device.create_compute_queue()),
       store_(std::move(switches.store)) {
-  // A rank whose drive or folder refuses must not leave the others waiting in the first step.
-  agree(communicator_, [&] { build(runtime, switches.wait_at_once); });
-}
-
-void Engine::build(Runtime& runtime, bool wait_at_once) {
-  const plan::JobFacts& facts = job_.facts;
   const TensorView batches = arena_.bytes(plan::entry::kBatches);
-  for (std::size_t offset = 0; offset + facts.batch_bytes <= batches.bytes() && facts.batch_bytes > 0;
-       offset += facts.batch_bytes)
+  const std::size_t bytes = job_.facts.batch_bytes;
+  for (std::size_t offset = 0; offset + bytes <= batches.bytes() && bytes > 0; offset += bytes)
     batches_.emplace_back(larger(job_.train_limits, job_.eval_limits), batches.data() + offset);
-  if (job_.purpose == Purpose::train) {
-    std::int64_t piece = 0;
-    for (int unit = 0; unit < job_.map->units(); ++unit) piece = std::max(piece, job_.map->shard_elements(unit));
-    communicator_.reserve(static_cast<std::size_t>(piece) * sizeof(float));
-    const std::int64_t buffers = job_.map->unit_elements(0) + plan::kGradientSlots * job_.zero.largest_unit();
-    const auto shards = static_cast<std::int64_t>(job_.plan.ledger.bytes(plan::entry::kGradientShards) / sizeof(float));
-    gradients_ = std::make_unique<Gradients>(
-        job_.zero, communicator_, *model_ops_, *queue_, clock_, arena_.floats(plan::entry::kGradients, buffers),
-        arena_.floats(plan::entry::kGradientShards, shards), job_.plan.program.groups > 1);
-  }
-  const std::int64_t gathered = job_.map->unit_elements(0) + plan::kGatherSlots * job_.zero.largest_unit();
-  parameters_ = std::make_unique<Parameters>(
-      job_.zero, communicator_, arena_.floats(plan::entry::kWeights, job_.zero.owned_elements()),
-      job_.zero.sharded() ? arena_.floats(plan::entry::kGathered, gathered) : TensorView{}, gradients_.get());
-  if (job_.purpose == Purpose::train) make_training(runtime, wait_at_once);
+  make_state(runtime);
+  if (job_.purpose == Purpose::train) make_gradients();
+  make_parameters();
+  if (job_.purpose == Purpose::train) make_training(runtime);
   if (job_.eval_limits.sequences > 0) make_evaluation();
 }
 
-std::unique_ptr<Engine> make_engine(const Job& job, Runtime& runtime) {
+std::unique_ptr<Engine> make_engine(const Job& job, Runtime& runtime, EngineSwitches switches) {
+  auto groups = std::make_unique<RankGroups>(job.zero, runtime.communicator);
   std::unique_ptr<Engine> engine;
-  agree(runtime.communicator, [&] { engine = std::make_unique<Engine>(job, runtime); });
+  // A rank whose memory, drive or folder refuses must not leave the others waiting in the first step.
+  agree(runtime.communicator,
+        [&] { engine = std::make_unique<Engine>(job, runtime, std::move(groups), std::move(switches)); });
   return engine;
 }
 
-void Engine::make_training(Runtime& runtime, bool wait_at_once) {
+void Engine::make_state(Runtime& runtime) {
   const RunOptions& o = job_.options;
+  bool nvme = false;
+  ShardStateOptions options{.whole_weights = !job_.gathers_weights(),
+                            .extent_elements = job_.extent_elements,
+                            .files = {.directories = job_.nvme_dirs,
+                                      .folder = scratch_folder(job_.zero.rank),
+                                      .kinds = {},
+                                      .checksum = o.offload.checksum},
+                            .wait_at_once = wait_at_once_};
+  for (const StateKind kind : kAllStateKinds) {
+    options.tiers[static_cast<std::size_t>(kind)] = job_.tier(kind);
+    nvme = nvme || (job_.tier(kind) == plan::Tier::nvme && ShardState::bytes(kind, job_.zero, *job_.state, false) > 0);
+  }
+  // A name only: the memory store has no directories.
+  if (options.files.directories.empty()) options.files.directories.emplace_back("memory");
+  if (nvme) {
+    if (!store_) store_ = offload::make_store(name_of(o.offload.store), {.queue_depth = o.offload.queue_depth});
+    // Pinned once instead of at every transfer; where that is refused the store says so, and works without.
+    const TensorView ring = arena_.bytes(plan::entry::kRing);
+    (void)store_->register_buffer({ring.data(), ring.bytes()});
+  }
+  state_ = std::make_unique<ShardState>(job_.zero, *job_.state, std::move(options), arena_, store_.get(),
+                                        *optimizer_ops_, runtime.device);
+  if (nvme) log::info(fmt::format("nvme tier: {}", store_->description()));
+  if (state_->on_nvme(StateKind::weight))
+    weight_reader_ =
+        std::make_unique<WeightReader>(*state_, arena_.bytes(plan::entry::kWeightStaging), runtime.device);
+}
+
+void Engine::make_gradients() {
+  std::int64_t piece = 0;
+  for (int unit = 0; unit < job_.map->units(); ++unit) piece = std::max(piece, job_.map->shard_elements(unit));
+  groups_->world().reserve(static_cast<std::size_t>(piece) * sizeof(float));
+  gradients_ = std::make_unique<Gradients>(
+      job_.gradients, job_.plan.program.groups, groups_->world(), groups_->copies(), *model_ops_, *queue_,
+      clock_, arena_.bytes(plan::entry::kGradients), arena_.bytes(plan::entry::kGrad),
+      arena_.bytes(plan::entry::kGradientSums));
+}
+
+void Engine::make_parameters() {
+  TensorView gathered;
+  if (job_.gathers_weights())
+    gathered = {arena_.bytes(plan::entry::kGathered).data(), job_.dtype(),
+                {Parameters::gathered_elements(*job_.map, job_.units)}};
+  parameters_ = std::make_unique<Parameters>(job_.zero, *state_, groups_->group(), gathered, weight_reader_.get(),
+                                             gradients_.get(), job_.units);
+}
+
+void Engine::make_training(Runtime& runtime) {
   std::byte* memory = arena_.bytes(plan::entry::kActivations).data();
   training_residuals_ = std::make_unique<TrainingResiduals>(job_.training_stage_bytes(), memory);
   model::Carver scratch(memory + static_cast<std::size_t>(job_.plan.program.group_size) * job_.facts.residual_bytes);
@@ -83,30 +120,30 @@ void Engine::make_training(Runtime& runtime, bool wait_at_once) {
       job_.source.config, *job_.layout, *model_ops_, *parameters_, *training_residuals_,
       model::carve_scratch(scratch, job_.source.config, job_.train_limits, true));
 
-  const bool nvme = job_.plan.exp_avg == plan::Tier::nvme || job_.plan.exp_avg_sq == plan::Tier::nvme;
-  if (nvme && !store_) store_ = offload::make_store(name_of(o.offload.store), {.queue_depth = o.offload.queue_depth});
-  if (nvme) {
-    log::info(fmt::format("nvme tier: {}", store_->description()));
-    // Pinned once instead of at every transfer; where that is refused the store says so, and works without.
-    const TensorView ring = arena_.bytes(plan::entry::kRing);
-    (void)store_->register_buffer({ring.data(), ring.bytes()});
+  const OptimizerOptions& o = job_.options.optimizer;
+  const OptimizerParts parts{.zero = job_.zero,
+                             .state = *state_,
+                             .parameters = *parameters_,
+                             .gradients = *gradients_,
+                             .ops = *optimizer_ops_,
+                             .device = runtime.device,
+                             .wait_at_once = wait_at_once_};
+  if (job_.adafactor) {
+    const TensorView factors = arena_.bytes(plan::entry::kFactors);
+    job_.adafactor->bind({factors.data(), factors.bytes()});
+    optimizer_ = std::make_unique<Adafactor>(parts, *job_.layout,
+                                             kernels::AdafactorSettings{.clip_threshold = o.clip_threshold,
+                                                                        .scale_parameter = o.scale_parameter,
+                                                                        .relative_step = o.relative_step,
+                                                                        .warmup_init = o.warmup_init},
+                                             o.weight_decay, *job_.adafactor, groups_->world());
+  } else {
+    optimizer_ = std::make_unique<AdamW>(parts, *job_.layout,
+                                         AdamWSettings{o.betas[0], o.betas[1], o.eps, o.weight_decay});
   }
-  std::vector<std::string> dirs = job_.nvme_dirs;
-  if (dirs.empty()) dirs.emplace_back("memory");  // a name only: the memory store has no directories
-  optimizer_ = std::make_unique<Optimizer>(
-      job_.zero, *job_.layout,
-      Optimizer::Settings{o.optimizer.betas[0], o.optimizer.betas[1], o.optimizer.eps, o.optimizer.weight_decay},
-      OptimizerStateOptions{.tiers = {job_.plan.exp_avg, job_.plan.exp_avg_sq},
-                            .extent_elements = job_.extent_elements,
-                            .files = {.directories = dirs,
-                                      .folder = scratch_folder(job_.zero.rank),
-                                      .kinds = {},
-                                      .checksum = o.offload.checksum},
-                            .wait_at_once = wait_at_once},
-      arena_, store_.get(), *optimizer_ops_, runtime.device, *parameters_, *gradients_);
   executor_ =
-      std::make_unique<StepExecutor>(job_.plan.program, job_.zero, communicator_, *training_model_, *optimizer_ops_,
-                                     *queue_, *parameters_, *gradients_, *optimizer_, clock_, wait_at_once);
+      std::make_unique<StepExecutor>(job_.plan.program, job_.zero, groups_->world(), *training_model_, *optimizer_ops_,
+                                     *queue_, *parameters_, *gradients_, *optimizer_, clock_, wait_at_once_);
 }
 
 void Engine::make_evaluation() {
@@ -141,6 +178,7 @@ StepResult Engine::step(const std::vector<std::int64_t>& samples, std::int64_t t
   input.learning_rate = learning_rate;
   input.optimizer_step = optimizer_step;
   input.max_grad_norm = job_.options.train.max_grad_norm;
+  input.rounding_key = mix_key(job_.options.train.seed, static_cast<std::uint64_t>(optimizer_step));
   input.pack = [&](int micro_batch, int slot) -> model::MicroBatch {
     std::vector<BatchItem> items;
     if (micro_batch < job_.micro_batches)
@@ -164,12 +202,12 @@ std::vector<double> Engine::losses(const std::vector<std::int64_t>& samples) {
   const model::PassOptions pass{.label_smoothing = 0.0F, .keep_activations = false};
   for (int stage = 0; stage < static_cast<int>(job_.stages.size()); ++stage) {
     const int unit = job_.stages[static_cast<std::size_t>(stage)].unit;
-    if (unit != 0) parameters_->acquire(unit);
+    if (!persistent(unit)) parameters_->acquire(unit);
     if (stage + 1 < static_cast<int>(job_.stages.size()))
-      if (const int next = job_.stages[static_cast<std::size_t>(stage) + 1].unit; next != 0)
+      if (const int next = job_.stages[static_cast<std::size_t>(stage) + 1].unit; !persistent(next))
         parameters_->prefetch(next);
     if (!items.empty()) inference_model_->forward(*queue_, stage, batch, pass);
-    if (unit != 0) parameters_->release(unit);
+    if (!persistent(unit)) parameters_->release(unit);
   }
   queue_->synchronize();
   return items.empty() ? std::vector<double>{} : sample_losses(batch);
@@ -179,19 +217,28 @@ std::vector<std::vector<model::Hypothesis>> Engine::generate(
     const std::vector<std::span<const std::int32_t>>& sources) {
   const model::MicroBatch batch = batches_[0].pack_sources(sources);
   const auto all_done = [this](bool done) {
-    if (!job_.zero.sharded()) return done;
+    if (!job_.zero.sharded()) return done;  // nobody gathers, nobody waits
     const std::array<double, 1> open = {done ? 0.0 : 1.0};
-    return comm::ordered_sum(communicator_, open)[0] == 0.0;
+    return comm::ordered_sum(groups_->world(), open)[0] == 0.0;
   };
   return generator_->generate(*queue_, batch, job_.generation.options, all_done);
 }
 
 void Engine::begin_evaluation() {
   finish_update();
-  parameters_->acquire(0);
+  for (int unit = 0; unit < job_.map->units(); ++unit)
+    if (persistent(unit)) parameters_->acquire(unit);
 }
 
-void Engine::end_evaluation() { parameters_->release(0); }
+void Engine::end_evaluation() {
+  for (int unit = 0; unit < job_.map->units(); ++unit)
+    if (persistent(unit)) parameters_->release(unit);
+}
+
+void Engine::weights_changed() {
+  state_->finish_writes();
+  for (int unit = 0; unit < job_.map->units(); ++unit) parameters_->updating(unit, {});
+}
 
 void Engine::finish_update() {
   if (optimizer_) optimizer_->finish();

@@ -14,9 +14,12 @@
 #include "train/job.hpp"
 #include "train/optimizer.hpp"
 #include "train/parameters.hpp"
+#include "train/rank_groups.hpp"
 #include "train/residuals.hpp"
+#include "train/shard_state.hpp"
 #include "train/step_clock.hpp"
 #include "train/step_executor.hpp"
+#include "train/weight_reader.hpp"
 
 namespace spillway::train {
 
@@ -29,8 +32,8 @@ struct EngineSwitches {
 /// Everything that a job's plan asked for, allocated and put together. Members stand in the order in which they need one another.
 class Engine {
  public:
-  /// Collective; the failure of one rank is thrown by all.
-  Engine(const Job& job, Runtime& runtime, EngineSwitches switches = {});
+  /// Work of this rank alone: see make_engine.
+  Engine(const Job& job, Runtime& runtime, std::unique_ptr<RankGroups> groups, EngineSwitches switches);
 
   /// One optimizer step on this rank's part of a global batch of training samples.
   /// \param samples  indices of examples in drawn order; \param tokens  target tokens of the whole global batch
@@ -49,20 +52,25 @@ class Engine {
 
   [[nodiscard]] const Job& job() const noexcept { return job_; }
   [[nodiscard]] Parameters& parameters() { return *parameters_; }
-  /// Null unless the job trains.
-  [[nodiscard]] Optimizer* optimizer() { return optimizer_.get(); }
+  /// What this rank owns. Whoever changes weights there calls weights_changed(). No step or update may be under way.
+  [[nodiscard]] ShardState& state() { return *state_; }
+  void weights_changed();
   [[nodiscard]] StepClock& clock() { return clock_; }
   [[nodiscard]] const offload::BlockStore* store() const { return store_.get(); }
   /// Blocks until the last step's update is over.
   void finish_update();
 
  private:
-  void build(Runtime& runtime, bool wait_at_once);
-  void make_training(Runtime& runtime, bool wait_at_once);
+  [[nodiscard]] bool persistent(int unit) const { return job_.units[static_cast<std::size_t>(unit)].persistent; }
+  void make_state(Runtime& runtime);
+  void make_gradients();
+  void make_parameters();
+  void make_training(Runtime& runtime);
   void make_evaluation();
 
   const Job& job_;
-  comm::Communicator& communicator_;
+  const bool wait_at_once_;
+  std::unique_ptr<RankGroups> groups_;
   Arena arena_;
   std::shared_ptr<kernels::cpu::ThreadPool> pool_;
   std::unique_ptr<kernels::ModelOps> model_ops_;
@@ -71,6 +79,8 @@ class Engine {
   std::unique_ptr<Queue> queue_;
   std::unique_ptr<offload::BlockStore> store_;
   StepClock clock_;
+  std::unique_ptr<ShardState> state_;
+  std::unique_ptr<WeightReader> weight_reader_;
   std::unique_ptr<Gradients> gradients_;
   std::unique_ptr<Parameters> parameters_;
   std::unique_ptr<TrainingResiduals> training_residuals_;
@@ -86,6 +96,6 @@ class Engine {
 inline constexpr const char* kScratchPrefix = "spillway-";
 
 /// An engine on every rank. Blocks. \throws AgreedFailure on every rank if any could not make its own
-[[nodiscard]] std::unique_ptr<Engine> make_engine(const Job& job, Runtime& runtime);
+[[nodiscard]] std::unique_ptr<Engine> make_engine(const Job& job, Runtime& runtime, EngineSwitches switches = {});
 
 }  // namespace spillway::train

@@ -10,34 +10,56 @@
 
 namespace spillway::train {
 
-Gradients::Gradients(const Zero& zero, comm::Communicator& communicator, kernels::ModelOps& ops, Queue& queue,
-                     StepClock& clock, TensorView buffers, TensorView shards, bool several_groups)
-    : zero_(zero),
-      communicator_(communicator),
+Gradients::Gradients(GradientLayout layout, int groups, comm::Communicator& world, comm::Communicator& copies,
+                     kernels::ModelOps& ops, Queue& queue, StepClock& clock, TensorView buffers, TensorView grad,
+                     TensorView sums)
+    : layout_(std::move(layout)),
+      groups_(groups),
+      world_(world),
+      copies_(copies),
       ops_(ops),
       queue_(queue),
       clock_(clock),
-      summed_(static_cast<std::size_t>(zero.map->units()), false) {
-  const std::int64_t persistent = zero_.map->unit_elements(0);
-  const std::int64_t largest = zero_.largest_unit();
-  std::int64_t largest_owned = 0;
-  for (int unit = 0; unit < zero_.map->units(); ++unit) {
-    owned_.push_back(shards.flat(zero_.owned_offset(unit), zero_.owned(unit).size()));
-    largest_owned = std::max(largest_owned, zero_.owned(unit).size());
-  }
-  slots_.push_back({.memory = buffers.flat(0, persistent)});
-  for (int slot = 0; slot < plan::kGradientSlots; ++slot) {
-    slots_.push_back({.memory = buffers.flat(persistent + slot * largest, largest)});
-    if (several_groups)
-      slots_.back().partial = shards.flat(zero_.owned_elements() + slot * largest_owned, largest_owned);
+      states_(layout_.units.size()) {
+  const Zero& zero = *layout_.zero;
+  const std::int64_t elements = layout_.buffer_elements();
+  const std::byte* const wires = buffers.data() + static_cast<std::size_t>(elements) * sizeof(float);
+  std::int64_t buffer = 0, at_rest = 0, summed = 0;
+  const auto take_sum = [&](std::int64_t count) {
+    summed += count;
+    return TensorView(sums.data(), DType::f32, {summed}).flat(summed - count, count);
+  };
+  const auto add_slot = [&](std::int64_t unit_elements) {
+    Slot slot{.memory = TensorView(buffers.data(), DType::f32, {elements}).flat(buffer, unit_elements)};
+    if (layout_.reduce != DType::f32)
+      slot.wire = TensorView(const_cast<std::byte*>(wires), layout_.reduce, {elements}).flat(buffer, unit_elements);
+    buffer += unit_elements;
+    if (layout_.partial_elements(groups_ > 1) > 0) slot.partial = take_sum(unit_elements / zero.map->ranks());
+    slots_.push_back(std::move(slot));
+  };
+  for (int unit = 0; unit < zero.map->units(); ++unit)
+    if (layout_.trainable(unit) && layout_.persistent(unit)) add_slot(zero.map->unit_elements(unit));
+  shared_ = slots_.size();
+  for (int slot = 0; slot < plan::kGradientSlots; ++slot) add_slot(layout_.largest_unit());
+
+  for (int unit = 0; unit < zero.map->units(); ++unit) {
+    if (!layout_.trainable(unit)) continue;
+    State& state = states_[static_cast<std::size_t>(unit)];
+    const std::int64_t size = zero.owned(unit).size();
+    state.owned = TensorView(grad.data(), layout_.grad, {layout_.grad_elements()}).flat(at_rest, size);
+    at_rest += size;
+    if (several(unit) && layout_.grad != DType::f32) state.sum = take_sum(zero.map->shard_elements(unit));
   }
 }
 
 Gradients::~Gradients() {
   for (const Slot& slot : slots_) slot.reduced.wait_quietly();
+  for (const State& state : states_) state.complete.wait_quietly();
 }
 
-void Gradients::begin_step() { std::fill(summed_.begin(), summed_.end(), false); }
+void Gradients::begin_step() {
+  for (State& state : states_) state.reductions = 0;
+}
 
 Gradients::Slot& Gradients::slot_of(int unit) {
   const auto found = std::find_if(slots_.begin(), slots_.end(), [unit](const Slot& slot) { return slot.unit == unit; });
@@ -46,51 +68,86 @@ Gradients::Slot& Gradients::slot_of(int unit) {
 }
 
 void Gradients::begin(int unit) {
-  if (unit != 0) next_ = 1 + next_ % plan::kGradientSlots;
-  Slot& slot = slots_[unit == 0 ? 0 : next_];
+  std::size_t index = 0;
+  if (layout_.persistent(unit)) {
+    for (int before = 0; before < unit; ++before)
+      if (layout_.trainable(before) && layout_.persistent(before)) ++index;
+  } else {
+    index = shared_ + next_;
+    next_ = (next_ + 1) % plan::kGradientSlots;
+  }
+  Slot& slot = slots_[index];
   complete(slot);
   slot.unit = unit;
   const StepClock::Span span(clock_, Activity::compute);
-  ops_.fill_zero(queue_, slot.memory.flat(0, zero_.map->unit_elements(unit)));
+  ops_.fill_zero(queue_, slot.memory.flat(0, layout_.zero->map->unit_elements(unit)));
 }
 
 TensorView Gradients::buffer(int unit) { return slot_of(unit).memory; }
 
+TensorView Gradients::piece(int unit) const {
+  const Range range = layout_.zero->piece_in_owned(unit);
+  return owned(unit).flat(range.begin, range.size());
+}
+
+/// Where the sum over ranks goes: to its place at once, unless it must be added to others or rounded after the sum.
+TensorView Gradients::target_of(const Slot& slot) const {
+  const State& state = states_[static_cast<std::size_t>(slot.unit)];
+  const TensorView piece = this->piece(slot.unit);
+  if (state.reductions > 1 || (!state.sum && layout_.grad != DType::f32 && layout_.grad != layout_.reduce))
+    return slot.partial.flat(0, piece.elements());
+  return state.sum ? state.sum : piece;
+}
+
 void Gradients::reduce(int unit) {
   Slot& slot = slot_of(unit);
-  const auto index = static_cast<std::size_t>(unit);
-  slot.adding = summed_[index];
-  summed_[index] = true;
-  const TensorView target = slot.adding ? slot.partial.flat(0, owned_[index].elements()) : owned_[index];
-  const Range shard = zero_.shard_in_owned(unit);
-  const TensorView piece = target.flat(shard.begin, shard.size());
-  slot.reduced =
-      communicator_.reduce_scatter(queue_.record(), slot.memory.flat(0, zero_.map->unit_elements(unit)), piece);
-  if (!zero_.sharded()) slot.reduced = communicator_.all_gather(slot.reduced, piece, target);
+  State& state = states_[static_cast<std::size_t>(unit)];
+  ++state.reductions;
+  const std::int64_t elements = layout_.zero->map->unit_elements(unit);
+  TensorView full = slot.memory.flat(0, elements);
+  if (slot.wire) {
+    const StepClock::Span span(clock_, Activity::compute);
+    ops_.convert(queue_, full, slot.wire.flat(0, elements));
+    full = slot.wire.flat(0, elements);
+  }
+  const TensorView target = target_of(slot);
+  slot.reduced = world_.reduce_scatter(queue_.record(), full, target, layout_.zero->pieces);
+  if (!several(unit) && target.data() == piece(unit).data()) share(unit, slot.reduced);
+}
+
+/// Copies of the state are updated alike: each needs the pieces of the others.
+void Gradients::share(int unit, const Event& after) {
+  State& state = states_[static_cast<std::size_t>(unit)];
+  state.complete = layout_.zero->copies() > 1 ? copies_.all_gather(after, piece(unit), state.owned) : after;
 }
 
 void Gradients::complete(Slot& slot) {
   if (slot.unit < 0) return;
+  const int unit = std::exchange(slot.unit, -1);
+  State& state = states_[static_cast<std::size_t>(unit)];
   {
     const StepClock::Span span(clock_, Activity::collective);
     slot.reduced.wait();
   }
-  if (slot.adding) {
+  const TensorView piece = this->piece(unit);
+  const bool last = state.reductions == (several(unit) ? groups_ : 1);
+  {
     const StepClock::Span span(clock_, Activity::compute);
-    const TensorView& sum = owned_[static_cast<std::size_t>(slot.unit)];
-    ops_.add(queue_, slot.partial.flat(0, sum.elements()), sum);
+    const TensorView partial = slot.partial ? slot.partial.flat(0, piece.elements()) : TensorView{};
+    const TensorView sum = state.sum ? state.sum : piece;
+    if (state.reductions > 1) ops_.add(queue_, partial, sum);
+    if (!last) return;
+    if (state.sum) ops_.convert(queue_, sum, piece);
+    else if (layout_.grad != DType::f32 && layout_.grad != layout_.reduce) ops_.convert(queue_, partial, piece);
+    else if (!several(unit)) return;  // reduced to its place, and shared then
   }
-  slot.adding = false;
-  slot.unit = -1;
+  share(unit, queue_.record());
 }
 
 void Gradients::finish() {
   for (Slot& slot : slots_) complete(slot);
-}
-
-TensorView Gradients::shard(int unit) const {
-  const Range range = zero_.shard_in_owned(unit);
-  return owned(unit).flat(range.begin, range.size());
+  const StepClock::Span span(clock_, Activity::collective);
+  for (const State& state : states_) state.complete.wait();
 }
 
 }  // namespace spillway::train

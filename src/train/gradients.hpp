@@ -6,20 +6,44 @@
 #include "comm/communicator.hpp"
 #include "core/device.hpp"
 #include "kernels/model_ops.hpp"
+#include "plan/step_program.hpp"
 #include "train/step_clock.hpp"
 #include "train/zero.hpp"
 
 namespace spillway::train {
 
-/// The gradients of one step. The backward pass adds a unit's whole fp32 gradient into a buffer of this rank; a reduction in the
-/// background sums it over ranks into the owner's shard, which lives until the update. Stage 0 gathers the summed shards again.
+/// What gradients are made of, and what that takes. Elements and bytes are those of one rank.
+struct GradientLayout {
+  DType reduce = DType::f32;  // on the wire
+  DType grad = DType::f32;    // at rest
+  const Zero* zero = nullptr;
+  std::vector<plan::UnitRole> units;
+
+  [[nodiscard]] bool trainable(int unit) const { return units[static_cast<std::size_t>(unit)].trainable; }
+  [[nodiscard]] bool persistent(int unit) const { return units[static_cast<std::size_t>(unit)].persistent; }
+  /// Of the largest unit that is neither frozen nor persistent.
+  [[nodiscard]] std::int64_t largest_unit() const;
+  /// A buffer for each persistent unit and plan::kGradientSlots for the others: fp32, and as many in `reduce` if that is another.
+  [[nodiscard]] std::int64_t buffer_elements() const;
+  [[nodiscard]] std::size_t buffer_bytes() const;
+  [[nodiscard]] std::int64_t grad_elements() const;
+  [[nodiscard]] std::size_t grad_bytes() const { return static_cast<std::size_t>(grad_elements()) * size_of(grad); }
+  /// fp32 pieces that a sum over ranks goes to before it is added or rounded: one for each buffer.
+  [[nodiscard]] std::int64_t partial_elements(bool several_groups) const;
+  /// fp32 pieces that add up over groups where the gradient at rest is narrower.
+  [[nodiscard]] std::int64_t sum_elements(bool several_groups) const;
+};
+
+/// The gradients of one step. The backward pass adds a unit's whole fp32 gradient into a buffer of this rank. Each rank rounds it once
+/// to the wire's dtype; a reduction in the background sums the ranks' pieces in fp32, over several groups of micro-batches too, and the
+/// sum is rounded once to the dtype at rest. Ranks with copies of the same state then exchange their pieces.
 class Gradients {
  public:
-  /// \param buffers  fp32 memory of the persistent unit and plan::kGradientSlots times the largest other unit
-  /// \param shards   fp32 memory of zero.owned_elements(), and with several groups plan::kGradientSlots times the largest owned unit
-  /// \param clock    told how long reductions are waited for, and how long sums and zeros take
-  Gradients(const Zero& zero, comm::Communicator& communicator, kernels::ModelOps& ops, Queue& queue, StepClock& clock,
-            TensorView buffers, TensorView shards, bool several_groups);
+  /// \param world   all ranks; \param copies  those that have the same place in their groups
+  /// \param buffers buffer_bytes(); \param grad  grad_bytes(); \param sums  partial_elements() + sum_elements() in fp32
+  /// \param clock   told how long reductions are waited for, and how long sums and zeros take
+  Gradients(GradientLayout layout, int groups, comm::Communicator& world, comm::Communicator& copies,
+            kernels::ModelOps& ops, Queue& queue, StepClock& clock, TensorView buffers, TensorView grad, TensorView sums);
   /// Waits for the reductions under way, which use memory of others: a step may have ended in an exception.
   ~Gradients();
   Gradients(const Gradients&) = delete;
@@ -37,31 +61,44 @@ class Gradients {
   void wait_for_reduction(int unit) { slot_of(unit).reduced.wait(); }
   /// Blocks until all reductions are over.
   void finish();
-  /// The summed gradient of what this rank owns of a unit, after finish().
-  [[nodiscard]] TensorView owned(int unit) const { return owned_.at(static_cast<std::size_t>(unit)); }
-  /// This rank's shard of it, the part that its norm counts.
-  [[nodiscard]] TensorView shard(int unit) const;
+  [[nodiscard]] bool trainable(int unit) const { return layout_.trainable(unit); }
+  /// The summed gradient of what this rank owns of a trainable unit, after finish().
+  [[nodiscard]] TensorView owned(int unit) const { return states_.at(static_cast<std::size_t>(unit)).owned; }
+  /// This rank's piece of it, the part that its norm counts.
+  [[nodiscard]] TensorView piece(int unit) const;
 
  private:
   struct Slot {
-    TensorView memory;   // whole unit
-    TensorView partial;  // owned part of one group, to be added
+    TensorView memory;   // whole unit, fp32
+    TensorView wire;     // the same in the wire's dtype, where that is another
+    TensorView partial;  // a piece in fp32, to be added or rounded
     int unit = -1;
-    bool adding = false;
     Event reduced;
   };
+  /// Of one unit.
+  struct State {
+    TensorView owned;   // at rest
+    TensorView sum;     // its piece in fp32 while groups add up, where that is not the piece at rest
+    int reductions = 0;  // in this step
+    Event complete;
+  };
   [[nodiscard]] Slot& slot_of(int unit);
+  [[nodiscard]] bool several(int unit) const { return groups_ > 1 && !layout_.persistent(unit); }
+  [[nodiscard]] TensorView target_of(const Slot& slot) const;
   void complete(Slot& slot);
+  void share(int unit, const Event& after);
 
-  Zero zero_;
-  comm::Communicator& communicator_;
+  GradientLayout layout_;
+  int groups_;
+  comm::Communicator& world_;
+  comm::Communicator& copies_;
   kernels::ModelOps& ops_;
   Queue& queue_;
   StepClock& clock_;
-  std::vector<Slot> slots_;  // slot 0 is the persistent unit's
-  std::vector<TensorView> owned_;
-  std::vector<bool> summed_;
+  std::vector<Slot> slots_;  // those of persistent units first
+  std::size_t shared_ = 0;   // the first slot that any unit may have
   std::size_t next_ = 0;
+  std::vector<State> states_;
 };
 
 }  // namespace spillway::train

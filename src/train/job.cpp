@@ -7,26 +7,15 @@
 
 #include <fmt/format.h>
 
-#include "comm/mpi_communicator.hpp"
 #include "core/error.hpp"
 #include "core/log.hpp"
-#include "kernels/cpu/attention_workspace.hpp"
-#include "offload/state_ring.hpp"
 #include "train/agreement.hpp"
 #include "train/batches.hpp"
+#include "train/job_facts.hpp"
 #include "train/machine.hpp"
-#include "train/optimizer.hpp"
-#include "train/residuals.hpp"
 
 namespace spillway::train {
 namespace {
-
-// A checkpoint is read through two buffers and written through one.
-constexpr std::size_t kStagingBytes = 2 * (std::size_t{4} << 20);
-// Measured: code and tables of HDF5, MPI and the C library that nothing has touched yet when the plan is made.
-constexpr std::size_t kLaterBytes = std::size_t{8} << 20;
-// Measured: panels that OpenBLAS packs for one thread of the pool.
-constexpr std::size_t kPanelBytes = std::size_t{1} << 20;
 
 data::Examples read_examples(const DataOptions& data, const std::string& path, std::int64_t max_samples, bool keep_text,
                              const data::Tokenizer& tokenizer, std::int64_t vocabulary) {
@@ -111,131 +100,49 @@ void size_batches(Job& job, int ranks, const GenerateLimits& generate) {
   job.generation.source_rows = job.eval_limits.source_rows;
 }
 
-/// Parameters of an extent: [offload].extent_size of fp32, but no more than the largest unit has.
-std::int64_t extent_elements(const Job& job) {
-  std::int64_t largest = 0;
-  for (int unit = 0; unit < job.map->units(); ++unit) largest = std::max(largest, job.zero.owned(unit).size());
-  const auto asked = static_cast<std::int64_t>(job.options.offload.extent_size / sizeof(float));
-  return std::min(largest, std::max<std::int64_t>(1, asked / kShardAlignment) * kShardAlignment);
-}
-
-/// What the kernels allocate for themselves at first use.
-std::size_t workspace_bytes(const Job& job) {
-  const model::T5Config& config = job.source.config;
-  const DataOptions& data = job.options.data;
-  const model::BatchLimits limits = larger(job.train_limits, job.eval_limits);
-  const std::int64_t generated = job.generation.items > 0 ? job.generation.options.max_length : 0;
-  const std::int64_t longest = job.purpose == Purpose::generate
-                                   ? limits.source_rows / std::max<std::int64_t>(limits.sequences, 1)
-                                   : std::max(data.max_source_length, data.max_target_length);
-  return static_cast<std::size_t>(job.threads) * kPanelBytes +
-         kernels::cpu::attention_workspace_bytes({.longest_queries = longest,
-                                                  .longest_keys = std::max(longest, generated),
-                                                  .sequences = limits.sequences,
-                                                  .heads = config.num_heads,
-                                                  .buckets = config.relative_attention_num_buckets,
-                                                  .threads = job.threads});
-}
-
-std::optional<plan::Tier> wish_of(TierChoice own, TierChoice placement) {
-  const TierChoice choice = own != TierChoice::automatic ? own : placement;
-  switch (choice) {
-    case TierChoice::automatic: return std::nullopt;
-    case TierChoice::device: return plan::Tier::device;
-    case TierChoice::host: return plan::Tier::host;
-    case TierChoice::nvme: return plan::Tier::nvme;
+StorageFormat format_of(StateFormat format) {
+  switch (format) {
+    case StateFormat::fp32: return StorageFormat::fp32;
+    case StateFormat::bf16: return StorageFormat::bf16;
+    case StateFormat::int8: return StorageFormat::int8;
   }
-  return std::nullopt;
+  return StorageFormat::fp32;
 }
 
-plan::JobFacts facts_of(const Job& job) {
-  const model::T5Config& config = job.source.config;
+/// Who holds what, and in which formats.
+void lay_out_state(Job& job, const Runtime& runtime) {
+  const RunOptions& o = job.options;
+  const int ranks = job.map->ranks();
+  const comm::NodeLayout groups =
+      o.zero.shard_group == ShardGroup::node ? runtime.nodes : comm::NodeLayout::filled(1, ranks);
+  job.zero = Zero::over(*job.map, o.zero.stage, runtime.communicator.rank(), groups);
+  for (int unit = 0; unit < job.map->units(); ++unit) job.units.push_back({.persistent = unit == 0});
+
+  const DType weight = o.train.precision == Precision::bf16 ? DType::bf16 : DType::f32;
+  const OffloadOptions& offload = o.offload;
+  if (weight == DType::f32 && offload.master != TierChoice::automatic && offload.master != offload.weight)
+    throw ConfigError("offload.master: in fp32 the weight is its own master; set offload.weight");
   const bool training = job.purpose == Purpose::train;
-  plan::JobFacts facts;
-  for (const model::Stage& stage : job.stages) facts.program.stage_units.push_back(stage.unit);
-  facts.program.units = job.map->units();
-  facts.program.micro_batches = job.micro_batches;
-  facts.program.group_size = job.micro_batches;
-  facts.sharded_weights = job.zero.sharded();
-  facts.training = training;
-  std::int64_t largest_shard = 0;
-  for (int unit = 0; unit < job.map->units(); ++unit) {
-    facts.units.push_back({.elements = job.map->unit_elements(unit), .owned = job.zero.owned(unit).size()});
-    largest_shard = std::max(largest_shard, job.map->shard_elements(unit));
-  }
-  facts.program_bytes = resident_bytes();
-  facts.workspace_bytes = workspace_bytes(job);
-  if (training) {
-    facts.residual_bytes = TrainingResiduals::bytes(job.training_stage_bytes());
-    model::Carver scratch;
-    (void)model::carve_scratch(scratch, config, job.train_limits, true);
-    facts.scratch_bytes = scratch.bytes();
-    facts.reduce_bytes =
-        comm::mpi_scratch_bytes(static_cast<std::size_t>(largest_shard) * sizeof(float), job.map->ranks());
-    facts.staging_bytes = kStagingBytes;
-    const std::size_t extent = static_cast<std::size_t>(job.extent_elements) * sizeof(float);
-    facts.ring_bytes_per_kind = offload::StateRing::bytes_needed(std::span(&extent, 1), Optimizer::kRingSlots, 4096);
-    facts.exp_avg = wish_of(job.options.offload.exp_avg, job.options.offload.placement);
-    facts.exp_avg_sq = wish_of(job.options.offload.exp_avg_sq, job.options.offload.placement);
-  }
-  if (job.eval_limits.sequences > 0) {
-    model::Carver scratch;
-    (void)model::carve_scratch(scratch, config, job.eval_limits, false);
-    facts.evaluation_bytes = InferenceResiduals::bytes(job.stages, job.inference_stage_bytes()) + scratch.bytes();
-  }
-  if (job.generation.items > 0) {
-    model::Carver caches;
-    (void)model::carve_generation(caches, config, job.generation);
-    facts.generation_bytes = caches.bytes();
-  }
-  facts.batch_bytes = BatchMemory::bytes(larger(job.train_limits, job.eval_limits));
-  return facts;
-}
-
-plan::Budgets budgets_of(const Job& job, Runtime& runtime) {
-  const MemoryOptions& memory = job.options.memory;
-  const auto ranks = static_cast<std::size_t>(runtime.local_size);
-  constexpr double kMargin = 0.05;  // for what the kernel and other processes take meanwhile
-  plan::Budgets budgets;
-  if (memory.device) budgets.device = static_cast<std::size_t>(*memory.device);
-  const std::size_t available = available_memory_bytes();
-  // What this rank holds already is in the ledger too, so it is added to what is free.
-  const auto free =
-      static_cast<std::size_t>(static_cast<double>(available) * (1.0 - kMargin)) / ranks + resident_bytes();
-  budgets.host = memory.host ? std::min(static_cast<std::size_t>(*memory.host) / ranks, free) : free;
-  const std::string share = ranks > 1 ? fmt::format(" (1/{} of it for each rank of this node)", ranks) : "";
-  budgets.host_source = memory.host && static_cast<std::size_t>(*memory.host) / ranks <= free
-                            ? "memory.host" + share
-                            : "free memory of this node less 5 %" + share;
-  if (job.options.offload.store == StoreChoice::memory) {
-    budgets.nvme = budgets.host;
-    budgets.nvme_source = "offload.store = \"memory\"";
-  } else if (job.nvme_dirs.empty()) {
-    budgets.nvme_source = "set offload.nvme_dirs (SLURM_TMPDIR is not set)";
-  } else {
-    const std::size_t disk = free_disk_bytes(job.nvme_dirs);
-    budgets.nvme = (memory.nvme ? std::min(static_cast<std::size_t>(*memory.nvme), disk) : disk) / ranks;
-    budgets.nvme_source = memory.nvme && *memory.nvme <= disk ? "memory.nvme" : "free space of offload.nvme_dirs";
-  }
-  return budgets;
-}
-
-/// Every rank must come to the same placement: the least of what any of them has counts.
-void agree_on_budgets(plan::Budgets& budgets, plan::JobFacts& facts, comm::Communicator& communicator) {
-  const std::vector<double> mine = {static_cast<double>(budgets.host), static_cast<double>(budgets.nvme),
-                                    static_cast<double>(facts.program_bytes),
-                                    static_cast<double>(facts.workspace_bytes)};
-  const std::vector<double> all = comm::all_gather_doubles(communicator, mine);
-  for (std::size_t rank = 0; rank < all.size() / mine.size(); ++rank) {
-    const std::span<const double> its = std::span(all).subspan(rank * mine.size(), mine.size());
-    budgets.host = std::min(budgets.host, static_cast<std::size_t>(its[0]));
-    budgets.nvme = std::min(budgets.nvme, static_cast<std::size_t>(its[1]));
-    facts.program_bytes = std::max(facts.program_bytes, static_cast<std::size_t>(its[2]));
-    facts.workspace_bytes = std::max(facts.workspace_bytes, static_cast<std::size_t>(its[3]));
-  }
+  const bool adamw = o.optimizer.name == OptimizerName::adamw;
+  std::vector<TensorSpec> trainable;
+  for (const TensorSpec& tensor : job.map->tensors())
+    if (job.units[static_cast<std::size_t>(tensor.unit)].trainable) trainable.push_back(tensor);
+  job.trainable_map = std::make_unique<ShardMap>(std::move(trainable), ranks, job.map->units());
+  if (!training)
+    for (plan::UnitRole& unit : job.units) unit.trainable = false;
+  job.state = std::make_unique<StateLayout>(
+      job.units, StateLayout::Formats{.weight = weight, .moments = adamw, .moment = format_of(o.optimizer.state_format)});
+  if (training && !adamw) job.adafactor = std::make_unique<AdafactorState>(*job.map, job.units);
+  const auto dtype_of = [&](GradientDType choice) { return choice == GradientDType::fp32 ? DType::f32 : weight; };
+  job.gradients = {.reduce = dtype_of(o.zero.reduce_dtype),
+                   .grad = dtype_of(o.zero.grad_dtype),
+                   .zero = &job.zero,
+                   .units = job.units};
 }
 
 }  // namespace
+
+bool Job::gathers_weights() const { return facts.gathers_weights || tier(StateKind::weight) == plan::Tier::nvme; }
 
 std::vector<std::size_t> Job::training_stage_bytes() const {
   std::vector<std::size_t> bytes;
@@ -272,7 +179,7 @@ std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Run
   if (options.checkpoint.export_dtype == ExportDType::fp32) job->source.dtype = DType::f32;
   job->layout = std::make_unique<model::T5Layout>(job->source.config);
   job->map = std::make_unique<ShardMap>(job->layout->tensors(), ranks);
-  job->zero = {.stage = options.zero.stage, .rank = communicator.rank(), .map = job->map.get()};
+  agree(communicator, [&] { lay_out_state(*job, runtime); });
   job->stages = model::t5_stages(job->source.config, *job->layout);
   job->threads = compute_threads(communicator);
   job->nvme_dirs = nvme_directories(options.offload);
@@ -285,13 +192,6 @@ std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Run
   agree(communicator, [&] {
     job->facts = facts_of(*job);
     budgets = budgets_of(*job, runtime);
-    if (job->train_examples)
-      job->facts.data_bytes +=
-          job->train_examples->bytes() + static_cast<std::size_t>(job->train_examples->size()) * sizeof(std::int64_t);
-    if (job->eval_examples) job->facts.data_bytes += job->eval_examples->bytes();
-    // The data are resident already.
-    job->facts.program_bytes -= std::min(job->facts.program_bytes, job->facts.data_bytes);
-    job->facts.program_bytes += kLaterBytes;
   });
   agree_on_budgets(budgets, job->facts, communicator);
   agree(communicator, [&] { job->plan = plan::make_plan(job->facts, budgets); });

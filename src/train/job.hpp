@@ -7,6 +7,7 @@
 #include <string>
 
 #include "comm/communicator.hpp"
+#include "comm/node_layout.hpp"
 #include "core/device.hpp"
 #include "core/shard_map.hpp"
 #include "data/examples.hpp"
@@ -14,8 +15,11 @@
 #include "model/generator.hpp"
 #include "model/stages.hpp"
 #include "plan/plan.hpp"
+#include "train/adafactor_state.hpp"
+#include "train/gradients.hpp"
 #include "train/model_source.hpp"
 #include "train/run_options.hpp"
+#include "train/state_layout.hpp"
 #include "train/zero.hpp"
 
 namespace spillway::train {
@@ -24,7 +28,7 @@ namespace spillway::train {
 struct Runtime {
   Device& device;
   comm::Communicator& communicator;
-  int local_size = 1;  // ranks of this node
+  comm::NodeLayout nodes;  // of all ranks
   std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
 };
 
@@ -38,7 +42,12 @@ struct Job {
   ModelSource source;
   std::unique_ptr<model::T5Layout> layout;
   std::unique_ptr<ShardMap> map;
+  std::unique_ptr<ShardMap> trainable_map;  // the same without frozen units: what optimizer state there is
   Zero zero;
+  std::vector<plan::UnitRole> units;
+  std::unique_ptr<StateLayout> state;
+  std::unique_ptr<AdafactorState> adafactor;  // if that is the optimizer
+  GradientLayout gradients;
   std::vector<model::Stage> stages;
   std::unique_ptr<data::Tokenizer> tokenizer;
   std::optional<data::Examples> train_examples, eval_examples;
@@ -57,6 +66,11 @@ struct Job {
   plan::JobFacts facts;
   plan::Plan plan;
 
+  /// Of weights and activations.
+  [[nodiscard]] DType dtype() const { return state->weight_dtype(); }
+  /// Weights are gathered, or read, before use. Not known before the plan is.
+  [[nodiscard]] bool gathers_weights() const;
+  [[nodiscard]] plan::Tier tier(StateKind kind) const { return plan.tiers.at(static_cast<std::size_t>(kind)); }
   /// Bytes that one stage keeps for one micro-batch of a training step, for every stage; likewise of a forward pass alone.
   [[nodiscard]] std::vector<std::size_t> training_stage_bytes() const;
   [[nodiscard]] std::vector<std::size_t> inference_stage_bytes() const;

@@ -9,90 +9,131 @@
 #include "plan/plan.hpp"
 
 namespace spillway::train {
+namespace {
 
-Parameters::Parameters(const Zero& zero, comm::Communicator& communicator, TensorView owned, TensorView gathered,
-                       Gradients* gradients)
+std::int64_t largest_shared(const ShardMap& map, const std::vector<plan::UnitRole>& units) {
+  std::int64_t largest = 0;
+  for (int unit = 0; unit < map.units(); ++unit)
+    if (!units[static_cast<std::size_t>(unit)].persistent) largest = std::max(largest, map.unit_elements(unit));
+  return largest;
+}
+
+}  // namespace
+
+std::int64_t Parameters::gathered_elements(const ShardMap& map, const std::vector<plan::UnitRole>& units) {
+  std::int64_t elements = plan::kGatherSlots * largest_shared(map, units);
+  for (int unit = 0; unit < map.units(); ++unit)
+    if (units[static_cast<std::size_t>(unit)].persistent) elements += map.unit_elements(unit);
+  return elements;
+}
+
+Parameters::Parameters(const Zero& zero, ShardState& state, comm::Communicator& group, TensorView gathered,
+                       WeightReader* reader, Gradients* gradients, const std::vector<plan::UnitRole>& units)
     : zero_(zero),
-      communicator_(communicator),
+      state_(state),
+      group_(group),
+      reader_(reader),
       gradients_(gradients),
-      updated_(static_cast<std::size_t>(zero.map->units())) {
-  for (int unit = 0; unit < zero_.map->units(); ++unit)
-    owned_.push_back(owned.flat(zero_.owned_offset(unit), zero_.owned(unit).size()));
-  if (!zero_.sharded()) return;
-  const std::int64_t persistent = zero_.map->unit_elements(0);
-  const std::int64_t largest = zero_.largest_unit();
-  slots_.push_back({.memory = gathered.flat(0, persistent)});
+      updated_(static_cast<std::size_t>(zero.map->units())),
+      own_place_(static_cast<std::size_t>(zero.map->units()), -1) {
+  std::int64_t used = 0;
+  const auto own = [&](int unit, const TensorView& memory) {
+    own_place_[static_cast<std::size_t>(unit)] = static_cast<int>(places_.size());
+    places_.push_back({.memory = memory, .own = true});
+  };
+  for (int unit = 0; unit < zero_.map->units(); ++unit) {
+    const std::int64_t elements = zero_.map->unit_elements(unit);
+    if (!gathered) {
+      own(unit, state_.weights(unit));
+      // A rank that has all of it needs nobody's part.
+      if (!zero_.sharded()) places_.back().unit = unit;
+    } else if (units[static_cast<std::size_t>(unit)].persistent) {
+      own(unit, gathered.flat(used, elements));
+      used += elements;
+    }
+  }
+  if (!gathered) return;
+  const std::int64_t largest = largest_shared(*zero_.map, units);
   for (int slot = 0; slot < plan::kGatherSlots; ++slot)
-    slots_.push_back({.memory = gathered.flat(persistent + slot * largest, largest)});
+    places_.push_back({.memory = gathered.flat(used + slot * largest, largest)});
 }
 
 Parameters::~Parameters() {
-  for (const Slot& slot : slots_) slot.gathered.wait_quietly();
+  for (const Place& place : places_) {
+    place.read.wait_quietly();
+    place.gathered.wait_quietly();
+  }
 }
 
-Parameters::Slot* Parameters::find(int unit) {
-  const auto found = std::find_if(slots_.begin(), slots_.end(), [unit](const Slot& slot) { return slot.unit == unit; });
-  return found == slots_.end() ? nullptr : &*found;
+Parameters::Place* Parameters::find(int unit) {
+  const auto found =
+      std::find_if(places_.begin(), places_.end(), [unit](const Place& place) { return place.unit == unit; });
+  return found == places_.end() ? nullptr : &*found;
 }
 
-Parameters::Slot* Parameters::place_for(int unit) {
-  if (unit == 0) return slots_.data();
-  Slot* oldest = nullptr;
-  for (std::size_t i = 1; i < slots_.size(); ++i) {
-    Slot& slot = slots_[i];
-    if (slot.users > 0 || slot.wanted) continue;
-    if (oldest == nullptr || slot.last_use < oldest->last_use) oldest = &slot;
+Parameters::Place* Parameters::place_for(int unit) {
+  if (const int own = own_place_[static_cast<std::size_t>(unit)]; own >= 0) return &places_[static_cast<std::size_t>(own)];
+  Place* oldest = nullptr;
+  for (Place& place : places_) {
+    if (place.own || place.users > 0 || place.wanted) continue;
+    if (oldest == nullptr || place.last_use < oldest->last_use) oldest = &place;
   }
   return oldest;
 }
 
-void Parameters::gather(Slot& slot, int unit) {
-  slot.unit = unit;
-  slot.last_use = ++uses_;
-  slot.gathered =
-      communicator_.all_gather(updated_[static_cast<std::size_t>(unit)], owned_[static_cast<std::size_t>(unit)],
-                               slot.memory.flat(0, zero_.map->unit_elements(unit)));
+void Parameters::gather(Place& place, int unit) {
+  place.unit = unit;
+  place.last_use = ++uses_;
+  const TensorView whole = place.memory.flat(0, zero_.map->unit_elements(unit));
+  const Range owned = zero_.owned(unit);
+  TensorView mine = whole.flat(owned.begin, owned.size());
+  place.read = updated_[static_cast<std::size_t>(unit)];
+  if (reader_ != nullptr) place.read = reader_->read(place.read, unit, mine);
+  else if (!place.own || place.memory.data() != state_.weights(unit).data()) mine = state_.weights(unit);
+  place.gathered = zero_.sharded() ? group_.all_gather(place.read, mine, whole) : place.read;
   ++gathers_;
 }
 
 void Parameters::prefetch(int unit) {
-  if (!zero_.sharded() || find(unit) != nullptr) return;
-  Slot* slot = place_for(unit);
-  if (slot == nullptr) return;
-  gather(*slot, unit);
-  slot->wanted = true;
+  if (find(unit) != nullptr) return;
+  Place* place = place_for(unit);
+  if (place == nullptr) return;
+  gather(*place, unit);
+  place->wanted = true;
 }
 
 void Parameters::acquire(int unit) {
-  if (!zero_.sharded()) return updated_[static_cast<std::size_t>(unit)].wait();
-  Slot* slot = find(unit);
-  if (slot == nullptr) {
-    slot = place_for(unit);
-    if (slot == nullptr) throw Error(fmt::format("no slot is free to gather unit {}", unit));
-    gather(*slot, unit);
+  Place* place = find(unit);
+  if (place == nullptr) {
+    place = place_for(unit);
+    if (place == nullptr) throw Error(fmt::format("no place is free to gather unit {}", unit));
+    gather(*place, unit);
   }
-  slot->wanted = false;
-  slot->last_use = ++uses_;
-  ++slot->users;
-  slot->gathered.wait();
+  place->wanted = false;
+  place->last_use = ++uses_;
+  ++place->users;
+  updated_[static_cast<std::size_t>(unit)].wait();
+  place->gathered.wait();
 }
 
 void Parameters::release(int unit) {
-  if (!zero_.sharded()) return;
-  Slot* slot = find(unit);
-  if (slot == nullptr || slot->users == 0) throw Error(fmt::format("unit {} is released but was not acquired", unit));
-  --slot->users;
+  Place* place = find(unit);
+  if (place == nullptr || place->users == 0) throw Error(fmt::format("unit {} is released but was not acquired", unit));
+  --place->users;
+}
+
+void Parameters::wait_for_read(int unit) {
+  if (const Place* place = find(unit); place != nullptr) place->read.wait();
 }
 
 void Parameters::wait_for_gather(int unit) {
-  if (const Slot* slot = find(unit); slot != nullptr) slot->gathered.wait();
+  if (const Place* place = find(unit); place != nullptr) place->gathered.wait();
 }
 
 ConstTensorView Parameters::weights(int unit) {
-  if (!zero_.sharded()) return owned_[static_cast<std::size_t>(unit)];
-  Slot* slot = find(unit);
-  if (slot == nullptr || slot->users == 0) throw Error(fmt::format("unit {} is used but was not acquired", unit));
-  return slot->memory;
+  Place* place = find(unit);
+  if (place == nullptr || place->users == 0) throw Error(fmt::format("unit {} is used but was not acquired", unit));
+  return place->memory.flat(0, zero_.map->unit_elements(unit));
 }
 
 TensorView Parameters::gradient(int unit) {
@@ -100,20 +141,15 @@ TensorView Parameters::gradient(int unit) {
   return gradients_->buffer(unit);
 }
 
-TensorView Parameters::owned(int unit) const { return owned_.at(static_cast<std::size_t>(unit)); }
-
-TensorView Parameters::shard(int unit) const {
-  const Range range = zero_.shard_in_owned(unit);
-  return owned(unit).flat(range.begin, range.size());
-}
-
 void Parameters::updating(int unit, Event done) {
   updated_.at(static_cast<std::size_t>(unit)) = std::move(done);
-  if (Slot* slot = zero_.sharded() ? find(unit) : nullptr; slot != nullptr) {
-    slot->unit = -1;
-    slot->wanted = false;
-    slot->last_use = 0;
-  }
+  Place* place = find(unit);
+  // Weights that are whole where they lie, and nobody else's, need no gathering.
+  const bool in_place = place != nullptr && reader_ == nullptr && !zero_.sharded() && place->own;
+  if (place == nullptr || in_place) return;
+  place->unit = -1;
+  place->wanted = false;
+  place->last_use = 0;
 }
 
 }  // namespace spillway::train

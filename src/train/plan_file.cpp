@@ -19,19 +19,25 @@ struct Traffic {
 
 Traffic traffic_of(const Job& job) {
   Traffic traffic;
-  const auto owned = static_cast<std::size_t>(job.zero.owned_elements()) * sizeof(float);
-  for (const plan::Tier tier : {job.plan.exp_avg, job.plan.exp_avg_sq})
-    if (tier == plan::Tier::nvme) {
-      traffic.nvme_read += owned;
-      traffic.nvme_write += owned;
+  const std::vector<plan::KindFacts>& kinds = job.facts.kinds;
+  for (std::size_t kind = 0; kind < kinds.size(); ++kind)
+    if (job.plan.tiers[kind] == plan::Tier::nvme) {
+      traffic.nvme_read += kinds[kind].bytes;
+      traffic.nvme_write += kinds[kind].bytes;
     }
-  const auto others = static_cast<std::size_t>(job.map->ranks() - 1);
+  const bool weights_on_nvme = job.tier(StateKind::weight) == plan::Tier::nvme;
+  const auto bytes = [](std::int64_t elements, int copies, DType dtype) {
+    return static_cast<std::size_t>(elements) * static_cast<std::size_t>(copies) * size_of(dtype);
+  };
   for (const plan::Op& op : job.plan.program.ops) {
-    if (op.unit < 0) continue;
-    const std::size_t shard = static_cast<std::size_t>(job.map->shard_elements(op.unit)) * sizeof(float) * others;
-    if (op.kind == plan::OpKind::reduce) traffic.reduced += shard;
-    if (op.kind == plan::OpKind::reduce && !job.zero.sharded()) traffic.gathered += shard;
-    if (op.kind == plan::OpKind::acquire && job.zero.sharded()) traffic.gathered += shard;
+    if (op.kind == plan::OpKind::reduce) {
+      traffic.reduced += bytes(job.map->shard_elements(op.unit), job.map->ranks() - 1, job.gradients.reduce);
+      traffic.gathered += bytes(job.map->shard_elements(op.unit), job.zero.copies() - 1, job.gradients.grad);
+    }
+    const plan::OpKind gathers = job.gathers_weights() ? plan::OpKind::acquire : plan::OpKind::update;
+    if (op.kind != gathers) continue;
+    traffic.gathered += bytes(job.zero.owned(op.unit).size(), job.zero.shards - 1, job.dtype());
+    if (weights_on_nvme) traffic.nvme_read += bytes(job.zero.owned(op.unit).size(), 1, job.dtype());
   }
   return traffic;
 }
@@ -79,15 +85,18 @@ std::string plan_summary(const Job& job) {
     if (ledger.peak(tier) > 0)
       memory +=
           fmt::format("{}{} {}", memory.empty() ? "" : ", ", plan::name_of(tier), plan::bytes_text(ledger.peak(tier)));
+  std::string places;
+  for (const StateKind kind : kAllStateKinds)
+    if (job.facts.kinds[static_cast<std::size_t>(kind)].bytes > 0)
+      places += fmt::format("{}{} on {}", places.empty() ? "" : ", ", name_of(kind), plan::name_of(job.tier(kind)));
   return fmt::format(
       "{} parameters on {} rank{}, ZeRO stage {}, {} thread{} a rank\n"
       "{} steps of {} samples, up to {} + {} tokens a micro-batch\n"
-      "memory of a rank: {}; exp_avg on {}, exp_avg_sq on {}\n"
+      "memory of a rank: {}; {}\n"
       "numeric signature: {}",
       job.map->parameters(), job.map->ranks(), job.map->ranks() == 1 ? "" : "s", job.zero.stage, job.threads,
       job.threads == 1 ? "" : "s", job.total_steps, job.global_batch_size, job.train_limits.source_rows,
-      job.train_limits.target_rows, memory, plan::name_of(job.plan.exp_avg), plan::name_of(job.plan.exp_avg_sq),
-      signature);
+      job.train_limits.target_rows, memory, places, signature);
 }
 
 }  // namespace spillway::train

@@ -53,7 +53,7 @@ struct DataOptions {
 };
 
 enum class DeviceChoice { automatic, cpu };
-enum class Precision { automatic, fp32 };
+enum class Precision { automatic, fp32, bf16 };
 enum class GradientCheckpointing { automatic, off, on };
 
 /// [train]: how long, how much at a time, and where the results go.
@@ -89,10 +89,10 @@ struct TrainOptions {
   bool operator==(const TrainOptions&) const = default;
 };
 
-enum class OptimizerName { adamw };
-enum class StateFormat { fp32 };
+enum class OptimizerName { adamw, adafactor };
+enum class StateFormat { fp32, bf16, int8 };
 
-/// [optimizer]: AdamW in torch's form.
+/// [optimizer]: AdamW in torch's form, or Hugging Face's Adafactor.
 struct OptimizerOptions {
   OptimizerName name = OptimizerName::adamw;
   double learning_rate = 5e-5;
@@ -135,11 +135,11 @@ struct LossScaleOptions {
 
 /// Element type of gradients: the weight's own, or fp32.
 enum class GradientDType { automatic, fp32 };
-enum class ShardGroup { all };
+enum class ShardGroup { all, node };
 
 /// [zero]: what the ranks share.
 struct ZeroOptions {
-  /// 0: replicate; 3: share parameters, gradients and optimizer state.
+  /// 0: replicate; 1: share optimizer state; 2: and gradients; 3: and parameters.
   int stage = 3;
   /// On the wire.
   GradientDType reduce_dtype = GradientDType::automatic;

@@ -44,6 +44,8 @@ bool may_change(const std::string& key) {
   return keys.contains(key);
 }
 
+std::string precision_name(DType dtype) { return dtype == DType::bf16 ? "bf16" : "fp32"; }
+
 }  // namespace
 
 NumericSignature numeric_signature(const Job& job) {
@@ -51,9 +53,9 @@ NumericSignature numeric_signature(const Job& job) {
           {"micro_batches", std::to_string(job.micro_batches)},
           {"groups", std::to_string(job.plan.program.groups)},
           {"ranks", std::to_string(job.map->ranks())},
-          {"precision", "fp32"},
-          {"reduce_dtype", "fp32"},
-          {"grad_dtype", "fp32"},
+          {"precision", precision_name(job.dtype())},
+          {"reduce_dtype", precision_name(job.gradients.reduce)},
+          {"grad_dtype", precision_name(job.gradients.grad)},
           {"device", "cpu"}};
 }
 

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "core/error.hpp"
+#include "train/agreement.hpp"
 
 namespace spillway::train {
 
@@ -31,7 +32,9 @@ StepExecutor::StepExecutor(const plan::StepProgram& program, const Zero& zero, c
 
 StepResult StepExecutor::run(const StepInput& input) {
   StepResult result;
-  UpdateNumbers numbers{.learning_rate = input.learning_rate, .step = input.optimizer_step};
+  UpdateNumbers numbers{.learning_rate = input.learning_rate,
+                        .step = input.optimizer_step,
+                        .rounding_key = input.rounding_key};
   packed_group_ = -1;
   gradients_.begin_step();
   for (const Op& op : program_.ops) {
@@ -61,9 +64,11 @@ StepResult StepExecutor::run(const StepInput& input) {
       case OpKind::norm: {
         result.grad_norm = gradient_norm();
         if (!std::isfinite(result.grad_norm))
-          throw Error(fmt::format("the gradient's norm is {}: training has diverged; nothing was updated in this step",
-                                  result.grad_norm),
-                      ExitCode::failure);
+          throw AgreedFailure(  // every rank sees the same norm
+              fmt::format("optimizer step {}: the gradient's norm is {}: training has diverged; nothing was updated in "
+                          "this step",
+                          input.optimizer_step, result.grad_norm),
+              ExitCode::failure);
         // torch's clip_grad_norm_.
         if (input.max_grad_norm > 0.0)
           numbers.gradient_scale = static_cast<float>(std::min(1.0, input.max_grad_norm / (result.grad_norm + 1e-6)));
@@ -114,6 +119,11 @@ void StepExecutor::acquire(int unit) {
     clock_.add(Activity::nvme, nvme);
     clock_.add(Activity::cpu_update, waited - nvme);
   }
+  {
+    // Weights on nvme come after the update, which was waited for above.
+    const StepClock::Span span(clock_, Activity::nvme);
+    parameters_.wait_for_read(unit);
+  }
   const StepClock::Span span(clock_, Activity::collective);
   parameters_.acquire(unit);
 }
@@ -124,20 +134,31 @@ double StepExecutor::gradient_norm() {
   {
     const StepClock::Span span(clock_, Activity::compute);
     for (int unit = 0; unit < zero_.map->units(); ++unit) {
+      if (!gradients_.trainable(unit)) continue;
       const std::size_t begin = partial_sums.size();
       const std::size_t blocks = zero_.map->norm_blocks(unit).size();
       partial_sums.resize(begin + blocks);
       ops_.sum_of_squares(
-          queue_, {.x = gradients_.shard(unit),
+          queue_, {.x = gradients_.piece(unit),
                    .block = kNormBlock,
                    .partial_sums = {std::span(partial_sums).subspan(begin), Shape{static_cast<std::int64_t>(blocks)}}});
     }
     queue_.synchronize();
   }
   const StepClock::Span span(clock_, Activity::collective);
+  return std::sqrt(sum_over_pieces(partial_sums));
+}
+
+/// In the order of pieces, whichever rank has which.
+double StepExecutor::sum_over_pieces(std::span<const double> mine) {
+  const std::vector<double> all = comm::all_gather_doubles(communicator_, mine);
+  std::vector<std::size_t> rank_of(zero_.pieces.size());
+  for (std::size_t rank = 0; rank < rank_of.size(); ++rank)
+    rank_of[static_cast<std::size_t>(zero_.pieces[rank])] = rank;
   double sum = 0.0;
-  for (const double partial : comm::all_gather_doubles(communicator_, partial_sums)) sum += partial;
-  return std::sqrt(sum);
+  for (const std::size_t rank : rank_of)
+    for (const double partial : std::span(all).subspan(rank * mine.size(), mine.size())) sum += partial;
+  return sum;
 }
 
 }  // namespace spillway::train

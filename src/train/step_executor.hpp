@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "model/t5_model.hpp"
@@ -22,6 +23,7 @@ struct StepInput {
   double learning_rate = 0.0;
   std::int64_t optimizer_step = 1;  // Adam's t, from 1
   double max_grad_norm = 0.0;       // 0: no clipping
+  std::uint64_t rounding_key = 0;   // of states that are rounded stochastically
 };
 
 /// What it gives back.
@@ -48,6 +50,7 @@ class StepExecutor {
   void start_gather(int unit);
   void start_reduction(int unit);
   [[nodiscard]] double gradient_norm();
+  [[nodiscard]] double sum_over_pieces(std::span<const double> mine);
 
   const plan::StepProgram& program_;
   Zero zero_;

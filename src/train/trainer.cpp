@@ -50,7 +50,7 @@ class Run {
     } else {
       agree(communicator_, [&] {
         load_weights(job.source, *job.layout, options_.train.seed, options_.model.embedding_std, job.zero,
-                     engine_.parameters());
+                     engine_.state());
       });
     }
     agree(communicator_, [&] { open_outputs(); });
@@ -217,7 +217,7 @@ class Run {
     evaluate_now();
     engine_.finish_update();
     if (options_.checkpoint.export_model) {
-      export_model(output("model"), job_.source, *job_.layout, job_.zero, engine_.parameters(), communicator_);
+      export_model(output("model"), job_.source, *job_.layout, job_.zero, engine_.state(), communicator_);
       log::info(fmt::format("the model is in {}", output("model")));
     }
     const RunTotals totals{.epoch = epoch(),

@@ -11,47 +11,65 @@ namespace spillway::train {
 namespace {
 
 constexpr std::uint64_t kInitialisation = 0x1717;  // keeps this stream apart from shuffling and dropout
+constexpr std::int64_t kSlice = std::int64_t{1} << 18;  // elements in transit
+
+/// The tensors of a range of a unit, ascending, in slices.
+template <typename Visit>
+void for_each_slice(const ShardMap& map, int unit, Range range, const Visit& visit) {
+  for (const TensorPiece& piece : map.pieces(unit, range))
+    for (std::int64_t done = 0; done < piece.count; done += kSlice)
+      visit(TensorPiece{.tensor = piece.tensor,
+                        .tensor_begin = piece.tensor_begin + done,
+                        .range_begin = piece.range_begin + done,
+                        .count = std::min(kSlice, piece.count - done)});
+}
+
+/// Two draws make a normal number, so any piece of a tensor can be drawn alone.
+void draw(std::uint64_t key, const TensorPiece& piece, float deviation, std::span<float> to) {
+  PhiloxStream stream(key, static_cast<std::uint64_t>(piece.tensor), 2 * static_cast<std::uint64_t>(piece.tensor_begin));
+  for (float& value : to) value = deviation > 0.0F ? deviation * stream.normal() : 1.0F;
+}
 
 }  // namespace
 
 void load_weights(const ModelSource& source, const model::T5Layout& layout, std::uint64_t seed, double embedding_std,
-                  const Zero& zero, Parameters& parameters) {
+                  const Zero& zero, ShardState& state) {
   std::unique_ptr<checkpoint::SafetensorsFile> file;
   if (!source.weights.empty()) file = std::make_unique<checkpoint::SafetensorsFile>(source.weights);
-  for (int unit = 0; unit < zero.map->units(); ++unit) {
-    const auto values = parameters.owned(unit).as<float>();
-    for (const TensorPiece& piece : zero.map->pieces(unit, zero.owned(unit))) {
-      const auto index = static_cast<std::size_t>(piece.tensor);
-      const std::string& name = zero.map->tensors()[index].name;
-      const auto to =
-          values.subspan(static_cast<std::size_t>(piece.range_begin), static_cast<std::size_t>(piece.count));
+  std::vector<float> slice;
+  for (int unit = 0; unit < zero.map->units(); ++unit)
+    for_each_slice(*zero.map, unit, zero.owned(unit), [&](const TensorPiece& piece) {
+      slice.resize(static_cast<std::size_t>(piece.count));
+      const std::string& name = zero.map->tensors()[static_cast<std::size_t>(piece.tensor)].name;
       if (file) {
-        file->read(name, piece.tensor_begin, to);
-        continue;
+        file->read(name, piece.tensor_begin, slice);
+      } else {
+        float deviation = layout.traits()[static_cast<std::size_t>(piece.tensor)].deviation;
+        if ((name == "shared.weight" || name == "lm_head.weight") && embedding_std > 0.0)
+          deviation = static_cast<float>(embedding_std);
+        draw(mix_key(seed, kInitialisation), piece, deviation, slice);
       }
-      float deviation = layout.traits()[index].deviation;
-      if ((name == "shared.weight" || name == "lm_head.weight") && embedding_std > 0.0)
-        deviation = static_cast<float>(embedding_std);
-      // Two draws make a normal number, so any piece of a tensor can be drawn alone.
-      PhiloxStream stream(mix_key(seed, kInitialisation), index, 2 * static_cast<std::uint64_t>(piece.tensor_begin));
-      for (float& value : to) value = deviation > 0.0F ? deviation * stream.normal() : 1.0F;
-    }
-  }
+      state.write(name_of(StateKind::master), unit, {piece.range_begin, piece.range_begin + piece.count}, slice);
+    });
+  state.finish_writes();
 }
 
 void export_model(const std::string& directory, const ModelSource& source, const model::T5Layout& layout,
-                  const Zero& zero, const Parameters& parameters, comm::Communicator& communicator) {
+                  const Zero& zero, ShardState& state, comm::Communicator& communicator) {
   HuggingFaceWriter writer(directory, source, layout);
   agree(communicator, [&] {
     if (communicator.rank() == 0) writer.create();
   });
   agree(communicator, [&] {
+    std::vector<float> slice;
     for (int unit = 0; unit < zero.map->units(); ++unit) {
-      const auto values = parameters.shard(unit).as<float>();
-      for (const TensorPiece& piece : zero.map->pieces(unit, zero.map->shard(unit, zero.rank)))
-        writer.write(
-            zero.map->tensors()[static_cast<std::size_t>(piece.tensor)].name, piece.tensor_begin,
-            values.subspan(static_cast<std::size_t>(piece.range_begin), static_cast<std::size_t>(piece.count)));
+      const std::int64_t begin = zero.piece_in_owned(unit).begin;
+      for_each_slice(*zero.map, unit, zero.map->shard(unit, zero.piece()), [&](const TensorPiece& piece) {
+        slice.resize(static_cast<std::size_t>(piece.count));
+        const std::int64_t from = begin + piece.range_begin;
+        state.read(name_of(StateKind::master), unit, {from, from + piece.count}, slice);
+        writer.write(zero.map->tensors()[static_cast<std::size_t>(piece.tensor)].name, piece.tensor_begin, slice);
+      });
     }
   });
   agree(communicator, [&] {

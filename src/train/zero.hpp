@@ -2,9 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <vector>
 
+#include "comm/node_layout.hpp"
 #include "core/shard_map.hpp"
 
 namespace spillway::train {
@@ -15,16 +15,15 @@ namespace spillway::train {
 struct Zero {
   int stage = 3;
   int rank = 0;
-  int shards = 1;  // ranks of a group
-  int shard = 0;   // this rank's place in its group
-  int copy = 0;    // its group's number
+  int shards = 1;                 // ranks of a group
+  int shard = 0;                  // this rank's place in its group
+  int copy = 0;                   // its group's number
   std::vector<int> pieces = {0};  // the piece of each rank
   const ShardMap* map = nullptr;
 
-  /// \param group_of_rank  the number of each rank's group at stages 1 to 3: all 0, or its node's number. Groups are numbered from 0
-  ///                       and of one size.
+  /// \param nodes  what a group is at stages 1 to 3: all ranks as one node, or the real nodes
   /// \throws ConfigError if the groups are not of one size, naming them
-  [[nodiscard]] static Zero over(const ShardMap& map, int stage, int rank, std::span<const int> group_of_rank);
+  [[nodiscard]] static Zero over(const ShardMap& map, int stage, int rank, const comm::NodeLayout& nodes);
 
   [[nodiscard]] int copies() const { return map->ranks() / shards; }
   /// State is shared out: no rank has all of it.

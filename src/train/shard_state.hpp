@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/device.hpp"
+#include "kernels/optimizer_ops.hpp"
+#include "offload/extent_store.hpp"
+#include "offload/state_ring.hpp"
+#include "plan/plan.hpp"
+#include "train/arena.hpp"
+#include "train/extents.hpp"
+#include "train/state_layout.hpp"
+#include "train/zero.hpp"
+
+namespace spillway::train {
+
+/// How a rank's state is kept; set by the plan and the configuration.
+struct ShardStateOptions {
+  std::array<plan::Tier, kStateKinds> tiers{};
+  bool whole_weights = false;  // weights in memory are those of whole units, and not only what this rank owns
+  std::int64_t extent_elements = 0;
+  offload::ExtentStoreOptions files;  // kinds are filled in
+  bool wait_at_once = false;          // test-only: nothing that moves overlaps anything
+};
+
+/// All state that a rank owns, every kind on its tier: in memory, or in extents on nvme that pass through a ring.
+class ShardState {
+ public:
+  /// Slots of the ring of extents on nvme.
+  static constexpr int kRingSlots = 4;
+
+  /// The name of a kind's ledger entry, whose memory the arena has unless it is on nvme.
+  [[nodiscard]] static std::string entry_name(StateKind kind, const StateLayout& layout);
+  /// Bytes of a kind in memory. On nvme it takes no more.
+  [[nodiscard]] static std::size_t bytes(StateKind kind, const Zero& zero, const StateLayout& layout,
+                                         bool whole_weights);
+
+  /// \param store  for extents on nvme; null if there are none
+  ShardState(const Zero& zero, StateLayout layout, ShardStateOptions options, const Arena& arena,
+             offload::BlockStore* store, kernels::OptimizerOps& ops, Device& device);
+
+  [[nodiscard]] const StateLayout& layout() const noexcept { return layout_; }
+  [[nodiscard]] const std::vector<Extent>& extents() const noexcept { return extents_; }
+  [[nodiscard]] bool on_nvme(StateKind kind) const { return nvme_kind(kind).has_value(); }
+  /// A unit's weights in memory: whole ones, or what this rank owns. Not for weights on nvme.
+  [[nodiscard]] TensorView weights(int unit) const;
+  /// The files of the extents, and the number that a kind has there.
+  [[nodiscard]] offload::ExtentStore& files() const { return *files_; }
+  [[nodiscard]] std::optional<std::size_t> nvme_kind(StateKind kind) const {
+    return nvme_kinds_[static_cast<std::size_t>(kind)];
+  }
+
+  /// An extent's state, to be changed. Ends as the ring's lease does.
+  class Lease {
+   public:
+    [[nodiscard]] const StateViews& views() const noexcept { return views_; }
+    /// Starts the write-back of what is on nvme. \throws IoError
+    void release();
+
+   private:
+    friend class ShardState;
+    std::optional<offload::StateRing::Lease> ring_;
+    StateViews views_;
+  };
+  /// Blocks until the extent's state is in memory; those after it start to come. One thread at a time. \throws IoError
+  [[nodiscard]] Lease acquire(std::size_t extent);
+  /// Blocks until all is written back. \throws IoError
+  void drain();
+  /// Seconds that acquire and drain have waited for the nvme tier so far.
+  [[nodiscard]] double nvme_seconds() const noexcept { return ring_ ? ring_->blocked_seconds() : 0.0; }
+
+  /// Copies part of a unit's owned elements out and in, as fp32: "master" is the exact parameter (of a frozen unit its weight). No
+  /// update may be under way. Writes come in ascending order, each from where the last ended or from a multiple of 256, and are over
+  /// after finish_writes(); what they leave out in a block of 256 becomes zero.
+  void read(const std::string& kind, int unit, Range range, std::span<float> to);
+  void write(const std::string& kind, int unit, Range range, std::span<const float> from);
+  void finish_writes();
+
+ private:
+  struct Run {
+    std::size_t offset = 0;  // in the kind's memory
+    Range held;              // elements of the unit
+  };
+  /// Values of int8 blocks that write() has in part.
+  struct Pending {
+    StateKind kind{};
+    int unit = -1;
+    std::int64_t begin = 0;
+    std::vector<float> values;
+  };
+
+  void make_files(const Arena& arena, offload::BlockStore* store);
+  [[nodiscard]] kernels::StateView resident(StateKind kind, int unit, Range owned) const;
+  [[nodiscard]] StateViews views_of(std::size_t extent, const offload::StateRing::Lease* lease) const;
+  [[nodiscard]] kernels::StateView stored(StateKind kind, std::size_t extent, Range part);
+  void read_part(StateKind kind, std::size_t extent, Range part, std::span<float> to);
+  void write_part(StateKind kind, std::size_t extent, Range part, std::span<const float> from);
+  void write_pending();
+  void write_blocks(StateKind kind, int unit, std::int64_t begin, std::span<const float> from);
+  void prefetch_after(std::size_t extent);
+  void release_written();
+  template <typename Visit>
+  void visit_extents(int unit, Range range, const Visit& visit);
+
+  Zero zero_;
+  StateLayout layout_;
+  ShardStateOptions options_;
+  kernels::OptimizerOps& ops_;
+  std::vector<Extent> extents_;
+  std::array<TensorView, kStateKinds> memory_;
+  std::array<std::vector<Run>, kStateKinds> runs_;  // of each unit
+  std::array<std::optional<std::size_t>, kStateKinds> nvme_kinds_;
+  std::unique_ptr<offload::ExtentStore> files_;
+  std::span<std::byte> ring_memory_;
+  std::unique_ptr<offload::StateRing> ring_;
+  std::array<std::size_t, kStateKinds> buffer_offsets_{};  // in the idle ring's memory, for read()
+  std::array<std::optional<std::size_t>, kStateKinds> buffered_;  // the extent that read() left there
+  std::optional<std::size_t> written_;                            // the extent of the last write()
+  std::optional<Lease> written_lease_;
+  Pending pending_;
+  std::unique_ptr<Queue> queue_;
+};
+
+}  // namespace spillway::train

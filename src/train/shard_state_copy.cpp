@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
+#include <fmt/format.h>
+
+#include "core/error.hpp"
+#include "train/shard_state.hpp"
+
+// State in and out of a ShardState as fp32, for checkpoints and model files.
+
+namespace spillway::train {
+namespace {
+
+constexpr std::int64_t kBlock = kernels::kStateBlock;
+
+StateKind kind_of(const std::string& name) {
+  for (const StateKind kind : {StateKind::master, StateKind::exp_avg, StateKind::exp_avg_sq})
+    if (name == name_of(kind)) return kind;
+  throw Error(fmt::format("there is no state of kind {}", name));
+}
+
+kernels::StateSign sign_of(StateKind kind) {
+  return kind == StateKind::exp_avg_sq ? kernels::StateSign::nonnegative : kernels::StateSign::either;
+}
+
+Range whole_blocks(Range range) { return {range.begin / kBlock * kBlock, round_up(range.end, kBlock)}; }
+
+}  // namespace
+
+template <typename Visit>
+void ShardState::visit_extents(int unit, Range range, const Visit& visit) {
+  for (std::size_t index = 0; index < extents_.size(); ++index) {
+    const Extent& extent = extents_[index];
+    const Range part{std::max(range.begin, extent.range.begin), std::min(range.end, extent.range.end)};
+    if (extent.unit == unit && part.size() > 0) visit(index, part);
+  }
+}
+
+/// Of an extent's kind, wherever it is. The ring is idle while state is read out: its memory is the buffer, and an extent that
+/// several ranges share is read once.
+kernels::StateView ShardState::stored(StateKind kind, std::size_t index, Range part) {
+  const Extent& extent = extents_[index];
+  const std::optional<std::size_t> number = nvme_kind(kind);
+  if (!number) return resident(kind, extent.unit, part);
+  const auto k = static_cast<std::size_t>(kind);
+  const std::span<std::byte> buffer =
+      ring_memory_.subspan(buffer_offsets_[k], files_->stored_bytes(index, *number));
+  if (buffered_[k] != index) {
+    buffered_[k].reset();
+    if (!buffer.empty()) files_->read(index, *number, buffer).wait();
+    buffered_[k] = index;
+  }
+  return layout_.view(kind, extent.unit, buffer, extent.range.size(),
+                      {part.begin - extent.range.begin, part.end - extent.range.begin});
+}
+
+void ShardState::read(const std::string& name, int unit, Range range, std::span<float> to) {
+  const StateKind kind = kind_of(name);
+  visit_extents(unit, range, [&](std::size_t extent, Range part) {
+    read_part(kind, extent, part,
+              to.subspan(static_cast<std::size_t>(part.begin - range.begin), static_cast<std::size_t>(part.size())));
+  });
+}
+
+void ShardState::read_part(StateKind kind, std::size_t extent, Range part, std::span<float> to) {
+  const Range blocks = whole_blocks(part);
+  std::vector<float> values(static_cast<std::size_t>(blocks.size()), 0.0F);
+  const TensorView decoded(std::span(values), Shape{blocks.size()});
+  if (kind == StateKind::master)
+    ops_.decode_parameter(*queue_, {.parameter = {stored(StateKind::weight, extent, blocks).values,
+                                                  stored(StateKind::master, extent, blocks).values},
+                                    .values = decoded});
+  else if (const kernels::StateView state = stored(kind, extent, blocks); state.values)
+    ops_.decode_state(*queue_, {.state = state, .values = decoded, .sign = sign_of(kind)});
+  queue_->synchronize();
+  std::copy_n(values.begin() + (part.begin - blocks.begin), part.size(), to.begin());
+}
+
+void ShardState::write(const std::string& name, int unit, Range range, std::span<const float> from) {
+  const StateKind kind = kind_of(name);
+  buffered_.fill(std::nullopt);
+  const bool follows = pending_.unit == unit && pending_.kind == kind &&
+                       pending_.begin + static_cast<std::int64_t>(pending_.values.size()) == range.begin;
+  if (!follows) {
+    write_pending();
+    if (range.begin % kBlock != 0)
+      throw Error(fmt::format("{} of unit {}: a write from element {} does not follow the last one", name, unit,
+                              range.begin));
+    pending_ = {.kind = kind, .unit = unit, .begin = range.begin, .values = {}};
+  }
+  // Blocks of 256 are stored whole.
+  pending_.values.insert(pending_.values.end(), from.begin(), from.end());
+  const std::int64_t ready = static_cast<std::int64_t>(pending_.values.size()) / kBlock * kBlock;
+  if (ready == 0) return;
+  write_blocks(kind, unit, pending_.begin, std::span(pending_.values).first(static_cast<std::size_t>(ready)));
+  pending_.values.erase(pending_.values.begin(), pending_.values.begin() + ready);
+  pending_.begin += ready;
+}
+
+/// What follows in the block is padding.
+void ShardState::write_pending() {
+  if (pending_.values.empty()) return;
+  pending_.values.resize(static_cast<std::size_t>(kBlock), 0.0F);
+  write_blocks(pending_.kind, pending_.unit, pending_.begin, pending_.values);
+  pending_ = {};
+}
+
+void ShardState::write_blocks(StateKind kind, int unit, std::int64_t begin, std::span<const float> from) {
+  visit_extents(unit, {begin, begin + static_cast<std::int64_t>(from.size())}, [&](std::size_t extent, Range part) {
+    write_part(kind, extent, part,
+               from.subspan(static_cast<std::size_t>(part.begin - begin), static_cast<std::size_t>(part.size())));
+  });
+}
+
+void ShardState::write_part(StateKind kind, std::size_t index, Range part, std::span<const float> from) {
+  const Extent& extent = extents_[index];
+  if (ring_ && written_ != index) {
+    release_written();
+    written_lease_.emplace(acquire(index));
+    written_ = index;
+  }
+  const StateViews views = written_lease_ ? written_lease_->views() : views_of(index, nullptr);
+  const std::int64_t begin = part.begin - extent.range.begin;
+  const ConstTensorView values(from, Shape{part.size()});
+  if (kind == StateKind::master) {
+    ops_.encode_parameter(*queue_, {.values = values, .parameter = views.parameter.flat(begin, part.size())});
+  } else if (const kernels::StateView& state = kind == StateKind::exp_avg ? views.exp_avg : views.exp_avg_sq;
+             state.values) {
+    ops_.encode_state(*queue_, {.values = values,
+                                .state = state.flat(begin, part.size()),
+                                .sign = sign_of(kind),
+                                .rounding = {.first = zero_.owned(extent.unit).begin + part.begin}});
+  }
+  queue_->synchronize();
+}
+
+void ShardState::finish_writes() {
+  write_pending();
+  pending_ = {};
+  release_written();
+  drain();
+}
+
+void ShardState::release_written() {
+  written_.reset();
+  if (!written_lease_) return;
+  Lease lease = std::move(*written_lease_);
+  written_lease_.reset();
+  lease.release();
+}
+
+}  // namespace spillway::train

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/weight_reader.hpp"
+
+#include <array>
+#include <cstring>
+#include <optional>
+
+namespace spillway::train {
+
+WeightReader::WeightReader(ShardState& state, TensorView memory, Device& device)
+    : state_(state),
+      memory_(memory.data(), memory.bytes()),
+      extents_(static_cast<std::size_t>(state.layout().units())),
+      queue_(device.create_worker_queue("weights")) {
+  for (std::size_t extent = 0; extent < state_.extents().size(); ++extent)
+    extents_[static_cast<std::size_t>(state_.extents()[extent].unit)].push_back(extent);
+}
+
+Event WeightReader::read(const Event& after, int unit, TensorView to) {
+  queue_->wait(after);
+  queue_->submit([this, unit, to] { read_now(unit, to); });
+  return queue_->record();
+}
+
+void WeightReader::read_now(int unit, TensorView to) {
+  const std::vector<std::size_t>& extents = extents_[static_cast<std::size_t>(unit)];
+  const std::size_t kind = *state_.nvme_kind(StateKind::weight);
+  const std::size_t each = memory_.size() / kBuffers;
+  std::array<std::optional<offload::Completion>, kBuffers> under_way;
+  const auto start = [&](std::size_t i) {
+    const std::size_t buffer = i % kBuffers;
+    under_way[buffer].emplace(state_.files().read(
+        extents[i], kind, memory_.subspan(buffer * each, state_.files().stored_bytes(extents[i], kind))));
+  };
+  if (!extents.empty()) start(0);
+  for (std::size_t i = 0; i < extents.size(); ++i) {
+    if (i + 1 < extents.size()) start(i + 1);
+    const std::size_t buffer = i % kBuffers;
+    under_way[buffer]->wait();
+    const Range range = state_.extents()[extents[i]].range;
+    const TensorView part = to.flat(range.begin, range.size());
+    std::memcpy(part.data(), memory_.data() + buffer * each, part.bytes());
+  }
+}
+
+}  // namespace spillway::train
