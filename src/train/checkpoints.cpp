@@ -23,9 +23,10 @@ Moment moment_of(const std::string& kind) {
   throw Error(fmt::format("there is no state of kind {}", kind));
 }
 
-std::vector<std::string> kinds_of(bool moments) {
-  std::vector<std::string> kinds = {kMaster};
-  if (moments) kinds.insert(kinds.end(), kMomentNames.begin(), kMomentNames.end());
+std::vector<checkpoint::StateKind> kinds_of(const ShardMap& map, bool moments) {
+  std::vector<checkpoint::StateKind> kinds = {{kMaster, &map}};
+  if (moments)
+    for (const char* name : kMomentNames) kinds.push_back({name, &map});
   return kinds;
 }
 
@@ -33,7 +34,7 @@ std::vector<std::string> kinds_of(bool moments) {
 class EngineSource : public checkpoint::StateSource {
  public:
   explicit EngineSource(Engine& engine) : engine_(engine) {}
-  [[nodiscard]] std::vector<std::string> kinds() const override { return kinds_of(true); }
+  [[nodiscard]] std::vector<checkpoint::StateKind> kinds() const override { return kinds_of(*engine_.job().map, true); }
   void read(const std::string& kind, int unit, Range range, std::span<float> to) override {
     if (kind == kMaster) {
       const auto shard = engine_.parameters().shard(unit).as<float>();
@@ -53,7 +54,9 @@ class EngineSource : public checkpoint::StateSource {
 class EngineSink : public checkpoint::StateSink {
  public:
   EngineSink(Engine& engine, int shard_of, bool moments) : engine_(engine), shard_of_(shard_of), moments_(moments) {}
-  [[nodiscard]] std::vector<std::string> kinds() const override { return kinds_of(moments_); }
+  [[nodiscard]] std::vector<checkpoint::StateKind> kinds() const override {
+    return kinds_of(*engine_.job().zero.map, moments_);
+  }
   void write(const std::string& kind, int unit, Range range, std::span<const float> from) override {
     const Zero& zero = engine_.job().zero;
     const std::int64_t start = zero.map->shard(unit, shard_of_).begin - zero.owned(unit).begin;
@@ -102,12 +105,12 @@ std::string Checkpoints::save(const RunState& state) {
   try {
     folder = checkpoint::write_checkpoint(communicator_, {.root = root,
                                                           .step = state.step,
-                                                          .shards = *engine_.job().map,
+                                                          .piece = communicator_.rank(),
                                                           .metadata = to_json(state),
                                                           .creator = program_version(),
                                                           .source = source,
                                                           .bulk = bulk});
-  } catch (const IoError& error) {
+  } catch (const checkpoint::SaveFailure& error) {
     throw AgreedFailure(error.what(), error.exit_code());  // the writer throws it on all ranks alike
   }
   agree(communicator_, [&] {
@@ -130,7 +133,7 @@ void Checkpoints::read(const std::string& folder, bool moments) {
     const int last = zero.sharded() ? zero.rank : zero.map->ranks() - 1;
     for (int shard = first; shard <= last; ++shard) {
       EngineSink sink(engine_, shard, moments);
-      reader.read_shard(*zero.map, shard, bulk, sink);
+      reader.read_shard(shard, bulk, sink);
     }
     engine_.finish_update();
   });
