@@ -32,13 +32,13 @@ void show(const std::string& folder) {
                            state.total_steps, state.cursor.epoch, state.cursor.position, state.global_batch_size);
   std::cout << fmt::format("written by {} ranks; numeric signature:", reader.world_size());
   for (const auto& [part, value] : state.signature) std::cout << fmt::format(" {} {};", part, value);
-  std::cout << fmt::format("\n{} parameters in {} tensors, of each:", reader.shard_map().parameters(),
-                           reader.shard_map().tensors().size());
-  for (const std::string& kind : reader.kinds()) std::cout << " " << kind;
   std::cout << "\n";
+  for (const auto& [kind, layout] : reader.kinds())
+    std::cout << fmt::format("{:<16} {:>14} elements in {} tensors\n", kind, layout->parameters(),
+                             layout->tensors().size());
   for (const checkpoint::FileRecord& file : reader.files())
     std::cout << fmt::format("{:>14}  {}\n", file.bytes, file.name);
-  for (const TensorSpec& tensor : reader.shard_map().tensors())
+  for (const TensorSpec& tensor : reader.layout("master").tensors())
     std::cout << fmt::format("{:<24} {}\n", tensor.shape.text(), tensor.name);
 }
 
@@ -54,7 +54,7 @@ void export_model(const std::string& folder, const std::string& output, checkpoi
   const train::RunState state = train::run_state_from_json(reader.metadata(), folder);
   train::ModelSource source;
   source.config = model::parse_t5_config(state.model_json, folder + ": config.json in the checkpoint");
-  const auto& tensors = reader.shard_map().tensors();
+  const auto& tensors = reader.layout("master").tensors();
   source.config.untied_head = std::any_of(tensors.begin(), tensors.end(),
                                           [](const TensorSpec& tensor) { return tensor.name == "lm_head.weight"; });
   source.dtype = state.model_dtype;

@@ -68,7 +68,7 @@ std::optional<std::int64_t> step_of_name(std::string_view name) {
   return step;
 }
 
-std::string rank_file_name(int rank, int ranks) { return fmt::format("rank-{:05}-of-{:05}.h5", rank, ranks); }
+std::string rank_file_name(int piece, int ranks) { return fmt::format("rank-{:05}-of-{:05}.h5", piece, ranks); }
 
 std::string dataset_name(const std::string& kind, int unit) { return fmt::format("/{}/unit-{:03}", kind, unit); }
 
@@ -76,7 +76,7 @@ std::string hash_dataset_name(const std::string& kind, int unit) { return "/hash
 
 std::int64_t dataset_elements(std::int64_t shard_elements) noexcept {
   constexpr auto kMultiple = static_cast<std::int64_t>(kAlignment / sizeof(float));
-  return round_up(std::max<std::int64_t>(shard_elements, 1), kMultiple);
+  return round_up(shard_elements, kMultiple);
 }
 
 std::vector<Box> boxes(const Shape& shape, std::int64_t begin, std::int64_t end) {

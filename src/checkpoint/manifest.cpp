@@ -2,6 +2,7 @@
 #include "checkpoint/manifest.hpp"
 
 #include <charconv>
+#include <set>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -14,6 +15,9 @@ namespace spillway::checkpoint {
 namespace {
 
 using Json = nlohmann::json;
+
+/// Of a unit: far more than any model has, and few enough that no arithmetic on sizes can overflow.
+constexpr std::int64_t kMostElements = std::int64_t{1} << 44;
 
 std::uint64_t hash_from(const Json& value) {
   const auto& text = value.get_ref<const std::string&>();
@@ -53,8 +57,9 @@ TensorSpec tensor_from(const Json& json) {
       throw Error(fmt::format("tensor {}: extent {} is out of range", tensor.name, extent));
   }
   tensor.shape = Shape(std::span(extents));
-  if (tensor.unit < 0 || tensor.offset < 0 || __builtin_add_overflow(tensor.offset, elements, &elements))
-    throw Error(fmt::format("tensor {}: unit {}, offset {} is out of range", tensor.name, tensor.unit, tensor.offset));
+  if (tensor.offset < 0 || tensor.offset > kMostElements || elements > kMostElements - tensor.offset)
+    throw Error(
+        fmt::format("tensor {}: {} elements at offset {} are out of range", tensor.name, elements, tensor.offset));
   return tensor;
 }
 
@@ -62,6 +67,37 @@ std::string text_with_hash(Json json) {
   const std::string canonical = json.dump();
   json["hash"] = hash_text(hash_of(std::as_bytes(std::span(canonical))));
   return json.dump(1) + "\n";
+}
+
+Json json_from(const std::vector<TensorSpec>& layout) {
+  Json tensors = Json::array();
+  for (const TensorSpec& tensor : layout) tensors.push_back(json_from(tensor));
+  return tensors;
+}
+
+std::vector<TensorSpec> layout_from(const Json& json) {
+  std::vector<TensorSpec> tensors;
+  for (const Json& tensor : json) tensors.push_back(tensor_from(tensor));
+  return tensors;
+}
+
+/// Before anything is made as large as the tables say.
+void check_layouts(const Manifest& manifest) {
+  std::set<std::string> kinds;
+  for (const KindEntry& kind : manifest.kinds) {
+    if (kind.name.empty() || kind.name.find('/') != std::string::npos || !kinds.insert(kind.name).second)
+      throw Error(fmt::format("\"{}\" is no name of a kind, or the name of two", kind.name));
+    if (kind.layout >= manifest.layouts.size())
+      throw Error(fmt::format("{} has layout {}, found {} layouts", kind.name, kind.layout, manifest.layouts.size()));
+  }
+  if (manifest.layouts.size() > manifest.kinds.size())
+    throw Error(fmt::format("{} layouts for {} kinds", manifest.layouts.size(), manifest.kinds.size()));
+  for (const std::vector<TensorSpec>& layout : manifest.layouts) {
+    std::set<std::string> names;
+    for (const TensorSpec& tensor : layout)
+      if (!names.insert(tensor.name).second) throw Error(fmt::format("tensor {} is there twice", tensor.name));
+    static_cast<void>(ShardMap(layout, manifest.world_size));
+  }
 }
 
 void check_files(const Manifest& manifest) {
@@ -80,8 +116,10 @@ void check_files(const Manifest& manifest) {
 }  // namespace
 
 std::string manifest_text(const Manifest& manifest) {
-  Json tensors = Json::array();
-  for (const TensorSpec& tensor : manifest.tensors) tensors.push_back(json_from(tensor));
+  Json kinds = Json::array();
+  for (const KindEntry& kind : manifest.kinds) kinds.push_back({{"name", kind.name}, {"layout", kind.layout}});
+  Json layouts = Json::array();
+  for (const std::vector<TensorSpec>& layout : manifest.layouts) layouts.push_back(json_from(layout));
   Json files = Json::array();
   for (const FileRecord& record : manifest.files) files.push_back(json_from(record));
   return text_with_hash({{"format", kFormatName},
@@ -89,8 +127,8 @@ std::string manifest_text(const Manifest& manifest) {
                          {"step", manifest.step},
                          {"sequence", manifest.sequence},
                          {"world_size", manifest.world_size},
-                         {"kinds", manifest.kinds},
-                         {"tensors", tensors},
+                         {"kinds", kinds},
+                         {"layouts", layouts},
                          {"files", files}});
 }
 
@@ -99,18 +137,25 @@ Manifest parse_manifest(const std::string& text, const std::string& path) {
     Json json = Json::parse(text);
     if (json.at("format") != kFormatName)
       throw Error(fmt::format("\"format\" is {}, expected \"{}\"", json.at("format").dump(), kFormatName));
-    if (json.at("version") != kFormatVersion)
-      throw Error(fmt::format("written in version {} of the format, this program reads version {}",
-                              json.at("version").dump(), kFormatVersion));
+    const Json version = json.at("version");
+    if (version != kFormatVersion && version != kOldestVersion)
+      throw Error(fmt::format("written in version {} of the format, this program reads versions {} and {}",
+                              version.dump(), kOldestVersion, kFormatVersion));
     const std::uint64_t found = hash_from(json.at("hash"));
     json.erase("hash");
     if (text_with_hash(json) != text)
       throw Error(fmt::format("the text does not match its hash {}: it was changed or damaged", hash_text(found)));
-    Manifest manifest{json.at("step"), json.at("sequence"), json.at("world_size"), json.at("kinds"), {}, {}};
-    for (const Json& tensor : json.at("tensors")) manifest.tensors.push_back(tensor_from(tensor));
+    Manifest manifest{json.at("step"), json.at("sequence"), json.at("world_size"), {}, {}, {}};
+    if (version == kOldestVersion) {
+      for (const Json& kind : json.at("kinds")) manifest.kinds.push_back({kind, 0});
+      manifest.layouts.push_back(layout_from(json.at("tensors")));
+    } else {
+      for (const Json& kind : json.at("kinds")) manifest.kinds.push_back({kind.at("name"), kind.at("layout")});
+      for (const Json& layout : json.at("layouts")) manifest.layouts.push_back(layout_from(layout));
+    }
     for (const Json& record : json.at("files")) manifest.files.push_back(record_from(record));
     check_files(manifest);
-    static_cast<void>(manifest.shard_map());
+    check_layouts(manifest);
     return manifest;
   } catch (const std::exception& error) {
     throw DataError(fmt::format("{}: {}", path, error.what()));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -24,17 +25,21 @@ struct FileRecord {
   std::vector<MetadataRegion> metadata;
 };
 
-/// What manifest.json says: enough to check every file and to rebuild the ShardMap that wrote them.
+/// A kind of state and which tensor table it has.
+struct KindEntry {
+  std::string name;
+  std::size_t layout = 0;  // index into Manifest::layouts
+};
+
+/// What manifest.json says: enough to check every file and to rebuild the ShardMaps that wrote them.
 struct Manifest {
   std::int64_t step = 0;
   std::int64_t sequence =
       0;  // one more than any checkpoint that was in the root folder: the highest was committed last
   int world_size = 1;
-  std::vector<std::string> kinds;
-  std::vector<TensorSpec> tensors;
-  std::vector<FileRecord> files;  // the rank files in order, then checkpoint.h5
-
-  [[nodiscard]] ShardMap shard_map() const { return {tensors, world_size}; }
+  std::vector<KindEntry> kinds;
+  std::vector<std::vector<TensorSpec>> layouts;  // each that differs once
+  std::vector<FileRecord> files;                 // the rank files in order, then checkpoint.h5
 };
 
 /// JSON with sorted keys, one space of indent, and the hash of the compact form without the field "hash".

@@ -25,14 +25,22 @@ class BulkStorage {
   virtual void finish(const std::string& path) = 0;
 };
 
+/// A kind of state and how it is shared: "master" has every tensor of the model, Adafactor's "exp_avg_sq_row" a vector
+/// of rows for each matrix, moments leave out what is frozen.
+struct StateKind {
+  std::string name;
+  const ShardMap* layout = nullptr;  // lives as long as what named the kind
+};
+
 /// Where a rank's state comes from when it is saved.
 class StateSource {
  public:
   virtual ~StateSource() = default;
-  /// The same on every rank, in the order in which they are saved: "master", "exp_avg", "exp_avg_sq".
-  [[nodiscard]] virtual std::vector<std::string> kinds() const = 0;
-  /// Copies elements `range`, counted from the start of this rank's shard of `unit`, as fp32. Called in ascending
-  /// order.
+  /// The same on every rank, in the order in which they are saved, all over the same number of ranks. Kinds with equal
+  /// layouts need not share one ShardMap.
+  [[nodiscard]] virtual std::vector<StateKind> kinds() const = 0;
+  /// Copies elements `range`, counted from the start of this rank's piece of `unit` in the kind's layout, as fp32.
+  /// Called in ascending order, and not for empty units.
   virtual void read(const std::string& kind, int unit, Range range, std::span<float> to) = 0;
 };
 
@@ -40,10 +48,10 @@ class StateSource {
 class StateSink {
  public:
   virtual ~StateSink() = default;
-  /// What to restore: all kinds, or only "master" for evaluation.
-  [[nodiscard]] virtual std::vector<std::string> kinds() const = 0;
-  /// Takes elements `range`, counted from the start of this rank's shard of `unit`. Every element of every shard comes
-  /// exactly once, in ascending order; padding comes as zeros.
+  /// What to restore, and how it is cut here: all kinds, or only "master" for evaluation.
+  [[nodiscard]] virtual std::vector<StateKind> kinds() const = 0;
+  /// Takes elements `range`, counted from the start of the piece of `unit`, in the sink's layout. Every element of
+  /// every unit comes exactly once, in ascending order; padding comes as zeros.
   virtual void write(const std::string& kind, int unit, Range range, std::span<const float> from) = 0;
 };
 

@@ -43,32 +43,41 @@ hdf5::Dataset create_dataset(hid_t file, const std::string& path, const std::str
 /// A dataset of a file being written, and where its hashes belong.
 struct NewDataset {
   StoredDataset stored;
+  std::int64_t elements = 0;  // of the state; zeros follow
   std::uint64_t hashes_offset = 0;
 };
 
+std::vector<int> units_with_state(const ShardMap& layout) {
+  std::vector<int> units;
+  for (int unit = 0; unit < layout.units(); ++unit)
+    if (layout.shard_elements(unit) > 0) units.push_back(unit);
+  return units;
+}
+
 /// Lays the file out and makes it, so that all that is missing are the bulk bytes and the hashes.
-std::vector<NewDataset> create_file(const std::string& path, std::int64_t step, const ShardMap& shards, int rank,
-                                    const std::vector<std::string>& kinds) {
+std::vector<NewDataset> create_file(const std::string& path, std::int64_t step, int piece,
+                                    const std::vector<StateKind>& kinds) {
   hdf5::FileImage image;
   const hdf5::Session session;
   hdf5::File file = hdf5::create_image(image, path);
   hdf5::write_attribute(file.get(), "format", std::string(kFormatName), path);
   hdf5::write_attribute(file.get(), "format_version", kFormatVersion, path);
   hdf5::write_attribute(file.get(), "step", step, path);
-  hdf5::write_attribute(file.get(), "rank", std::int64_t{rank}, path);
-  hdf5::write_attribute(file.get(), "world_size", std::int64_t{shards.ranks()}, path);
+  hdf5::write_attribute(file.get(), "piece", std::int64_t{piece}, path);
+  hdf5::write_attribute(file.get(), "world_size", std::int64_t{kinds.front().layout->ranks()}, path);
   std::vector<NewDataset> datasets;
-  for (const std::string& kind : kinds) {
-    for (int unit = 0; unit < shards.units(); ++unit) {
+  for (const auto& [kind, layout] : kinds) {
+    for (const int unit : units_with_state(*layout)) {
       StoredDataset entry{path, dataset_name(kind, unit), kind, unit, 0, 0, {}};
-      const auto elements = static_cast<std::uint64_t>(dataset_elements(shards.shard_elements(unit)));
+      const std::int64_t used = layout->shard_elements(unit);
+      const auto elements = static_cast<std::uint64_t>(dataset_elements(used));
       entry.bytes = elements * sizeof(float);
       const hdf5::Dataset dataset = create_dataset(file.get(), path, entry.name, H5T_IEEE_F32LE, elements);
       entry.offset = hdf5::check(H5Dget_offset(dataset.get()), "H5Dget_offset", describe(path, entry.name));
       const hdf5::Dataset hashes =
           create_dataset(file.get(), path, hash_dataset_name(kind, unit), H5T_STD_U64LE, blocks_of(entry.bytes));
       const auto hashes_offset = hdf5::check(H5Dget_offset(hashes.get()), "H5Dget_offset", describe(path, entry.name));
-      datasets.push_back({std::move(entry), hashes_offset});
+      datasets.push_back({std::move(entry), used, hashes_offset});
     }
   }
   hdf5::close_image(std::move(file), path);
@@ -76,7 +85,7 @@ std::vector<NewDataset> create_file(const std::string& path, std::int64_t step, 
   return datasets;
 }
 
-void write_bulk(StoredDataset& dataset, std::int64_t shard_elements, StateSource& source, BulkStorage& bulk,
+void write_bulk(StoredDataset& dataset, std::int64_t elements, StateSource& source, BulkStorage& bulk,
                 std::span<float> staging) {
   constexpr auto kBlockElements = static_cast<std::int64_t>(kHashBlock / sizeof(float));
   const std::int64_t window = static_cast<std::int64_t>(staging.size()) / kBlockElements * kBlockElements;
@@ -84,7 +93,7 @@ void write_bulk(StoredDataset& dataset, std::int64_t shard_elements, StateSource
   for (std::int64_t begin = 0; begin < stored; begin += window) {
     const auto values = staging.first(static_cast<std::size_t>(std::min(window, stored - begin)));
     const auto used = static_cast<std::size_t>(
-        std::clamp<std::int64_t>(shard_elements - begin, 0, static_cast<std::int64_t>(values.size())));
+        std::clamp<std::int64_t>(elements - begin, 0, static_cast<std::int64_t>(values.size())));
     if (used > 0)
       source.read(dataset.kind, dataset.unit, {begin, begin + static_cast<std::int64_t>(used)}, values.first(used));
     std::ranges::fill(values.subspan(used), 0.0F);
@@ -134,11 +143,11 @@ FileRecord record_of(const std::string& path, const std::string& name, const std
   return record;
 }
 
-StoredDataset read_dataset(hid_t file, const std::string& path, const std::string& kind, int unit,
-                           std::int64_t elements) {
+StoredDataset read_dataset(hid_t file, const std::string& path, std::uint64_t file_bytes, const std::string& kind,
+                           int unit, std::int64_t elements) {
   using hdf5::check;
-  StoredDataset entry{
-      path, dataset_name(kind, unit), kind, unit, 0, static_cast<std::uint64_t>(elements) * sizeof(float), {}};
+  StoredDataset entry{path, dataset_name(kind, unit), kind, unit, 0, 0, {}};
+  entry.bytes = static_cast<std::uint64_t>(dataset_elements(elements)) * sizeof(float);
   const std::string what = describe(path, entry.name);
   const auto open = [&](const std::string& name, std::uint64_t bytes) {
     hdf5::Dataset dataset(check(H5Dopen2(file, name.c_str(), H5P_DEFAULT), "H5Dopen2", what));
@@ -146,6 +155,8 @@ StoredDataset read_dataset(hid_t file, const std::string& path, const std::strin
     if (found != bytes) throw DataError(fmt::format("{}, {}: {} bytes, expected {}", path, name, found, bytes));
     return dataset;
   };
+  if (entry.bytes > file_bytes)  // before memory for its hashes is asked for
+    throw DataError(fmt::format("{}: expected {} bytes for it in a file of {}", what, entry.bytes, file_bytes));
   const hdf5::Dataset dataset = open(entry.name, entry.bytes);
   entry.offset = check(H5Dget_offset(dataset.get()), "H5Dget_offset", what);
   entry.hashes.resize(blocks_of(entry.bytes));
@@ -160,14 +171,14 @@ std::uint64_t StoredDataset::block_bytes(std::size_t block) const {
   return std::min<std::uint64_t>(kHashBlock, bytes - block * kHashBlock);
 }
 
-FileRecord write_rank_file(const std::string& folder, std::int64_t step, const ShardMap& shards, int rank,
-                           StateSource& source, BulkStorage& bulk, std::span<float> staging) {
-  const std::string name = rank_file_name(rank, shards.ranks());
+FileRecord write_rank_file(const std::string& folder, std::int64_t step, int piece, StateSource& source,
+                           BulkStorage& bulk, std::span<float> staging) {
+  const std::vector<StateKind> kinds = source.kinds();
+  const std::string name = rank_file_name(piece, kinds.at(0).layout->ranks());
   const std::string path = folder + "/" + name;
-  std::vector<NewDataset> created = create_file(path, step, shards, rank, source.kinds());
+  std::vector<NewDataset> created = create_file(path, step, piece, kinds);
   try {
-    for (NewDataset& dataset : created)
-      write_bulk(dataset.stored, shards.shard_elements(dataset.stored.unit), source, bulk, staging);
+    for (NewDataset& dataset : created) write_bulk(dataset.stored, dataset.elements, source, bulk, staging);
   } catch (...) {
     try {
       bulk.finish(path);
@@ -215,15 +226,15 @@ void check_metadata(const std::string& folder, const FileRecord& record) {
 }
 
 std::vector<StoredDataset> read_datasets(const std::string& folder, const FileRecord& record,
-                                         const std::vector<std::string>& kinds, const ShardMap& shards) {
+                                         const std::vector<StateKind>& kinds) {
   const std::string path = folder + "/" + record.name;
   std::vector<StoredDataset> datasets;
   {
     const hdf5::Session session;
     const hdf5::File file = hdf5::open_file(path);
-    for (const std::string& kind : kinds)
-      for (int unit = 0; unit < shards.units(); ++unit)
-        datasets.push_back(read_dataset(file.get(), path, kind, unit, dataset_elements(shards.shard_elements(unit))));
+    for (const auto& [kind, layout] : kinds)
+      for (const int unit : units_with_state(*layout))
+        datasets.push_back(read_dataset(file.get(), path, record.bytes, kind, unit, layout->shard_elements(unit)));
   }
   sort_by_offset(datasets);
 

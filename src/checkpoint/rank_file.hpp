@@ -8,7 +8,6 @@
 
 #include "checkpoint/manifest.hpp"
 #include "checkpoint/ports.hpp"
-#include "core/shard_map.hpp"
 
 namespace spillway::checkpoint {
 
@@ -25,14 +24,14 @@ struct StoredDataset {
   [[nodiscard]] std::uint64_t block_bytes(std::size_t block) const;
 };
 
-/// Writes one rank's file: HDF5 lays it out, the shards go through `bulk` and are hashed on the way, the hashes come
+/// Writes the file of one piece of every unit: HDF5 lays it out, the pieces go through `bulk` and are hashed on the way, the hashes come
 /// last.
 /// \param folder   must exist; an older file of the same name is replaced
 /// \param staging  the bytes in transit: at least kHashBlock, on a kAlignment boundary
 /// \return the file's entry for the manifest; the file is durable
 /// \throws IoError with file and offset
-[[nodiscard]] FileRecord write_rank_file(const std::string& folder, std::int64_t step, const ShardMap& shards, int rank,
-                                         StateSource& source, BulkStorage& bulk, std::span<float> staging);
+[[nodiscard]] FileRecord write_rank_file(const std::string& folder, std::int64_t step, int piece, StateSource& source,
+                                         BulkStorage& bulk, std::span<float> staging);
 
 /// Hashes of a closed file that has no bulk datasets, for its manifest entry. \throws IoError
 [[nodiscard]] FileRecord record_of_metadata_file(const std::string& folder, const std::string& name);
@@ -46,6 +45,6 @@ void check_metadata(const std::string& folder, const FileRecord& record);
 /// \return in file order
 /// \throws DataError naming the file
 [[nodiscard]] std::vector<StoredDataset> read_datasets(const std::string& folder, const FileRecord& record,
-                                                       const std::vector<std::string>& kinds, const ShardMap& shards);
+                                                       const std::vector<StateKind>& kinds);
 
 }  // namespace spillway::checkpoint

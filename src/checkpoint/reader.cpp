@@ -2,6 +2,7 @@
 #include "checkpoint/reader.hpp"
 
 #include <algorithm>
+#include <unordered_set>
 
 #include <fmt/format.h>
 
@@ -25,14 +26,19 @@ Manifest read_manifest(const std::string& folder) {
 }  // namespace
 
 CheckpointReader::CheckpointReader(const std::string& step_folder, std::size_t staging_bytes)
-    : folder_(step_folder),
-      staging_bytes_(staging_bytes),
-      manifest_(read_manifest(step_folder)),
-      shards_(manifest_.shard_map()) {
+    : folder_(step_folder), staging_bytes_(staging_bytes), manifest_(read_manifest(step_folder)) {
+  for (const std::vector<TensorSpec>& layout : manifest_.layouts) {
+    Table table{ShardMap(layout, manifest_.world_size), {}};
+    const std::vector<TensorSpec>& tensors = table.map.tensors();
+    for (std::size_t i = 0; i < tensors.size(); ++i) table.by_name.emplace(tensors[i].name, i);
+    tables_.push_back(std::move(table));
+  }
+  for (const KindEntry& kind : manifest_.kinds) kinds_.push_back({kind.name, &tables_[kind.layout].map});
   check_metadata(folder_, manifest_.files.back());
   metadata_ = read_tensor_file_metadata(folder_);
-  for (std::size_t i = 0; i < shards_.tensors().size(); ++i) tensor_by_name_.emplace(shards_.tensors()[i].name, i);
 }
+
+const ShardMap& CheckpointReader::layout(const std::string& kind) const { return table(kind).map; }
 
 std::vector<std::string> CheckpointReader::verify(BulkStorage& bulk) {
   std::vector<std::string> problems;
@@ -40,7 +46,7 @@ std::vector<std::string> CheckpointReader::verify(BulkStorage& bulk) {
     try {
       check_metadata(folder_, record);
       if (record.name == kTensorFile) continue;
-      const std::vector<StoredDataset> datasets = read_datasets(folder_, record, manifest_.kinds, shards_);
+      const std::vector<StoredDataset> datasets = read_datasets(folder_, record, kinds_);
       BlockReader blocks(bulk, staging_bytes_);
       for (const StoredDataset& dataset : datasets)
         std::ranges::move(blocks.check(dataset), std::back_inserter(problems));
@@ -51,23 +57,23 @@ std::vector<std::string> CheckpointReader::verify(BulkStorage& bulk) {
   return problems;
 }
 
-void CheckpointReader::read_shard(const ShardMap& mine, int rank, BulkStorage& bulk, StateSink& sink) {
-  require_same_tensors(mine);
-  for (const std::string& kind : sink.kinds()) require_kind(kind);
+void CheckpointReader::read_shard(int piece, BulkStorage& bulk, StateSink& sink) {
+  const std::vector<StateKind> wanted = sink.kinds();
+  for (const StateKind& kind : wanted) require_same_tensors(kind);
   BlockReader blocks(bulk, staging_bytes_);
   const Staging window(staging_bytes_);
   const auto window_elements = static_cast<std::int64_t>(window.floats().size());
-  for (const std::string& kind : sink.kinds()) {
-    for (int unit = 0; unit < mine.units(); ++unit) {
-      const Range shard = mine.shard(unit, rank);
+  for (const auto& [kind, mine] : wanted) {
+    for (int unit = 0; unit < mine->units(); ++unit) {
+      const Range shard = mine->shard(unit, piece);
       for (std::int64_t begin = 0; begin < shard.size(); begin += window_elements) {
         const Range part{begin, std::min(begin + window_elements, shard.size())};
         const auto values = window.floats().first(static_cast<std::size_t>(part.size()));
         std::ranges::fill(values, 0.0F);
-        for (const TensorPiece& piece : mine.pieces(unit, {shard.begin + part.begin, shard.begin + part.end}))
+        for (const TensorPiece& found : mine->pieces(unit, {shard.begin + part.begin, shard.begin + part.end}))
           read_elements(
-              blocks, kind, tensor(mine.tensors()[static_cast<std::size_t>(piece.tensor)].name), piece.tensor_begin,
-              values.subspan(static_cast<std::size_t>(piece.range_begin), static_cast<std::size_t>(piece.count)));
+              blocks, kind, mine->tensors()[static_cast<std::size_t>(found.tensor)].name, found.tensor_begin,
+              values.subspan(static_cast<std::size_t>(found.range_begin), static_cast<std::size_t>(found.count)));
         sink.write(kind, unit, part, values);
       }
     }
@@ -76,66 +82,70 @@ void CheckpointReader::read_shard(const ShardMap& mine, int rank, BulkStorage& b
 
 void CheckpointReader::read_tensor(const std::string& kind, const std::string& name, Range range, BulkStorage& bulk,
                                    std::span<float> to) {
-  require_kind(kind);
-  const TensorSpec& found = tensor(name);
-  if (range.begin < 0 || range.end > found.shape.elements() || range.size() != static_cast<std::int64_t>(to.size()))
-    throw Error(fmt::format("tensor {}: elements {} to {} of {} asked into {}", name, range.begin, range.end,
-                            found.shape.elements(), to.size()));
+  const std::int64_t elements = tensor(kind, name).shape.elements();
+  if (range.begin < 0 || range.end > elements || range.size() != static_cast<std::int64_t>(to.size()))
+    throw Error(fmt::format("tensor {}: elements {} to {} of {} asked into {}", name, range.begin, range.end, elements,
+                            to.size()));
   BlockReader blocks(bulk, staging_bytes_);
-  read_elements(blocks, kind, found, range.begin, to);
+  read_elements(blocks, kind, name, range.begin, to);
 }
 
-const StoredDataset& CheckpointReader::dataset(const std::string& kind, int unit, int rank) {
-  auto found = datasets_by_rank_.find(rank);
-  if (found == datasets_by_rank_.end()) {
-    const FileRecord& record = manifest_.files.at(static_cast<std::size_t>(rank));
+const CheckpointReader::Table& CheckpointReader::table(const std::string& kind) const {
+  const auto found = std::ranges::find(manifest_.kinds, kind, &KindEntry::name);
+  if (found != manifest_.kinds.end()) return tables_[found->layout];
+  std::vector<std::string> names;
+  for (const KindEntry& entry : manifest_.kinds) names.push_back(entry.name);
+  throw DataError(fmt::format("{} holds {}, not {}", folder_, fmt::join(names, ", "), kind));
+}
+
+const TensorSpec& CheckpointReader::tensor(const std::string& kind, const std::string& name) const {
+  const Table& stored = table(kind);
+  const auto found = stored.by_name.find(name);
+  if (found == stored.by_name.end()) throw DataError(fmt::format("{}: {} has no tensor {}", folder_, kind, name));
+  return stored.map.tensors()[found->second];
+}
+
+const StoredDataset& CheckpointReader::dataset(const std::string& kind, int unit, int piece) {
+  auto found = datasets_by_piece_.find(piece);
+  if (found == datasets_by_piece_.end()) {
+    const FileRecord& record = manifest_.files.at(static_cast<std::size_t>(piece));
     check_metadata(folder_, record);
-    found = datasets_by_rank_.emplace(rank, read_datasets(folder_, record, manifest_.kinds, shards_)).first;
+    found = datasets_by_piece_.emplace(piece, read_datasets(folder_, record, kinds_)).first;
   }
   const auto entry = std::ranges::find_if(
       found->second, [&](const StoredDataset& stored) { return stored.unit == unit && stored.kind == kind; });
   return *entry;
 }
 
-void CheckpointReader::require_kind(const std::string& kind) const {
-  if (std::ranges::find(manifest_.kinds, kind) == manifest_.kinds.end())
-    throw DataError(fmt::format("{} holds {}, not {}", folder_, fmt::join(manifest_.kinds, ", "), kind));
-}
-
-void CheckpointReader::require_same_tensors(const ShardMap& mine) const {
-  for (const TensorSpec& wanted : mine.tensors()) {
-    const auto found = tensor_by_name_.find(wanted.name);
-    if (found == tensor_by_name_.end())
-      throw DataError(
-          fmt::format("{}: tensor {}: expected {}, found no such tensor", folder_, wanted.name, wanted.shape.text()));
-    const Shape& shape = shards_.tensors()[found->second].shape;
-    if (shape != wanted.shape)
-      throw DataError(
-          fmt::format("{}: tensor {}: expected {}, found {}", folder_, wanted.name, wanted.shape.text(), shape.text()));
+void CheckpointReader::require_same_tensors(const StateKind& mine) const {
+  const Table& stored = table(mine.name);
+  const auto refuse = [&](const std::string& tensor, const std::string& expected, const std::string& found) {
+    throw DataError(
+        fmt::format("{}, {}: tensor {}: expected {}, found {}", folder_, mine.name, tensor, expected, found));
+  };
+  std::unordered_set<std::string> wanted_names;
+  for (const TensorSpec& wanted : mine.layout->tensors()) {
+    const auto found = stored.by_name.find(wanted.name);
+    if (found == stored.by_name.end()) refuse(wanted.name, wanted.shape.text(), "no such tensor");
+    const Shape& shape = stored.map.tensors()[found->second].shape;
+    if (shape != wanted.shape) refuse(wanted.name, wanted.shape.text(), shape.text());
+    wanted_names.insert(wanted.name);
   }
-  if (mine.tensors().size() == shards_.tensors().size()) return;
-  for (const TensorSpec& stored : shards_.tensors())
-    if (std::ranges::find(mine.tensors(), stored.name, &TensorSpec::name) == mine.tensors().end())
-      throw DataError(fmt::format("{}: tensor {}: expected no such tensor in this model, found {}", folder_,
-                                  stored.name, stored.shape.text()));
+  for (const TensorSpec& other : stored.map.tensors())
+    if (!wanted_names.contains(other.name)) refuse(other.name, "no such tensor", other.shape.text());
 }
 
-const TensorSpec& CheckpointReader::tensor(const std::string& name) const {
-  const auto found = tensor_by_name_.find(name);
-  if (found == tensor_by_name_.end()) throw DataError(fmt::format("{}: there is no tensor {}", folder_, name));
-  return shards_.tensors()[found->second];
-}
-
-void CheckpointReader::read_elements(BlockReader& blocks, const std::string& kind, const TensorSpec& tensor,
+void CheckpointReader::read_elements(BlockReader& blocks, const std::string& kind, const std::string& name,
                                      std::int64_t begin, std::span<float> to) {
-  const std::int64_t shard_elements = shards_.shard_elements(tensor.unit);
-  std::int64_t position = tensor.offset + begin;  // in the writer's flat unit
+  const TensorSpec& stored = tensor(kind, name);
+  const std::int64_t shard_elements = layout(kind).shard_elements(stored.unit);
+  std::int64_t position = stored.offset + begin;  // in the writer's flat unit
   while (!to.empty()) {
-    const std::int64_t rank = position / shard_elements;
-    const std::int64_t inside = position - rank * shard_elements;
+    const std::int64_t piece = position / shard_elements;
+    const std::int64_t inside = position - piece * shard_elements;
     const auto count =
         static_cast<std::size_t>(std::min<std::int64_t>(static_cast<std::int64_t>(to.size()), shard_elements - inside));
-    blocks.read(dataset(kind, tensor.unit, static_cast<int>(rank)), inside, to.first(count));
+    blocks.read(dataset(kind, stored.unit, static_cast<int>(piece)), inside, to.first(count));
     to = to.subspan(count);
     position += static_cast<std::int64_t>(count);
   }

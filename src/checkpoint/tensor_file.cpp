@@ -38,11 +38,11 @@ std::string xxhash_version() {
   return fmt::format("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
 }
 
-void write_facts(hid_t file, const std::string& path, const ShardMap& shards, const TensorFileFacts& facts) {
+void write_facts(hid_t file, const std::string& path, int ranks, const TensorFileFacts& facts) {
   hdf5::write_attribute(file, "format", std::string(kFormatName), path);
   hdf5::write_attribute(file, "format_version", kFormatVersion, path);
   hdf5::write_attribute(file, "step", facts.step, path);
-  hdf5::write_attribute(file, "world_size", std::int64_t{shards.ranks()}, path);
+  hdf5::write_attribute(file, "world_size", std::int64_t{ranks}, path);
   hdf5::write_attribute(file, "metadata", facts.metadata, path);
   hdf5::write_attribute(file, "creator", facts.creator, path);
   hdf5::write_attribute(file, "hdf5_version", hdf5_version(), path);
@@ -50,11 +50,11 @@ void write_facts(hid_t file, const std::string& path, const ShardMap& shards, co
   hdf5::write_attribute(file, "time", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr))), path);
 }
 
-/// Adds to `creation` where the elements [begin, begin + count) of the tensor lie in one rank's dataset.
-void map_piece(hid_t creation, const TensorSpec& tensor, const std::string& kind, const ShardMap& shards, int rank,
+/// Adds to `creation` where the elements [begin, begin + count) of the tensor lie in the dataset of one shard.
+void map_piece(hid_t creation, const TensorSpec& tensor, const std::string& kind, const ShardMap& shards, int shard,
                std::int64_t begin, std::int64_t count, std::int64_t source_begin, const std::string& what) {
   const Extents extents = extents_of(tensor.shape);
-  const std::string source_file = rank_file_name(rank, shards.ranks());
+  const std::string source_file = rank_file_name(shard, shards.ranks());
   const std::string source_name = dataset_name(kind, tensor.unit);
   const auto stored = static_cast<hsize_t>(dataset_elements(shards.shard_elements(tensor.unit)));
   for (const Box& box : boxes(tensor.shape, begin, begin + count)) {
@@ -95,17 +95,17 @@ void create_virtual_dataset(hid_t group, const std::string& path, const std::str
 
 }  // namespace
 
-void write_tensor_file(const std::string& folder, const ShardMap& shards, const std::vector<std::string>& kinds,
-                       const TensorFileFacts& facts) {
+void write_tensor_file(const std::string& folder, const std::vector<StateKind>& kinds, const TensorFileFacts& facts) {
   const std::string path = folder + "/" + std::string(kTensorFile);
   {
     hdf5::FileImage image;
     const hdf5::Session session;
     hdf5::File file = hdf5::create_image(image, path);
-    write_facts(file.get(), path, shards, facts);
-    for (const std::string& kind : kinds) {
+    write_facts(file.get(), path, kinds.at(0).layout->ranks(), facts);
+    for (const auto& [kind, layout] : kinds) {
       const hdf5::Group group = hdf5::create_group(file.get(), kind, path);
-      for (const TensorSpec& tensor : shards.tensors()) create_virtual_dataset(group.get(), path, kind, tensor, shards);
+      for (const TensorSpec& tensor : layout->tensors())
+        create_virtual_dataset(group.get(), path, kind, tensor, *layout);
     }
     hdf5::close_image(std::move(file), path);
     hdf5::write_image(image, path);

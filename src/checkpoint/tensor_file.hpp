@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "core/shard_map.hpp"
+#include "checkpoint/ports.hpp"
 
 namespace spillway::checkpoint {
 
@@ -16,11 +16,10 @@ struct TensorFileFacts {
   std::string creator;   // "spillway 0.1.0"
 };
 
-/// Writes checkpoint.h5: for every kind and tensor a virtual dataset `/<kind>/<name>` in the tensor's own shape, out of
+/// Writes checkpoint.h5: for every kind and tensor of its layout a virtual dataset `/<kind>/<name>` in the tensor's own shape, out of
 /// the rank files beside it (which need not exist yet), and attributes of the root group. Durable when it returns.
 /// \throws IoError
-void write_tensor_file(const std::string& folder, const ShardMap& shards, const std::vector<std::string>& kinds,
-                       const TensorFileFacts& facts);
+void write_tensor_file(const std::string& folder, const std::vector<StateKind>& kinds, const TensorFileFacts& facts);
 
 /// The attribute `metadata` of a checkpoint.h5. \throws IoError
 [[nodiscard]] std::string read_tensor_file_metadata(const std::string& folder);

@@ -17,63 +17,114 @@
 namespace spillway::checkpoint {
 namespace {
 
-constexpr char kDone = '+';
-constexpr char kFailed = '-';
+/// How work went on a rank: what it returned, or why it failed.
+struct Outcome {
+  std::string text;
+  ExitCode code = ExitCode::done;
+};
+
+template <typename Work>
+Outcome outcome_of(Work work) {
+  try {
+    return {work(), ExitCode::done};
+  } catch (const Error& error) {
+    return {error.what(), error.exit_code()};
+  } catch (const std::exception& error) {
+    return {error.what(), ExitCode::internal};
+  }
+}
 
 /// Runs `work` and tells every rank how it went. \return what each rank's work returned
-/// \throws IoError, the same on all ranks, if the work of any rank threw
+/// \throws SaveFailure, the same on all ranks, if the work of any rank threw
 template <typename Work>
 std::vector<std::string> together(comm::Communicator& communicator, std::int64_t step, Work work) {
-  std::string outcome;
-  try {
-    outcome = kDone + work();
-  } catch (const std::exception& error) {
-    outcome = kFailed + std::string(error.what());
-  }
-  const auto outcomes = communicator.exchange(std::as_bytes(std::span(outcome)));
+  const Outcome mine = outcome_of(work);
+  const std::string packed = static_cast<char>(mine.code) + mine.text;
+  const auto outcomes = communicator.exchange(std::as_bytes(std::span(packed)));
   std::vector<std::string> results;
   std::string failures;
+  ExitCode code = ExitCode::done;
   for (std::size_t rank = 0; rank < outcomes.size(); ++rank) {
     const std::string text(reinterpret_cast<const char*>(outcomes[rank].data()), outcomes[rank].size());
-    if (text.front() == kFailed)
-      failures += fmt::format("{}rank {}: {}", failures.empty() ? "" : "; ", rank, text.substr(1));
     results.push_back(text.substr(1));
+    const auto found = static_cast<ExitCode>(text.at(0));
+    if (found == ExitCode::done) continue;
+    if (code == ExitCode::done) code = found;
+    failures += fmt::format("{}rank {}: {}", failures.empty() ? "" : "; ", rank, results.back());
   }
-  if (!failures.empty()) throw IoError(fmt::format("step {} was not saved: {}", step, failures));
+  if (code != ExitCode::done) throw SaveFailure(fmt::format("step {} was not saved: {}", step, failures), code);
   return results;
+}
+
+/// What one rank alone can say of a request. \return its ranks
+int check_request(const WriteRequest& request) {
+  const std::vector<StateKind> kinds = request.source.kinds();
+  if (kinds.empty()) throw Error("there is no state to save");
+  const int ranks = kinds.front().layout->ranks();
+  for (const auto& [kind, layout] : kinds)
+    if (layout->ranks() != ranks)
+      throw Error(fmt::format("{} is for {} ranks, {} for {}", kind, layout->ranks(), kinds.front().name, ranks));
+  if (request.piece < 0 || request.piece >= ranks)
+    throw Error(fmt::format("piece {} of {} was given", request.piece, ranks));
+  return ranks;
+}
+
+/// \param pieces  what each rank gives, as decimal texts
+void check_pieces(const std::vector<std::string>& pieces) {
+  std::vector<std::size_t> rank_of(pieces.size(), pieces.size());
+  for (std::size_t rank = 0; rank < pieces.size(); ++rank) {
+    std::size_t& giver = rank_of.at(std::stoul(pieces[rank]));
+    if (giver != pieces.size())
+      throw Error(fmt::format("ranks {} and {} both give piece {}", giver, rank, pieces[rank]));
+    giver = rank;
+  }
+}
+
+/// The kinds and, once each, their layouts.
+void describe(const std::vector<StateKind>& kinds, Manifest& manifest) {
+  for (const auto& [kind, layout] : kinds) {
+    const auto found = std::ranges::find(manifest.layouts, layout->tensors());
+    manifest.kinds.push_back({kind, static_cast<std::size_t>(found - manifest.layouts.begin())});
+    if (found == manifest.layouts.end()) manifest.layouts.push_back(layout->tensors());
+  }
 }
 
 }  // namespace
 
-FileRecord write_rank_part(const std::string& folder, const WriteRequest& request, int rank) {
+FileRecord write_rank_part(const std::string& folder, const WriteRequest& request) {
+  check_request(request);
   const Staging staging(std::max(request.staging_bytes, kHashBlock));
-  return write_rank_file(folder, request.step, request.shards, rank, request.source, request.bulk, staging.floats());
+  return write_rank_file(folder, request.step, request.piece, request.source, request.bulk, staging.floats());
 }
 
 void write_root_part(const std::string& folder, const WriteRequest& request, std::span<const FileRecord> rank_files) {
-  const std::vector<std::string> kinds = request.source.kinds();
-  write_tensor_file(folder, request.shards, kinds, {request.step, request.metadata, request.creator});
+  const std::vector<StateKind> kinds = request.source.kinds();
+  write_tensor_file(folder, kinds, {request.step, request.metadata, request.creator});
   const auto last = latest(request.root);
-  Manifest manifest{request.step, last ? last->sequence + 1 : 1, request.shards.ranks(),
-                    kinds,        request.shards.tensors(),      {rank_files.begin(), rank_files.end()}};
+  Manifest manifest{request.step, last ? last->sequence + 1 : 1,         kinds.front().layout->ranks(), {},
+                    {},           {rank_files.begin(), rank_files.end()}};
+  describe(kinds, manifest);
+  std::ranges::sort(manifest.files, {}, &FileRecord::name);
   manifest.files.push_back(record_of_metadata_file(folder, std::string(kTensorFile)));
   write_text_durably(folder + "/" + std::string(kManifestFile), manifest_text(manifest));
 }
 
 std::string write_checkpoint(comm::Communicator& communicator, const WriteRequest& request) {
-  const int rank = communicator.rank();
-  const bool is_root = rank == 0;
+  const bool is_root = communicator.rank() == 0;
   const auto step = [&](auto work) { return together(communicator, request.step, work); };
   const auto on_root = [&](auto work) { return step([&] { return is_root ? work() : std::string(); }).front(); };
 
   try {
+    const auto pieces = step([&] {
+      if (const int ranks = check_request(request); ranks != communicator.size())
+        throw Error(fmt::format("the state is for {} ranks, the group has {}", ranks, communicator.size()));
+      return std::to_string(request.piece);
+    });
     const std::string folder = on_root([&] {
-      if (request.shards.ranks() != communicator.size())
-        throw Error(
-            fmt::format("the shards are for {} ranks, the group has {}", request.shards.ranks(), communicator.size()));
+      check_pieces(pieces);
       return prepare_folder(request.root, request.step);
     });
-    const auto records = step([&] { return file_record_text(write_rank_part(folder, request, rank)); });
+    const auto records = step([&] { return file_record_text(write_rank_part(folder, request)); });
     on_root([&] {
       std::vector<FileRecord> files;
       for (const std::string& text : records) files.push_back(parse_file_record(text));
@@ -81,7 +132,7 @@ std::string write_checkpoint(comm::Communicator& communicator, const WriteReques
       return std::string();
     });
     return on_root([&] { return commit_folder(request.root, request.step); });
-  } catch (const IoError& failure) {
+  } catch (const SaveFailure& failure) {
     // together() threw the same on all ranks. Nobody leaves before the remains are gone.
     std::string remains;
     if (is_root) {
@@ -93,7 +144,7 @@ std::string write_checkpoint(comm::Communicator& communicator, const WriteReques
     }
     communicator.barrier();
     if (remains.empty()) throw;
-    throw IoError(failure.what() + remains);
+    throw SaveFailure(failure.what() + remains, failure.exit_code());
   }
 }
 

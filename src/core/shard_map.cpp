@@ -11,26 +11,29 @@
 
 namespace spillway {
 
-ShardMap::ShardMap(std::vector<TensorSpec> tensors, int ranks) : tensors_(std::move(tensors)), ranks_(ranks) {
+ShardMap::ShardMap(std::vector<TensorSpec> tensors, int ranks, int units)
+    : tensors_(std::move(tensors)), ranks_(ranks) {
   if (ranks < 1) throw Error(fmt::format("a shard map needs at least one rank, found {}", ranks));
+  for (const TensorSpec& tensor : tensors_) {
+    if (tensor.unit < 0 || tensor.unit >= kMostUnits)
+      throw Error(fmt::format("tensor {}: unit {}, expected 0 to {}", tensor.name, tensor.unit, kMostUnits - 1));
+    units = std::max(units, tensor.unit + 1);
+  }
   std::sort(tensors_.begin(), tensors_.end(), [](const TensorSpec& a, const TensorSpec& b) {
     return std::tie(a.unit, a.offset) < std::tie(b.unit, b.offset);
   });
+  unit_end_.resize(static_cast<std::size_t>(units), 0);
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
     const TensorSpec& tensor = tensors_[i];
-    if (tensor.unit < 0) throw Error(fmt::format("tensor {}: unit {} is negative", tensor.name, tensor.unit));
-    if (tensor.unit > units()) throw Error(fmt::format("tensor {}: unit {} is empty", tensor.name, units()));
-    if (tensor.unit == units()) {
-      unit_end_.push_back(0);
-      unit_first_tensor_.push_back(i);
-    }
-    std::int64_t& end = unit_end_.back();
+    const auto unit = static_cast<std::size_t>(tensor.unit);
+    if (unit_first_tensor_.size() <= unit) unit_first_tensor_.resize(unit + 1, i);
+    std::int64_t& end = unit_end_[unit];
     if (tensor.offset < end)
       throw Error(fmt::format("tensor {}: offset {} of unit {} overlaps what ends at {}", tensor.name, tensor.offset,
                               tensor.unit, end));
     end = tensor.offset + tensor.shape.elements();
   }
-  unit_first_tensor_.push_back(tensors_.size());
+  unit_first_tensor_.resize(unit_end_.size() + 1, tensors_.size());
 }
 
 std::int64_t ShardMap::shard_elements(int unit) const {

@@ -14,6 +14,8 @@ namespace spillway {
 inline constexpr std::int64_t kShardAlignment = 256;
 /// The gradient norm is summed over blocks of at most this many elements, which never cross a shard's edge.
 inline constexpr std::int64_t kNormBlock = 65536;
+/// More units than any model has; a unit number from a file cannot make a map large.
+inline constexpr int kMostUnits = 4096;
 
 /// [begin, end) in elements.
 struct Range {
@@ -29,6 +31,7 @@ struct TensorSpec {
   Shape shape;
   int unit = 0;
   std::int64_t offset = 0;  // elements from the start of the unit
+  friend bool operator==(const TensorSpec&, const TensorSpec&) = default;
 };
 
 /// Part of a tensor inside a range of its unit.
@@ -41,11 +44,13 @@ struct TensorPiece {
 
 /// The pure arithmetic of sharding: which rank owns which elements of which unit. Every rank's shard of a unit is
 /// an equal part of the unit's flat buffer, padded with zeros to a multiple of kShardAlignment times the ranks.
+/// A unit may be empty: the state of a model of which units are frozen keeps the model's unit numbers.
 class ShardMap {
  public:
   /// \param tensors  in any order; offsets must be those of a valid layout (inside a unit ascending, not overlapping)
-  /// \throws Error if tensors overlap, or if a unit below the highest one is empty
-  ShardMap(std::vector<TensorSpec> tensors, int ranks);
+  /// \param units    at least so many, where the last ones may be empty; else up to the highest that has a tensor
+  /// \throws Error if tensors overlap, or if a unit is negative or not below kMostUnits
+  ShardMap(std::vector<TensorSpec> tensors, int ranks, int units = 0);
 
   [[nodiscard]] int ranks() const noexcept { return ranks_; }
   [[nodiscard]] int units() const noexcept { return static_cast<int>(unit_end_.size()); }
@@ -53,6 +58,7 @@ class ShardMap {
   [[nodiscard]] const std::vector<TensorSpec>& tensors() const noexcept { return tensors_; }
   /// Elements of the unit's gathered buffer: the padded size, size of a shard times ranks.
   [[nodiscard]] std::int64_t unit_elements(int unit) const { return shard_elements(unit) * ranks_; }
+  /// Zero for an empty unit.
   [[nodiscard]] std::int64_t shard_elements(int unit) const;
   /// The part of the unit's flat buffer that `rank` owns.
   [[nodiscard]] Range shard(int unit, int rank) const;

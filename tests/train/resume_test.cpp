@@ -46,8 +46,8 @@ StateHashes hashes_of(const std::string& checkpoint) {
   train::BulkFiles bulk(*store);
   checkpoint::CheckpointReader reader(checkpoint);
   StateHashes hashes;
-  for (const std::string& kind : reader.kinds())
-    for (const TensorSpec& tensor : reader.shard_map().tensors()) {
+  for (const auto& [kind, layout] : reader.kinds())
+    for (const TensorSpec& tensor : layout->tensors()) {
       std::vector<float> values(static_cast<std::size_t>(tensor.shape.elements()));
       reader.read_tensor(kind, tensor.name, {0, tensor.shape.elements()}, bulk, values);
       hashes[kind + " of " + tensor.name] = XXH3_64bits(values.data(), values.size() * sizeof(float));
