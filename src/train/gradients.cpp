@@ -2,6 +2,7 @@
 #include "train/gradients.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include <fmt/format.h>
 

@@ -65,7 +65,7 @@ void ShardState::read(const std::string& name, int unit, Range range, std::span<
 void ShardState::read_part(StateKind kind, std::size_t extent, Range part, std::span<float> to) {
   const Range blocks = whole_blocks(part);
   std::vector<float> values(static_cast<std::size_t>(blocks.size()), 0.0F);
-  const TensorView decoded(std::span(values), Shape{blocks.size()});
+  const TensorView decoded(std::span<float>(values), Shape{blocks.size()});
   if (kind == StateKind::master)
     ops_.decode_parameter(*queue_, {.parameter = {stored(StateKind::weight, extent, blocks).values,
                                                   stored(StateKind::master, extent, blocks).values},

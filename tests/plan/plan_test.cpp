@@ -12,16 +12,26 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 constexpr std::size_t kMiB = std::size_t{1} << 20;
-constexpr std::int64_t kMiElements = std::int64_t{1} << 18;  // fp32 elements in a MiB
+enum Kind : std::size_t { kWeight, kMaster, kExpAvg, kExpAvgSq };
 
 /// Of one rank of two. Units of 8 (persistent), 4 and 6 MiB gathered, half of each owned: weights, gradients and each moment take 9 MiB.
 JobFacts job_facts(int micro_batches = 4) {
   JobFacts job;
-  job.program = {
-      .stage_units = {0, 1, 0, 0, 2, 0}, .units = 3, .micro_batches = micro_batches, .group_size = micro_batches};
-  job.sharded_weights = true;
-  for (const std::int64_t size : {8, 4, 6})
-    job.units.push_back({.elements = size * kMiElements, .owned = size * kMiElements / 2});
+  job.program = {.stage_units = {0, 1, 0, 0, 2, 0},
+                 .stage_backward = {},
+                 .units = {{.persistent = true}, {}, {}},
+                 .micro_batches = micro_batches,
+                 .group_size = micro_batches};
+  job.kinds = {{.name = "weight", .bytes = 9 * kMiB, .ring_bytes = 2 * kMiB},
+               {.name = "master"},
+               {.name = "exp_avg", .bytes = 9 * kMiB, .ring_bytes = 2 * kMiB, .spills = true},
+               {.name = "exp_avg_sq", .bytes = 9 * kMiB, .ring_bytes = 2 * kMiB, .spills = true}};
+  job.gathers_weights = true;
+  job.gathered_bytes = 20 * kMiB;
+  job.weight_staging_bytes = kMiB;
+  job.gradient_bytes = 20 * kMiB;
+  job.grad_bytes = 9 * kMiB;
+  job.group_sum_bytes = 8 * kMiB;
   job.program_bytes = 10 * kMiB;
   job.data_bytes = 2 * kMiB;
   job.residual_bytes = 16 * kMiB;
@@ -29,7 +39,6 @@ JobFacts job_facts(int micro_batches = 4) {
   job.batch_bytes = kMiB;
   job.reduce_bytes = 5 * kMiB;
   job.staging_bytes = 4 * kMiB;
-  job.ring_bytes_per_kind = 2 * kMiB;
   return job;
 }
 
@@ -55,14 +64,14 @@ TEST(MakePlan, WithPlenty_RunsOneGroupAndKeepsMomentsOnTheDevice) {
 
   EXPECT_EQ(plan.program.group_size, 4);
   EXPECT_EQ(plan.program.groups, 1);
-  EXPECT_EQ(plan.exp_avg, Tier::device);
-  EXPECT_EQ(plan.exp_avg_sq, Tier::device);
-  EXPECT_EQ(plan.ledger.bytes(entry::kWeights), 9 * kMiB);
-  EXPECT_EQ(plan.ledger.bytes(entry::kGathered), (8 + 2 * 6) * kMiB);
-  EXPECT_EQ(plan.ledger.bytes(entry::kGradients), (8 + 2 * 6) * kMiB);
-  EXPECT_EQ(plan.ledger.bytes(entry::kGradientShards), 9 * kMiB);
-  EXPECT_EQ(plan.ledger.bytes(entry::kExpAvg), 9 * kMiB);
-  EXPECT_EQ(plan.ledger.bytes(entry::kExpAvgSq), 9 * kMiB);
+  EXPECT_EQ(plan.tiers[kExpAvg], Tier::device);
+  EXPECT_EQ(plan.tiers[kExpAvgSq], Tier::device);
+  EXPECT_EQ(plan.ledger.bytes("weight"), 9 * kMiB);
+  EXPECT_EQ(plan.ledger.bytes(entry::kGathered), 20 * kMiB);
+  EXPECT_EQ(plan.ledger.bytes(entry::kGradients), 20 * kMiB);
+  EXPECT_EQ(plan.ledger.bytes(entry::kGrad), 9 * kMiB);
+  EXPECT_EQ(plan.ledger.bytes("exp_avg"), 9 * kMiB);
+  EXPECT_EQ(plan.ledger.bytes("exp_avg_sq"), 9 * kMiB);
   EXPECT_EQ(plan.ledger.bytes(entry::kActivations), (4 * 16 + 3) * kMiB);
   EXPECT_EQ(plan.ledger.bytes(entry::kBatches), 4 * kMiB);
   EXPECT_EQ(plan.ledger.bytes(entry::kRing), 0U);
@@ -72,7 +81,7 @@ TEST(MakePlan, WithPlenty_RunsOneGroupAndKeepsMomentsOnTheDevice) {
 
 TEST(MakePlan, WithReplicatedWeights_GathersNothing) {
   JobFacts job = job_facts();
-  job.sharded_weights = false;
+  job.gathers_weights = false;
 
   EXPECT_EQ(make_plan(job, plenty()).ledger.bytes(entry::kGathered), 0U);
 }
@@ -91,13 +100,13 @@ TEST(MakePlan, AGroupThatDoesNotFit_Shrinks) {
 
   const Plan plan = make_plan(job_facts(), budgets);
 
-  // Three do not fit either: with several groups the shards need room to add up.
-  EXPECT_EQ(plan.ledger.bytes(entry::kGradientShards), (9 + 2 * 4) * kMiB);
+  // Three do not fit either if the sums of several groups take as much as a micro-batch.
+  EXPECT_EQ(plan.ledger.bytes(entry::kGradientSums), 8 * kMiB);
   EXPECT_EQ(plan.program.group_size, 3);
   EXPECT_EQ(plan.program.groups, 2);
   EXPECT_EQ(plan.ledger.bytes(entry::kActivations), (3 * 16 + 3) * kMiB);
   EXPECT_EQ(plan.ledger.bytes(entry::kBatches), 3 * kMiB);
-  EXPECT_EQ(plan.exp_avg, Tier::device);
+  EXPECT_EQ(plan.tiers[kExpAvg], Tier::device);
   EXPECT_LE(plan.ledger.peak(Tier::device), *budgets.device);
 }
 
@@ -108,8 +117,8 @@ TEST(MakePlan, MomentsThatDoNotFitOnTheDevice_GoToTheHost) {
 
   const Plan plan = make_plan(job, budgets);
 
-  EXPECT_EQ(plan.exp_avg, Tier::host);
-  EXPECT_EQ(plan.exp_avg_sq, Tier::host);
+  EXPECT_EQ(plan.tiers[kExpAvg], Tier::host);
+  EXPECT_EQ(plan.tiers[kExpAvgSq], Tier::host);
   EXPECT_EQ(plan.ledger.total(Tier::host, Phase::step), kHost + 18 * kMiB);
   EXPECT_EQ(plan.ledger.bytes(entry::kRing), 0U);
 }
@@ -122,43 +131,58 @@ TEST(MakePlan, MomentsThatDoNotFitInHostMemory_GoToNvmeWithARing) {
 
   const Plan plan = make_plan(job, budgets);
 
-  EXPECT_EQ(plan.exp_avg, Tier::nvme);
-  EXPECT_EQ(plan.exp_avg_sq, Tier::nvme);
+  EXPECT_EQ(plan.tiers[kExpAvg], Tier::nvme);
+  EXPECT_EQ(plan.tiers[kExpAvgSq], Tier::nvme);
   EXPECT_EQ(plan.ledger.peak(Tier::nvme), 18 * kMiB);
   EXPECT_EQ(plan.ledger.bytes(entry::kRing), 4 * kMiB);
 }
 
 TEST(MakePlan, AWish_IsFollowedAlthoughNearerTiersHaveRoom) {
   JobFacts job = job_facts();
-  job.exp_avg = Tier::nvme;
-  job.exp_avg_sq = Tier::host;
+  job.kinds[kExpAvg].wish = Tier::nvme;
+  job.kinds[kExpAvgSq].wish = Tier::host;
 
   const Plan plan = make_plan(job, plenty());
 
-  EXPECT_EQ(plan.exp_avg, Tier::nvme);
-  EXPECT_EQ(plan.exp_avg_sq, Tier::host);
+  EXPECT_EQ(plan.tiers[kExpAvg], Tier::nvme);
+  EXPECT_EQ(plan.tiers[kExpAvgSq], Tier::host);
   EXPECT_EQ(plan.ledger.bytes(entry::kRing), 2 * kMiB);
 }
 
 TEST(MakePlan, AWishForOneMoment_LeavesTheOtherToThePlan) {
   JobFacts job = job_facts();
-  job.exp_avg_sq = Tier::nvme;
+  job.kinds[kExpAvgSq].wish = Tier::nvme;
 
   const Plan plan = make_plan(job, plenty());
 
-  EXPECT_EQ(plan.exp_avg, Tier::device);
-  EXPECT_EQ(plan.exp_avg_sq, Tier::nvme);
+  EXPECT_EQ(plan.tiers[kExpAvg], Tier::device);
+  EXPECT_EQ(plan.tiers[kExpAvgSq], Tier::nvme);
+}
+
+TEST(MakePlan, WeightsOnNvme_AreReadIntoPlacesOfTheirOwn) {
+  JobFacts job = job_facts();
+  job.gathers_weights = false;
+  job.kinds[kWeight].wish = Tier::nvme;
+
+  const Plan plan = make_plan(job, plenty());
+
+  EXPECT_EQ(plan.tiers[kWeight], Tier::nvme);
+  EXPECT_EQ(plan.tiers[kExpAvg], Tier::device);
+  EXPECT_EQ(plan.ledger.bytes(entry::kGathered), 20 * kMiB);
+  EXPECT_EQ(plan.ledger.bytes(entry::kWeightStaging), kMiB);
+  EXPECT_EQ(plan.ledger.bytes(entry::kRing), 2 * kMiB);
 }
 
 TEST(MakePlan, ForEvaluation_HoldsNoTrainingState) {
   JobFacts job = job_facts();
   job.training = false;
+  job.kinds[kExpAvg].bytes = job.kinds[kExpAvgSq].bytes = 0;
   job.evaluation_bytes = 7 * kMiB;
   job.generation_bytes = 6 * kMiB;
 
   const Plan plan = make_plan(job, plenty());
 
-  for (const char* name : {entry::kGradients, entry::kGradientShards, entry::kExpAvg, entry::kExpAvgSq, entry::kRing,
+  for (const char* name : {entry::kGradients, entry::kGrad, "exp_avg", "exp_avg_sq", entry::kRing,
                            entry::kReduce, entry::kStaging})
     EXPECT_EQ(plan.ledger.bytes(name), 0U) << name;
   EXPECT_EQ(plan.ledger.bytes(entry::kActivations), 7 * kMiB);
@@ -174,18 +198,18 @@ TEST(MakePlan, EvaluationAndSteps_ShareTheirActivations) {
 
 TEST(MakePlan, WhatDoesNotFitOnTheDevice_IsRefusedWithTheShortageAndTheLedger) {
   JobFacts job = job_facts(1);
-  job.exp_avg = job.exp_avg_sq = Tier::device;
+  job.kinds[kExpAvg].wish = job.kinds[kExpAvgSq].wish = Tier::device;
   Budgets budgets = plenty();
   budgets.device = make_plan(job, plenty()).ledger.peak(Tier::device) - 3 * kMiB;
 
   EXPECT_THAT(refusal(job, budgets),
               AllOf(HasSubstr("device: needs 96.00 MiB, memory.device allows 93.00 MiB: short by 3.00 MiB"),
-                    HasSubstr("device   weight (= master)"), HasSubstr("device   total")));
+                    HasSubstr("device   weight"), HasSubstr("device   total")));
 }
 
 TEST(MakePlan, WhatDoesNotFitInHostMemory_IsRefusedWithTheSourceOfTheBudget) {
   JobFacts job = job_facts(1);
-  job.exp_avg = job.exp_avg_sq = Tier::host;
+  job.kinds[kExpAvg].wish = job.kinds[kExpAvgSq].wish = Tier::host;
   Budgets budgets = plenty();
   budgets.host = 100 * kMiB;
 
@@ -195,8 +219,8 @@ TEST(MakePlan, WhatDoesNotFitInHostMemory_IsRefusedWithTheSourceOfTheBudget) {
 
 TEST(MakePlan, NvmeThatIsNotThere_IsRefusedWithWhatToSet) {
   JobFacts job = job_facts(1);
-  job.exp_avg = Tier::nvme;
-  job.exp_avg_sq = Tier::device;
+  job.kinds[kExpAvg].wish = Tier::nvme;
+  job.kinds[kExpAvgSq].wish = Tier::device;
   Budgets budgets = plenty();
   budgets.nvme = 0;
   budgets.nvme_source = "set offload.nvme_dirs";
@@ -207,7 +231,7 @@ TEST(MakePlan, NvmeThatIsNotThere_IsRefusedWithWhatToSet) {
 
 TEST(MakePlan, NvmeThatIsTooSmall_IsRefusedWithTheShortage) {
   JobFacts job = job_facts(1);
-  job.exp_avg = job.exp_avg_sq = Tier::nvme;
+  job.kinds[kExpAvg].wish = job.kinds[kExpAvgSq].wish = Tier::nvme;
   Budgets budgets = plenty();
   budgets.nvme = 16 * kMiB;
 

@@ -15,14 +15,18 @@ namespace {
 
 /// Two encoder and two decoder blocks: embedding, encoder blocks, encoder output, embedding, decoder blocks, head.
 ProgramFacts facts_of(bool untied, int micro_batches, int group_size) {
+  std::vector<UnitRole> units(untied ? 6 : 5);
+  units[0].persistent = true;
   return {.stage_units = {0, 1, 2, 0, 0, 3, 4, untied ? 5 : 0},
-          .units = untied ? 6 : 5,
+          .stage_backward = {},
+          .units = units,
           .micro_batches = micro_batches,
           .group_size = group_size};
 }
 
 TEST(StepProgram, OfASmallModel_IsThisList) {
-  const StepProgram program = make_step_program({.stage_units = {0, 1, 0, 0, 2, 0}, .units = 3});
+  const StepProgram program = make_step_program(
+      {.stage_units = {0, 1, 0, 0, 2, 0}, .stage_backward = {}, .units = {{.persistent = true}, {}, {}}});
 
   EXPECT_EQ(program.text(),
             "prefetch unit 0 group 0\n"
@@ -153,7 +157,7 @@ TEST_P(StepProgramOf, EveryGroupReducesEveryUnitOnceAfterItsBackward_AndThePersi
   EXPECT_EQ(program.groups, groups);
   EXPECT_EQ(program.group_size, facts.group_size);
   for (int group = 0; group < groups; ++group)
-    for (int unit = 1; unit < facts.units; ++unit) {
+    for (int unit = 1; unit < static_cast<int>(facts.units.size()); ++unit) {
       EXPECT_EQ(count(OpKind::begin_gradient, unit, group), 1);
       EXPECT_EQ(count(OpKind::reduce, unit, group), 1);
     }
@@ -183,8 +187,8 @@ TEST_P(StepProgramOf, UpdatesComeInForwardOrderAfterTheNormAndAllReductions) {
   ASSERT_NE(norm, program.ops.end());
 
   EXPECT_TRUE(std::none_of(norm, program.ops.end(), [](const Op& op) { return op.kind == OpKind::reduce; }));
-  ASSERT_EQ(program.ops.end() - norm, facts.units + 1);
-  for (int unit = 0; unit < facts.units; ++unit) {
+  ASSERT_EQ(program.ops.end() - norm, static_cast<std::ptrdiff_t>(facts.units.size()) + 1);
+  for (int unit = 0; unit < static_cast<int>(facts.units.size()); ++unit) {
     EXPECT_EQ((norm + 1 + unit)->kind, OpKind::update);
     EXPECT_EQ((norm + 1 + unit)->unit, unit);
   }
@@ -198,6 +202,35 @@ INSTANTIATE_TEST_SUITE_P(Shapes, StepProgramOf,
                                   std::to_string(shape.param.micro_batches) + "_in_groups_of_" +
                                   std::to_string(shape.param.group_size);
                          });
+
+/// A frozen encoder: embeddings and norms of it in a persistent unit of their own, its block in a frozen unit.
+TEST(StepProgram, OfAFrozenEncoder_HasNoBackwardGradientOrUpdateOfIt) {
+  const ProgramFacts facts{.stage_units = {1, 2, 1, 1, 3, 4},
+                           .stage_backward = {false, false, false, false, true, true},
+                           .units = {{.persistent = true},
+                                     {.persistent = true, .trainable = false},
+                                     {.trainable = false},
+                                     {},
+                                     {}}};
+
+  const StepProgram program = make_step_program(facts);
+
+  const auto has = [&](OpKind kind, int unit, int stage = -1) {
+    return std::any_of(program.ops.begin(), program.ops.end(), [&](const Op& op) {
+      return op.kind == kind && op.unit == unit && (stage < 0 || op.stage == stage);
+    });
+  };
+  for (const int frozen : {1, 2}) {
+    EXPECT_TRUE(has(OpKind::acquire, frozen));
+    EXPECT_TRUE(has(OpKind::release, frozen));
+    for (const OpKind kind : {OpKind::begin_gradient, OpKind::reduce, OpKind::update, OpKind::backward})
+      EXPECT_FALSE(has(kind, frozen)) << frozen;
+  }
+  EXPECT_TRUE(has(OpKind::forward, 2, 1));
+  EXPECT_TRUE(has(OpKind::backward, 3, 4));
+  for (const int trained : {0, 3, 4})
+    for (const OpKind kind : {OpKind::begin_gradient, OpKind::reduce, OpKind::update}) EXPECT_TRUE(has(kind, trained));
+}
 
 TEST(StepProgramHash, IsEqualForEqualJobsAndDiffersForOthers) {
   const std::uint64_t hash = make_step_program(facts_of(false, 4, 2)).hash();

@@ -65,10 +65,11 @@ struct StepNumbers {
 /// What every step of the run says. Collective.
 std::vector<StepNumbers> train_steps(const RunOptions& options, comm::Communicator& communicator) {
   const auto device = make_host_device();
-  Runtime runtime{.device = *device, .communicator = communicator, .local_size = communicator.size()};
+  Runtime runtime{.device = *device, .communicator = communicator, .nodes = comm::NodeLayout::filled(1, communicator.size())};
   const auto job = prepare_job(options, Purpose::train, runtime);
-  Engine engine(*job, runtime);
-  load_weights(job->source, *job->layout, options.train.seed, 0.0, job->zero, engine.parameters());
+  const auto made = make_engine(*job, runtime);
+  Engine& engine = *made;
+  load_weights(job->source, *job->layout, options.train.seed, 0.0, job->zero, engine.state());
   const data::BatchSampler sampler(job->train_examples->size(), job->global_batch_size, options.train.seed,
                                    options.data.shuffle);
   data::Cursor cursor;

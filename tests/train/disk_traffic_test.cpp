@@ -40,7 +40,7 @@ TEST_P(DiskTraffic, IsWhatTheKernelCounts) {
   if (GetParam() == train::StoreChoice::uring && !offload::uring_compiled()) GTEST_SKIP() << "built without io_uring";
   write_training_folder(folder.path());
   train::RunOptions options = training_options(folder.path());
-  options.offload.placement = train::TierChoice::nvme;
+  options.offload.exp_avg = options.offload.exp_avg_sq = train::TierChoice::nvme;
   options.offload.store = GetParam();
   options.offload.extent_size = 32768;
 
@@ -59,7 +59,7 @@ TEST_P(DiskTraffic, IsWhatTheKernelCounts) {
     const auto read = static_cast<double>(store.read_bytes - store_before.read_bytes);
     const auto written = static_cast<double>(store.written_bytes - store_before.written_bytes);
     // Two moments of every parameter, once each way in every step.
-    const double state = 6.0 * 2.0 * sizeof(float) * static_cast<double>(trainee.job().zero.owned_elements());
+    const double state = 6.0 * 2.0 * sizeof(float) * static_cast<double>(trainee.job().map->rank_elements());
     EXPECT_GE(read, state);
     EXPECT_GE(written, state);
     EXPECT_NEAR(static_cast<double>(kernel.read_bytes - kernel_before.read_bytes), read, 0.05 * read);

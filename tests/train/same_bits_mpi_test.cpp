@@ -16,19 +16,28 @@ TEST(SameBits, OverMpiAndOverThreads) {
   const std::unique_ptr<ScratchDirectory> made = root ? std::make_unique<ScratchDirectory>() : nullptr;
   if (root) write_training_folder(made->path());
   const std::string folder = comm::broadcast_text(*communicator, root ? made->path() : std::string(), 0);
-  const Placement offloaded{.stage = 3,
-                            .exp_avg = train::TierChoice::nvme,
-                            .exp_avg_sq = train::TierChoice::nvme,
-                            .store = train::StoreChoice::memory};
+  using enum train::TierChoice;
+  Placement offloaded{.stage = 3,
+                      .weight = nvme,
+                      .master = nvme,
+                      .exp_avg = nvme,
+                      .exp_avg_sq = nvme,
+                      .store = train::StoreChoice::memory};
+  if (communicator->size() % 2 == 0) offloaded.nodes = 2;
+  for (const Numerics& numerics :
+       {Numerics{}, Numerics{.precision = train::Precision::bf16, .state_format = train::StateFormat::int8},
+        Numerics{.precision = train::Precision::bf16, .optimizer = train::OptimizerName::adafactor}}) {
+    SCOPED_TRACE(testing::PrintToString(numerics));
 
-  const StateHashes over_mpi = train_placed(folder, offloaded, *communicator);
-  const StateHashes replicated_over_mpi = train_placed(folder, {.stage = 0}, *communicator);
+    const StateHashes over_mpi = train_placed(folder, numerics, offloaded, *communicator);
+    const StateHashes replicated_over_mpi = train_placed(folder, numerics, {.stage = 0}, *communicator);
 
-  EXPECT_EQ(replicated_over_mpi, over_mpi);
-  if (root)
-    run_on_thread_ranks(communicator->size(), [&](comm::Communicator& thread) {
-      EXPECT_EQ(train_placed(folder, offloaded, thread), over_mpi) << "rank " << thread.rank();
-    });
+    EXPECT_EQ(replicated_over_mpi, over_mpi);
+    if (root)
+      run_on_thread_ranks(communicator->size(), [&](comm::Communicator& thread) {
+        EXPECT_EQ(train_placed(folder, numerics, offloaded, thread), over_mpi) << "rank " << thread.rank();
+      });
+  }
   communicator->barrier();  // the folder is the root's
 }
 

@@ -8,19 +8,19 @@
 namespace spillway::test {
 namespace {
 
+using train::StateKind;
 using train::StoreChoice;
 using train::TierChoice;
 
 constexpr int kSteps = 10;
+constexpr auto kDevice = TierChoice::device;
+constexpr auto kHost = TierChoice::host;
+constexpr auto kNvme = TierChoice::nvme;
 
-const char* name_of(TierChoice tier) {
-  return tier == TierChoice::nvme ? "nvme" : tier == TierChoice::host ? "host" : "device";
-}
+const char* name_of(TierChoice tier) { return tier == kNvme ? "nvme" : tier == kHost ? "host" : "device"; }
 
 plan::Tier tier_of(TierChoice choice) {
-  return choice == TierChoice::nvme   ? plan::Tier::nvme
-         : choice == TierChoice::host ? plan::Tier::host
-                                      : plan::Tier::device;
+  return choice == kNvme ? plan::Tier::nvme : choice == kHost ? plan::Tier::host : plan::Tier::device;
 }
 
 /// Bytes that the ledger has for an entry on a tier.
@@ -33,59 +33,106 @@ std::size_t ledger_bytes(const plan::Ledger& ledger, const std::string& name, pl
 }
 
 void expect_tiers_used(Trainee& trainee, const Placement& placement) {
-  const plan::Ledger& ledger = trainee.job().plan.ledger;
-  EXPECT_GT(ledger_bytes(ledger, plan::entry::kExpAvg, tier_of(placement.exp_avg)), 0U);
-  EXPECT_GT(ledger_bytes(ledger, plan::entry::kExpAvgSq, tier_of(placement.exp_avg_sq)), 0U);
-  std::size_t kinds_on_nvme = 0;
-  for (const TierChoice tier : {placement.exp_avg, placement.exp_avg_sq}) kinds_on_nvme += tier == TierChoice::nvme;
-  if (kinds_on_nvme == 0) {
+  const train::Job& job = trainee.job();
+  const std::array<TierChoice, train::kStateKinds> tiers = {placement.weight, placement.master, placement.exp_avg,
+                                                            placement.exp_avg_sq};
+  std::size_t least = 0;  // every element of every kind on nvme is read and written once a step, whatever its extents are
+  for (const StateKind kind : train::kAllStateKinds) {
+    std::size_t owned = 0;
+    for (int unit = 0; unit < job.map->units(); ++unit)
+      owned += job.state->bytes(kind, unit, job.zero.owned(unit).size());
+    if (owned == 0) continue;
+    const TierChoice tier = tiers[static_cast<std::size_t>(kind)];
+    EXPECT_GE(ledger_bytes(job.plan.ledger, train::ShardState::entry_name(kind, *job.state), tier_of(tier)), owned)
+        << train::name_of(kind);
+    if (tier == kNvme) least += kSteps * owned;
+  }
+  if (least == 0) {
     EXPECT_EQ(trainee.engine().store(), nullptr);
     return;
   }
-  // Every element of every kind is read and written once a step, whatever its extents are.
   const auto counters = trainee.engine().store()->counters();
-  const std::size_t least =
-      kSteps * kinds_on_nvme * static_cast<std::size_t>(trainee.job().zero.owned_elements()) * sizeof(float);
   EXPECT_GE(counters.read_bytes, least);
   EXPECT_GE(counters.written_bytes, least);
 }
 
 }  // namespace
 
-std::ostream& operator<<(std::ostream& out, const Placement& placement) {
-  constexpr const char* kStores[] = {"auto", "uring", "posix", "memory"};
-  return out << "stage " << placement.stage << ", exp_avg on " << name_of(placement.exp_avg) << ", exp_avg_sq on "
-             << name_of(placement.exp_avg_sq) << ", store " << kStores[static_cast<int>(placement.store)]
-             << (placement.recompute ? ", recomputing" : "");
+std::ostream& operator<<(std::ostream& out, const Numerics& numerics) {
+  constexpr const char* kFormats[] = {"fp32", "bf16", "int8"};
+  return out << (numerics.precision == train::Precision::bf16 ? "bf16" : "fp32")
+             << (numerics.optimizer == train::OptimizerName::adamw ? ", AdamW in " : ", Adafactor in ")
+             << kFormats[static_cast<int>(numerics.state_format)]
+             << (numerics.fp32_gradients ? ", gradients in fp32" : "");
 }
 
-std::vector<Placement> placements() {
-  constexpr auto kDevice = TierChoice::device;
-  constexpr auto kHost = TierChoice::host;
-  constexpr auto kNvme = TierChoice::nvme;
+std::vector<Numerics> all_numerics() {
+  using train::OptimizerName;
+  using train::Precision;
+  using train::StateFormat;
+  return {{},
+          {.precision = Precision::bf16},
+          {.precision = Precision::bf16, .state_format = StateFormat::bf16},
+          {.precision = Precision::bf16, .state_format = StateFormat::int8, .fp32_gradients = true},
+          {.state_format = StateFormat::int8},
+          {.optimizer = OptimizerName::adafactor},
+          {.precision = Precision::bf16, .optimizer = OptimizerName::adafactor}};
+}
+
+std::ostream& operator<<(std::ostream& out, const Placement& placement) {
+  constexpr const char* kStores[] = {"auto", "uring", "posix", "memory"};
+  out << "stage " << placement.stage << ", weight on " << name_of(placement.weight) << ", master on "
+      << name_of(placement.master) << ", exp_avg on " << name_of(placement.exp_avg) << ", exp_avg_sq on "
+      << name_of(placement.exp_avg_sq) << ", store " << kStores[static_cast<int>(placement.store)]
+      << (placement.recompute ? ", recomputing" : "");
+  if (placement.nodes > 1) out << ", on " << placement.nodes << " nodes";
+  return out;
+}
+
+std::vector<Placement> placements(int ranks) {
+  using enum StoreChoice;
   std::vector<Placement> all;
-  for (const int stage : {0, 3}) {
-    all.push_back({stage, kDevice, kDevice});
-    all.push_back({stage, kDevice, kDevice, StoreChoice::automatic, true});
-    all.push_back({stage, kHost, kHost});
-    all.push_back({stage, kNvme, kNvme, StoreChoice::memory});
-    all.push_back({stage, kNvme, kNvme, StoreChoice::posix});
-    if (offload::uring_compiled()) all.push_back({stage, kNvme, kNvme, StoreChoice::uring, true});
+  for (const int stage : {0, 1, 2, 3}) {
+    all.push_back({.stage = stage});
+    all.push_back({.stage = stage, .exp_avg = kNvme, .exp_avg_sq = kNvme, .store = memory, .recompute = true});
+    all.push_back({.stage = stage, .weight = kNvme, .master = kNvme, .exp_avg = kHost, .exp_avg_sq = kNvme, .store = posix});
   }
-  all.push_back({3, kNvme, kHost, StoreChoice::posix});
-  all.push_back({3, kDevice, kNvme, StoreChoice::memory});
+  all.push_back({.stage = 0, .weight = kHost, .master = kHost, .exp_avg = kHost, .exp_avg_sq = kHost});
+  all.push_back({.stage = 3, .master = kNvme, .exp_avg_sq = kNvme, .store = posix});
+  all.push_back({.stage = 3, .weight = kNvme, .store = memory});
+  if (offload::uring_compiled()) {
+    all.push_back({.stage = 3, .weight = kNvme, .master = kNvme, .exp_avg = kNvme, .exp_avg_sq = kNvme, .store = uring});
+    all.push_back({.stage = 0, .exp_avg = kNvme, .exp_avg_sq = kNvme, .store = uring, .recompute = true});
+  }
+  if (ranks % 2 == 0)
+    for (const int stage : {1, 3}) {
+      all.push_back({.stage = stage, .nodes = 2});
+      all.push_back({.stage = stage, .weight = kNvme, .exp_avg = kNvme, .exp_avg_sq = kHost, .store = memory, .nodes = 2});
+    }
   return all;
 }
 
-StateHashes train_placed(const std::string& folder, const Placement& placement, comm::Communicator& communicator) {
+StateHashes train_placed(const std::string& folder, const Numerics& numerics, const Placement& placement,
+                         comm::Communicator& communicator) {
   train::RunOptions options = training_options(folder);
+  options.train.precision = numerics.precision;
+  options.optimizer.state_format = numerics.state_format;
+  options.optimizer.name = numerics.optimizer;
+  options.optimizer.scale_parameter = true;
+  if (numerics.fp32_gradients)
+    options.zero.reduce_dtype = options.zero.grad_dtype = train::GradientDType::fp32;
   options.zero.stage = placement.stage;
+  options.offload.weight = placement.weight;
+  // In fp32 the weight is its own master.
+  options.offload.master = numerics.precision == train::Precision::bf16 ? placement.master : placement.weight;
   options.offload.exp_avg = placement.exp_avg;
   options.offload.exp_avg_sq = placement.exp_avg_sq;
   options.offload.store = placement.store;
   options.train.gradient_checkpointing =
       placement.recompute ? train::GradientCheckpointing::on : train::GradientCheckpointing::off;
-  Trainee trainee(options, communicator);
+  if (placement.nodes > 1) options.zero.shard_group = train::ShardGroup::node;
+  Trainee trainee(options, communicator, {}, {},
+                  comm::NodeLayout::filled(placement.nodes, communicator.size() / placement.nodes));
 
   trainee.run(kSteps);
   const StateHashes hashes = trainee.hashes();

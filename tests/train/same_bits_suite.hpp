@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <ostream>
 #include <string>
 #include <vector>
@@ -9,22 +10,35 @@
 
 namespace spillway::test {
 
+/// What enters the numbers: runs are held only against runs with the same.
+struct Numerics {
+  train::Precision precision = train::Precision::fp32;
+  train::StateFormat state_format = train::StateFormat::fp32;
+  train::OptimizerName optimizer = train::OptimizerName::adamw;
+  bool fp32_gradients = false;  // on the wire and at rest, whatever the weight is
+};
+std::ostream& operator<<(std::ostream& out, const Numerics& numerics);
+[[nodiscard]] std::vector<Numerics> all_numerics();
+
 /// A way to run the same training: where state is and how it moves, which must not change a bit.
 struct Placement {
   int stage = 3;
+  train::TierChoice weight = train::TierChoice::device;
+  train::TierChoice master = train::TierChoice::device;  // a kind of its own in bf16 only
   train::TierChoice exp_avg = train::TierChoice::device;
   train::TierChoice exp_avg_sq = train::TierChoice::device;
   train::StoreChoice store = train::StoreChoice::automatic;
   bool recompute = false;  // activation checkpointing
+  int nodes = 1;           // above 1: shards within so many nodes, copies across
 };
 std::ostream& operator<<(std::ostream& out, const Placement& placement);
 
 /// Every placement that a run at some rank count is held against stage 0 with all on the device.
-[[nodiscard]] std::vector<Placement> placements();
+[[nodiscard]] std::vector<Placement> placements(int ranks);
 
 /// Trains kSteps steps with a placement on this rank, with dropout and with clipping in every step, and expects that the tiers asked
 /// for were used. \return the hashes of all state
-[[nodiscard]] StateHashes train_placed(const std::string& folder, const Placement& placement,
+[[nodiscard]] StateHashes train_placed(const std::string& folder, const Numerics& numerics, const Placement& placement,
                                        comm::Communicator& communicator);
 
 }  // namespace spillway::test

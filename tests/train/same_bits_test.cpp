@@ -14,20 +14,24 @@ TEST_P(SameBits, WhateverStageTierStoreAndRecomputation) {
   const ScratchDirectory folder;
   if (folder.in_memory()) GTEST_SKIP() << "the working directory is a tmpfs, which offload refuses";
   write_training_folder(folder.path());
-  std::vector<StateHashes> reference(static_cast<std::size_t>(GetParam()));
-  const Placement simplest{.stage = 0};
-  run_on_thread_ranks(GetParam(), [&](comm::Communicator& communicator) {
-    reference[static_cast<std::size_t>(communicator.rank())] = train_placed(folder.path(), simplest, communicator);
-  });
-
-  for (const Placement& placement : placements()) {
-    SCOPED_TRACE(testing::PrintToString(placement));
-    std::vector<StateHashes> hashes(reference.size());
+  for (const Numerics& numerics : all_numerics()) {
+    SCOPED_TRACE(testing::PrintToString(numerics));
+    std::vector<StateHashes> reference(static_cast<std::size_t>(GetParam()));
     run_on_thread_ranks(GetParam(), [&](comm::Communicator& communicator) {
-      hashes[static_cast<std::size_t>(communicator.rank())] = train_placed(folder.path(), placement, communicator);
+      reference[static_cast<std::size_t>(communicator.rank())] =
+          train_placed(folder.path(), numerics, {.stage = 0}, communicator);
     });
 
-    for (std::size_t rank = 0; rank < hashes.size(); ++rank) EXPECT_EQ(hashes[rank], reference[0]) << "rank " << rank;
+    for (const Placement& placement : placements(GetParam())) {
+      SCOPED_TRACE(testing::PrintToString(placement));
+      std::vector<StateHashes> hashes(reference.size());
+      run_on_thread_ranks(GetParam(), [&](comm::Communicator& communicator) {
+        hashes[static_cast<std::size_t>(communicator.rank())] =
+            train_placed(folder.path(), numerics, placement, communicator);
+      });
+
+      for (std::size_t rank = 0; rank < hashes.size(); ++rank) EXPECT_EQ(hashes[rank], reference[0]) << "rank " << rank;
+    }
   }
 }
 
@@ -49,7 +53,7 @@ TEST_P(SameBits, AreOthersForAnotherSeed) {
   for (const auto& [kind, hash] : hashes[0]) EXPECT_NE(hash, hashes[1].at(kind)) << kind;
 }
 
-INSTANTIATE_TEST_SUITE_P(Ranks, SameBits, ::testing::Values(1, 2, 3));
+INSTANTIATE_TEST_SUITE_P(Ranks, SameBits, ::testing::Values(1, 2, 3, 4));
 
 }  // namespace
 }  // namespace spillway::test

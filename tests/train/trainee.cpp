@@ -84,17 +84,17 @@ train::RunOptions training_options(const std::string& folder) {
 }
 
 Trainee::Trainee(const train::RunOptions& options, comm::Communicator& communicator, train::EngineSwitches switches,
-                 const std::function<void(train::Job&)>& replan)
+                 const std::function<void(train::Job&)>& replan, std::optional<comm::NodeLayout> nodes)
     : communicator_(communicator), runtime_{.device = *device_, .communicator = communicator} {
   log::quiet();
-  runtime_.local_size = communicator.size();
+  runtime_.nodes = nodes.value_or(comm::NodeLayout::filled(1, communicator.size()));
   job_ = train::prepare_job(options, train::Purpose::train, runtime_);
   if (replan) replan(*job_);
-  engine_ = std::make_unique<train::Engine>(*job_, runtime_, std::move(switches));
+  engine_ = train::make_engine(*job_, runtime_, std::move(switches));
   sampler_ = std::make_unique<data::BatchSampler>(job_->train_examples->size(), job_->global_batch_size,
                                                   options.train.seed, options.data.shuffle);
   train::load_weights(job_->source, *job_->layout, options.train.seed, options.model.embedding_std, job_->zero,
-                      engine_->parameters());
+                      engine_->state());
 }
 
 void Trainee::step() {
@@ -121,14 +121,13 @@ StateHashes Trainee::hashes() {
   const train::Zero& zero = job_->zero;
   std::map<std::string, std::vector<std::byte>> whole;
   for (int unit = 0; unit < zero.map->units(); ++unit) {
-    const auto owned = static_cast<std::size_t>(zero.owned(unit).size());
     std::map<std::string, std::vector<std::byte>> mine;
-    append(mine["master"], engine_->parameters().owned(unit).as<float>());
-    for (std::size_t moment = 0; moment < train::kMoments; ++moment) {
-      std::vector<float> values(owned);
-      engine_->optimizer()->read(static_cast<train::Moment>(moment), unit, {0, static_cast<std::int64_t>(owned)},
-                                 values);
-      append(mine[train::kMomentNames[moment]], values);
+    std::vector<std::string> kinds = {"master"};
+    if (!job_->adafactor) kinds.insert(kinds.end(), {"exp_avg", "exp_avg_sq"});
+    for (const std::string& kind : kinds) {
+      std::vector<float> values(static_cast<std::size_t>(zero.owned(unit).size()));
+      engine_->state().read(kind, unit, {0, zero.owned(unit).size()}, values);
+      append(mine[kind], values);
     }
     for (const auto& [kind, bytes] : mine) {
       std::vector<std::byte>& all = whole[kind];
@@ -136,9 +135,16 @@ StateHashes Trainee::hashes() {
         all.insert(all.end(), bytes.begin(), bytes.end());
         continue;
       }
-      for (const auto& shard : communicator_.exchange(bytes)) all.insert(all.end(), shard.begin(), shard.end());
+      // The shards of this rank's own copy, in the order of their places.
+      const auto shards = communicator_.exchange(bytes);
+      for (int place = 0; place < zero.shards; ++place)
+        for (std::size_t rank = 0; rank < shards.size(); ++rank)
+          if (zero.pieces[rank] == place * zero.copies() + zero.copy)
+            all.insert(all.end(), shards[rank].begin(), shards[rank].end());
     }
   }
+  if (job_->adafactor)
+    for (const std::string& kind : job_->adafactor->kinds()) append(whole[kind], job_->adafactor->values(kind));
   StateHashes hashes;
   for (const auto& [kind, bytes] : whole) hashes[kind] = XXH3_64bits(bytes.data(), bytes.size());
   return hashes;

@@ -5,10 +5,12 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "comm/communicator.hpp"
+#include "comm/node_layout.hpp"
 #include "core/device.hpp"
 #include "data/sampler.hpp"
 #include "train/engine.hpp"
@@ -37,8 +39,9 @@ using StateHashes = std::map<std::string, std::uint64_t>;
 class Trainee {
  public:
   /// \param replan  may give the job another plan before it is executed
+  /// \param nodes   which ranks share a node; not given: all
   Trainee(const train::RunOptions& options, comm::Communicator& communicator, train::EngineSwitches switches = {},
-          const std::function<void(train::Job&)>& replan = {});
+          const std::function<void(train::Job&)>& replan = {}, std::optional<comm::NodeLayout> nodes = {});
 
   /// Collective, as all that follows.
   void step();
