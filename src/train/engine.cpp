@@ -81,7 +81,7 @@ void Engine::make_training(Runtime& runtime, bool wait_at_once) {
   model::Carver scratch(memory + static_cast<std::size_t>(job_.plan.program.group_size) * job_.facts.residual_bytes);
   training_model_ = std::make_unique<model::T5Model>(
       job_.source.config, *job_.layout, *model_ops_, *parameters_, *training_residuals_,
-      model::carve_scratch(scratch, job_.source.config, job_.train_limits, true));
+      model::carve_scratch(scratch, job_.source.config, DType::f32, job_.train_limits, true));
 
   const bool nvme = job_.plan.exp_avg == plan::Tier::nvme || job_.plan.exp_avg_sq == plan::Tier::nvme;
   if (nvme && !store_) store_ = offload::make_store(name_of(o.offload.store), {.queue_depth = o.offload.queue_depth});
@@ -116,12 +116,12 @@ void Engine::make_evaluation() {
   model::Carver scratch(memory + InferenceResiduals::bytes(job_.stages, stage_bytes));
   inference_model_ = std::make_unique<model::T5Model>(
       job_.source.config, *job_.layout, *model_ops_, *parameters_, *inference_residuals_,
-      model::carve_scratch(scratch, job_.source.config, job_.eval_limits, false));
+      model::carve_scratch(scratch, job_.source.config, DType::f32, job_.eval_limits, false));
   if (job_.generation.items == 0) return;
   model::Carver caches(arena_.bytes(plan::entry::kGeneration).data());
-  generator_ = std::make_unique<model::Generator>(job_.source.config, *job_.layout, *inference_model_, *model_ops_,
-                                                  *generation_ops_, *parameters_,
-                                                  model::carve_generation(caches, job_.source.config, job_.generation));
+  generator_ = std::make_unique<model::Generator>(
+      job_.source.config, *job_.layout, *inference_model_, *model_ops_, *generation_ops_, *parameters_,
+      model::carve_generation(caches, job_.source.config, DType::f32, job_.generation));
 }
 
 StepResult Engine::step(const std::vector<std::int64_t>& samples, std::int64_t tokens, std::int64_t data_step,

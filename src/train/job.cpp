@@ -168,7 +168,7 @@ plan::JobFacts facts_of(const Job& job) {
   if (training) {
     facts.residual_bytes = TrainingResiduals::bytes(job.training_stage_bytes());
     model::Carver scratch;
-    (void)model::carve_scratch(scratch, config, job.train_limits, true);
+    (void)model::carve_scratch(scratch, config, DType::f32, job.train_limits, true);
     facts.scratch_bytes = scratch.bytes();
     facts.reduce_bytes =
         comm::mpi_scratch_bytes(static_cast<std::size_t>(largest_shard) * sizeof(float), job.map->ranks());
@@ -180,12 +180,12 @@ plan::JobFacts facts_of(const Job& job) {
   }
   if (job.eval_limits.sequences > 0) {
     model::Carver scratch;
-    (void)model::carve_scratch(scratch, config, job.eval_limits, false);
+    (void)model::carve_scratch(scratch, config, DType::f32, job.eval_limits, false);
     facts.evaluation_bytes = InferenceResiduals::bytes(job.stages, job.inference_stage_bytes()) + scratch.bytes();
   }
   if (job.generation.items > 0) {
     model::Carver caches;
-    (void)model::carve_generation(caches, config, job.generation);
+    (void)model::carve_generation(caches, config, DType::f32, job.generation);
     facts.generation_bytes = caches.bytes();
   }
   facts.batch_bytes = BatchMemory::bytes(larger(job.train_limits, job.eval_limits));
@@ -240,14 +240,14 @@ void agree_on_budgets(plan::Budgets& budgets, plan::JobFacts& facts, comm::Commu
 std::vector<std::size_t> Job::training_stage_bytes() const {
   std::vector<std::size_t> bytes;
   for (const model::Stage& stage : stages)
-    bytes.push_back(model::stage_bytes(stage, source.config, train_limits, true, keep_activations));
+    bytes.push_back(model::stage_bytes(stage, source.config, DType::f32, train_limits, true, keep_activations));
   return bytes;
 }
 
 std::vector<std::size_t> Job::inference_stage_bytes() const {
   std::vector<std::size_t> bytes;
   for (const model::Stage& stage : stages)
-    bytes.push_back(model::stage_bytes(stage, source.config, eval_limits, false, false));
+    bytes.push_back(model::stage_bytes(stage, source.config, DType::f32, eval_limits, false, false));
   return bytes;
 }
 

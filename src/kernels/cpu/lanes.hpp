@@ -2,9 +2,7 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
-#include <cstring>
 #include <type_traits>
 
 #include "core/dtype.hpp"
@@ -147,14 +145,6 @@ template <typename T>
   return result;
 }
 
-/// The first `count` (1 to 15) floats, then `fill`.
-[[gnu::always_inline]] inline Lanes load_part(const float* from, std::int64_t count, float fill) {
-  std::array<float, kLanes> part;
-  part.fill(fill);
-  std::memcpy(part.data(), from, static_cast<std::size_t>(count) * sizeof(float));
-  return load(part.data());
-}
-
 /// `lanes` where the lane's number is below `count`, `fill` elsewhere.
 [[gnu::always_inline]] inline Lanes keep_first(const Lanes& lanes, std::int64_t count, float fill) {
   constexpr IntOctet kNumbers{0, 1, 2, 3, 4, 5, 6, 7};
@@ -164,12 +154,16 @@ template <typename T>
 
 [[gnu::always_inline]] inline Lanes larger(const Lanes& a, const Lanes& b) { return where_less(b, a, a, b); }
 
+/// The first min(count, 16) floats, then `fill`.
+[[gnu::always_inline]] inline Lanes load_part(const float* from, std::int64_t count, float fill) {
+  return keep_first(load(from, count), count, fill);
+}
+
 /// Σ a[i] b[i].
-[[gnu::always_inline]] inline float dot(const float* a, const float* b, std::int64_t count) {
+template <typename T, typename U>
+[[gnu::always_inline]] inline float dot(const T* a, const U* b, std::int64_t count) {
   Lanes sums{};
-  std::int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) sums += load(a + i) * load(b + i);
-  if (i < count) sums += load_part(a + i, count - i, 0.0F) * load_part(b + i, count - i, 0.0F);
+  for (std::int64_t i = 0; i < count; i += kLanes) sums += load(a + i, count - i) * load(b + i, count - i);
   return sum(sums);
 }
 
