@@ -12,40 +12,40 @@ TensorView Carver::take(Shape shape, DType dtype) {
   return tensor;
 }
 
-BlockActivations carve_block(Carver& carver, const T5Config& c, std::int64_t rows, std::int64_t source_rows,
-                             bool decoder) {
+BlockActivations carve_block(Carver& carver, const T5Config& c, DType dtype, std::int64_t rows,
+                             std::int64_t source_rows, bool decoder) {
   const auto attention = [&](std::int64_t q_width, bool cross) {
     AttentionActivations a;
-    a.normed = carver.take({rows, c.d_model});
+    a.normed = carver.take({rows, c.d_model}, dtype);
     a.rstd = carver.take({rows});
-    a.q = carver.take({rows, q_width});
-    if (cross) a.kv = carver.take({source_rows, 2 * c.inner()});
+    a.q = carver.take({rows, q_width}, dtype);
+    if (cross) a.kv = carver.take({source_rows, 2 * c.inner()}, dtype);
     a.log_sum_exp = carver.take({rows, c.num_heads});
-    a.out = carver.take({rows, c.inner()});
+    a.out = carver.take({rows, c.inner()}, dtype);
     return a;
   };
   BlockActivations block;
   block.self = attention(3 * c.inner(), false);
-  block.hidden_attention = carver.take({rows, c.d_model});
+  block.hidden_attention = carver.take({rows, c.d_model}, dtype);
   if (decoder) {
     block.cross = attention(c.inner(), true);
-    block.hidden_cross = carver.take({rows, c.d_model});
+    block.hidden_cross = carver.take({rows, c.d_model}, dtype);
   }
-  block.feed_forward.normed = carver.take({rows, c.d_model});
+  block.feed_forward.normed = carver.take({rows, c.d_model}, dtype);
   block.feed_forward.rstd = carver.take({rows});
-  block.feed_forward.u = carver.take({rows, c.ff_in()});
-  block.feed_forward.act = carver.take({rows, c.d_ff});
+  block.feed_forward.u = carver.take({rows, c.ff_in()}, dtype);
+  block.feed_forward.act = carver.take({rows, c.d_ff}, dtype);
   return block;
 }
 
-OutputActivations carve_output(Carver& carver, const T5Config& config, std::int64_t rows, bool training) {
+OutputActivations carve_output(Carver& carver, const T5Config& config, DType dtype, std::int64_t rows, bool training) {
   OutputActivations output;
-  output.hidden = carver.take({rows, config.d_model});
-  output.normed = carver.take({rows, config.d_model});
+  output.hidden = carver.take({rows, config.d_model}, dtype);
+  output.normed = carver.take({rows, config.d_model}, dtype);
   output.rstd = carver.take({rows});
   if (training) {
-    output.d_normed = carver.take({rows, config.d_model});
-    output.d_hidden = carver.take({rows, config.d_model});
+    output.d_normed = carver.take({rows, config.d_model}, dtype);
+    output.d_hidden = carver.take({rows, config.d_model}, dtype);
   }
   return output;
 }
@@ -55,21 +55,21 @@ std::int64_t head_chunk_rows(const T5Config& config, std::int64_t rows) {
   return std::min(std::max<std::int64_t>(rows, 1), std::max<std::int64_t>(16, kLogitBytes / (4 * config.vocab_size)));
 }
 
-Scratch carve_scratch(Carver& carver, const T5Config& c, const BatchLimits& limits, bool training) {
+Scratch carve_scratch(Carver& carver, const T5Config& c, DType dtype, const BatchLimits& limits, bool training) {
   const std::int64_t rows = std::max(limits.source_rows, limits.target_rows);
   Scratch scratch;
-  scratch.branch = carver.take({rows, c.d_model});
-  scratch.d_normed = carver.take({rows, c.d_model});
+  scratch.branch = carver.take({rows, c.d_model}, dtype);
+  scratch.d_normed = carver.take({rows, c.d_model}, dtype);
   scratch.logits = carver.take({head_chunk_rows(c, limits.target_rows), c.vocab_size});
   if (training) {
-    scratch.d_wide = carver.take({rows, std::max(c.d_ff, 3 * c.inner())});
-    scratch.d_inner = carver.take({rows, c.inner()});
-    scratch.d_kv = carver.take({limits.source_rows, 2 * c.inner()});
+    scratch.d_wide = carver.take({rows, std::max(c.d_ff, 3 * c.inner())}, dtype);
+    scratch.d_inner = carver.take({rows, c.inner()}, dtype);
+    scratch.d_kv = carver.take({limits.source_rows, 2 * c.inner()}, dtype);
   }
   Carver encoder;
   Carver decoder;
-  (void)carve_block(encoder, c, limits.source_rows, 0, false);
-  (void)carve_block(decoder, c, limits.target_rows, limits.source_rows, true);
+  (void)carve_block(encoder, c, dtype, limits.source_rows, 0, false);
+  (void)carve_block(decoder, c, dtype, limits.target_rows, limits.source_rows, true);
   scratch.recomputed = carver.take({static_cast<std::int64_t>(std::max(encoder.bytes(), decoder.bytes()))}, DType::u8);
   return scratch;
 }

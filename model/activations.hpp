@@ -10,7 +10,7 @@
 
 namespace spillway::model {
 
-/// Hands out fp32 tensors from a piece of memory one after the other, each on a 64-byte boundary. Without memory it only counts, so
+/// Hands out tensors from a piece of memory one after the other, each on a 64-byte boundary. Without memory it only counts, so
 /// the sizes of the ledger come from the same code as the tensors.
 class Carver {
  public:
@@ -22,6 +22,9 @@ class Carver {
   std::byte* memory_;
   std::size_t bytes_ = 0;
 };
+
+/// The `dtype` of the functions below is that of the weights, f32 or bf16: activations and their gradients have it; rstd, log_sum_exp
+/// and logits are f32 always.
 
 /// One attention sublayer: what its backward pass reads. Nq query rows, Nk key rows.
 struct AttentionActivations {
@@ -45,7 +48,7 @@ struct BlockActivations {
   TensorView hidden_attention, hidden_cross;
 };
 
-[[nodiscard]] BlockActivations carve_block(Carver& carver, const T5Config& config, std::int64_t rows,
+[[nodiscard]] BlockActivations carve_block(Carver& carver, const T5Config& config, DType dtype, std::int64_t rows,
                                            std::int64_t source_rows, bool decoder);
 
 /// What the end of a stack keeps: the hidden state it read, its final norm, and the gradients of both. d_hidden is the one gradient
@@ -55,7 +58,8 @@ struct OutputActivations {
   TensorView d_normed, d_hidden;    // (N, d_model); training only
 };
 
-[[nodiscard]] OutputActivations carve_output(Carver& carver, const T5Config& config, std::int64_t rows, bool training);
+[[nodiscard]] OutputActivations carve_output(Carver& carver, const T5Config& config, DType dtype, std::int64_t rows,
+                                             bool training);
 
 /// Temporary memory of one op sequence, shared by all stages and micro-batches.
 struct Scratch {
@@ -72,6 +76,7 @@ struct Scratch {
 [[nodiscard]] std::int64_t head_chunk_rows(const T5Config& config, std::int64_t rows);
 
 /// \param training  false: what only the backward pass uses is left out
-[[nodiscard]] Scratch carve_scratch(Carver& carver, const T5Config& config, const BatchLimits& limits, bool training);
+[[nodiscard]] Scratch carve_scratch(Carver& carver, const T5Config& config, DType dtype, const BatchLimits& limits,
+                                    bool training);
 
 }  // namespace spillway::model

@@ -8,24 +8,24 @@
 
 namespace spillway::model {
 
-GenerationMemory carve_generation(Carver& carver, const T5Config& c, const GenerationLimits& limits) {
+GenerationMemory carve_generation(Carver& carver, const T5Config& c, DType dtype, const GenerationLimits& limits) {
   const std::int64_t rows = limits.items * limits.options.num_beams;
   const std::int64_t capacity = limits.options.max_length;
   const std::int64_t candidates = 2 * limits.options.num_beams;
   GenerationMemory m;
   for (std::int64_t block = 0; block < c.num_decoder_layers; ++block) {
-    m.cache_k.push_back(carver.take({rows, capacity, c.inner()}));
-    m.cache_v.push_back(carver.take({rows, capacity, c.inner()}));
-    m.cross_kv.push_back(carver.take({limits.source_rows, 2 * c.inner()}));
+    m.cache_k.push_back(carver.take({rows, capacity, c.inner()}, dtype));
+    m.cache_v.push_back(carver.take({rows, capacity, c.inner()}, dtype));
+    m.cross_kv.push_back(carver.take({limits.source_rows, 2 * c.inner()}, dtype));
   }
-  m.hidden = carver.take({rows, c.d_model});
-  m.normed = carver.take({rows, c.d_model});
+  m.hidden = carver.take({rows, c.d_model}, dtype);
+  m.normed = carver.take({rows, c.d_model}, dtype);
   m.rstd = carver.take({rows});
-  m.qkv = carver.take({rows, 3 * c.inner()});
-  m.attended = carver.take({rows, c.inner()});
-  m.branch = carver.take({rows, c.d_model});
-  m.u = carver.take({rows, c.ff_in()});
-  m.act = carver.take({rows, c.d_ff});
+  m.qkv = carver.take({rows, 3 * c.inner()}, dtype);
+  m.attended = carver.take({rows, c.inner()}, dtype);
+  m.branch = carver.take({rows, c.d_model}, dtype);
+  m.u = carver.take({rows, c.ff_in()}, dtype);
+  m.act = carver.take({rows, c.d_ff}, dtype);
   m.logits = carver.take({rows, c.vocab_size});
   m.ancestry = carver.take({rows, capacity}, DType::i32);
   m.next_ancestry = carver.take({rows, capacity}, DType::i32);
@@ -187,7 +187,7 @@ void Generator::decode_block(Queue& queue, const MicroBatch& batch, std::int64_t
   const std::int64_t d = config_.d_model;
   const std::int64_t inner = config_.inner();
   const std::int64_t capacity = memory_.cache_k[index].extent(1);
-  const auto width = static_cast<std::size_t>(inner) * sizeof(float);
+  const auto width = static_cast<std::size_t>(inner) * size_of(memory_.qkv.dtype());
   const TensorView normed = memory_.normed.rows(0, rows);
   const TensorView attended = memory_.attended.rows(0, rows);
   const TensorView branch = memory_.branch.rows(0, rows);

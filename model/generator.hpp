@@ -17,7 +17,8 @@ struct GenerationLimits {
   GenerationOptions options;
 };
 
-/// Everything that decoding keeps, for R = items · beams rows and `capacity` tokens.
+/// Everything that decoding keeps, for R = items · beams rows and `capacity` tokens. Caches and activations have the weights' dtype;
+/// rstd, logits and scores are f32.
 struct GenerationMemory {
   std::vector<TensorView> cache_k, cache_v;  // each decoder block: (R, capacity, inner)
   std::vector<TensorView> cross_kv;          // each decoder block: (source rows, 2 inner)
@@ -27,7 +28,8 @@ struct GenerationMemory {
   TensorView top_scores, top_rows, top_tokens;                        // (items, 2 beams)
 };
 
-[[nodiscard]] GenerationMemory carve_generation(Carver& carver, const T5Config& config, const GenerationLimits& limits);
+[[nodiscard]] GenerationMemory carve_generation(Carver& carver, const T5Config& config, DType dtype,
+                                                const GenerationLimits& limits);
 
 /// Decodes batches of sources by greedy or beam search with a key-value cache.
 class Generator {

@@ -18,22 +18,23 @@ std::vector<Stage> t5_stages(const T5Config& config, const T5Layout& layout) {
   return stages;
 }
 
-std::size_t stage_bytes(const Stage& stage, const T5Config& config, const BatchLimits& limits, bool training,
-                        bool keep_activations) {
+std::size_t stage_bytes(const Stage& stage, const T5Config& config, DType dtype, const BatchLimits& limits,
+                        bool training, bool keep_activations) {
   Carver carver;
   switch (stage.kind) {
     case StageKind::encoder_embedding:
     case StageKind::decoder_embedding: break;
     case StageKind::encoder_block:
-      (void)carver.take({limits.source_rows, config.d_model});
-      if (training && keep_activations) (void)carve_block(carver, config, limits.source_rows, 0, false);
+      (void)carver.take({limits.source_rows, config.d_model}, dtype);
+      if (training && keep_activations) (void)carve_block(carver, config, dtype, limits.source_rows, 0, false);
       break;
     case StageKind::decoder_block:
-      (void)carver.take({limits.target_rows, config.d_model});
-      if (training && keep_activations) (void)carve_block(carver, config, limits.target_rows, limits.source_rows, true);
+      (void)carver.take({limits.target_rows, config.d_model}, dtype);
+      if (training && keep_activations)
+        (void)carve_block(carver, config, dtype, limits.target_rows, limits.source_rows, true);
       break;
-    case StageKind::encoder_output: (void)carve_output(carver, config, limits.source_rows, training); break;
-    case StageKind::head: (void)carve_output(carver, config, limits.target_rows, training); break;
+    case StageKind::encoder_output: (void)carve_output(carver, config, dtype, limits.source_rows, training); break;
+    case StageKind::head: (void)carve_output(carver, config, dtype, limits.target_rows, training); break;
   }
   return carver.bytes();
 }

@@ -24,7 +24,8 @@ struct Stage {
 
 /// Bytes that a stage keeps for one micro-batch: its input, the gradients that pass through it, and with `keep_activations` all
 /// that a block's backward pass reads.
-[[nodiscard]] std::size_t stage_bytes(const Stage& stage, const T5Config& config, const BatchLimits& limits,
-                                      bool training, bool keep_activations);
+/// \param dtype  of the weights and so of the activations
+[[nodiscard]] std::size_t stage_bytes(const Stage& stage, const T5Config& config, DType dtype,
+                                      const BatchLimits& limits, bool training, bool keep_activations);
 
 }  // namespace spillway::model

@@ -27,11 +27,11 @@ BlockActivations T5Model::block_of(int stage, const MicroBatch& batch, bool kept
   const bool decoder = in_decoder(stage);
   if (!kept) {
     Carver carver(scratch_.recomputed.data());
-    return carve_block(carver, config_, rows_of(stage, batch).rows, batch.source.rows, decoder);
+    return carve_block(carver, config_, dtype_, rows_of(stage, batch).rows, batch.source.rows, decoder);
   }
   Carver carver(residuals_.stage_memory(stage, batch.slot));
-  (void)carver.take({rows_of(stage, batch).rows, config_.d_model});
-  return carve_block(carver, config_, rows_of(stage, batch).rows, batch.source.rows, decoder);
+  (void)carver.take({rows_of(stage, batch).rows, config_.d_model}, dtype_);
+  return carve_block(carver, config_, dtype_, rows_of(stage, batch).rows, batch.source.rows, decoder);
 }
 
 Attention T5Model::self_attention(int stage, const MicroBatch& batch, const PassOptions& options,

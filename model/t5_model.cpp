@@ -19,6 +19,7 @@ T5Model::T5Model(const T5Config& config, const T5Layout& layout, kernels::ModelO
       parameters_(parameters),
       residuals_(residuals),
       scratch_(scratch),
+      dtype_(scratch.branch.dtype()),
       stages_(t5_stages(config, layout)),
       encoder_output_stage_(static_cast<int>(config.num_layers) + 1) {}
 
@@ -52,12 +53,12 @@ const PackedSequences& T5Model::rows_of(int stage, const MicroBatch& batch) cons
 
 TensorView T5Model::input_of(int stage, const MicroBatch& batch) {
   Carver carver(residuals_.stage_memory(stage, batch.slot));
-  return carver.take({rows_of(stage, batch).rows, config_.d_model});
+  return carver.take({rows_of(stage, batch).rows, config_.d_model}, dtype_);
 }
 
 OutputActivations T5Model::output_of(int stage, const MicroBatch& batch) {
   Carver carver(residuals_.stage_memory(stage, batch.slot));
-  return carve_output(carver, config_, rows_of(stage, batch).rows, batch.gradient_scale != 0.0F);
+  return carve_output(carver, config_, dtype_, rows_of(stage, batch).rows, batch.gradient_scale != 0.0F);
 }
 
 TensorView T5Model::stream_gradient(int stage, const MicroBatch& batch) {

@@ -17,7 +17,8 @@ namespace spillway::model {
 /// come through the two ports. Everything runs in the queue's order.
 class T5Model {
  public:
-  /// \param scratch  from carve_scratch with the limits of the largest micro-batch. All references must outlive the model.
+  /// \param scratch  from carve_scratch with the limits of the largest micro-batch; its dtype is that of the weights and of all
+  ///                 activations. All references must outlive the model.
   T5Model(const T5Config& config, const T5Layout& layout, kernels::ModelOps& ops, ParameterSource& parameters,
           ResidualStore& residuals, const Scratch& scratch);
 
@@ -66,6 +67,7 @@ class T5Model {
   ParameterSource& parameters_;
   ResidualStore& residuals_;
   Scratch scratch_;
+  DType dtype_;
   std::vector<Stage> stages_;
   int encoder_output_stage_ = 0;
 };

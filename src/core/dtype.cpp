@@ -27,6 +27,7 @@ std::string_view name_of(DType dtype) noexcept {
     case DType::f64: return "f64";
     case DType::f16: return "f16";
     case DType::bf16: return "bf16";
+    case DType::i16: return "i16";
     case DType::i32: return "i32";
     case DType::i64: return "i64";
     case DType::i16: return "i16";
@@ -34,16 +35,6 @@ std::string_view name_of(DType dtype) noexcept {
     case DType::u8: return "u8";
   }
   return "?";
-}
-
-float float_from_bf16(std::uint16_t bits) noexcept {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
-}
-
-std::uint16_t bf16_from_float(float value) noexcept {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  if (std::isnan(value)) return static_cast<std::uint16_t>((bits >> 16) | 0x40U);
-  return static_cast<std::uint16_t>((bits + 0x7fffU + ((bits >> 16) & 1U)) >> 16);
 }
 
 float float_from_f16(std::uint16_t bits) noexcept {

@@ -46,7 +46,8 @@ struct TopContinuations {
   TensorView scores, rows, tokens;
 };
 
-/// What generation needs besides ModelOps. Same rules.
+/// What generation needs besides ModelOps. Same rules: q, k, v, caches, bias table and out are all f32 or all bf16; logits, scores
+/// and probabilities are f32.
 class GenerationOps {
  public:
   virtual ~GenerationOps() = default;

@@ -9,7 +9,7 @@ namespace spillway::kernels {
 /// What becomes of what is in the output already.
 enum class Output { overwrite, add };
 
-/// y = alpha · x wᵀ (+ y). x (N, in), w (out, in), y (N, out).
+/// y = alpha · x wᵀ (+ y). x (N, in), w (out, in), y (N, out). y may be f32 where x and w are bf16.
 struct Linear {
   ConstTensorView x, w;
   TensorView y;
@@ -17,7 +17,7 @@ struct Linear {
   Output output = Output::overwrite;
 };
 
-/// dx = alpha · dy w (+ dx). dy (N, out), w (out, in), dx (N, in).
+/// dx = alpha · dy w (+ dx). dy (N, out), w (out, in), dx (N, in). dy may be f32 where w and dx are bf16.
 struct LinearInputGradient {
   ConstTensorView dy, w;
   TensorView dx;
@@ -25,7 +25,7 @@ struct LinearInputGradient {
   Output output = Output::overwrite;
 };
 
-/// dw += alpha · dyᵀ x. dy (N, out), x (N, in), dw (out, in) fp32.
+/// dw += alpha · dyᵀ x. dy (N, out), x (N, in), dw (out, in) f32. dy may be f32 where x is bf16.
 struct LinearWeightGradient {
   ConstTensorView dy, x;
   TensorView dw;
@@ -40,7 +40,7 @@ struct Embedding {
   TensorView out;
 };
 
-/// d_table[ids[n]] += dropout'(d_out[n]), rows in ascending n: deterministic. d_table fp32.
+/// d_table[ids[n]] += dropout'(d_out[n]), rows in ascending n: deterministic. d_table f32.
 struct EmbeddingGradient {
   PackedSequences sequences;
   ConstTensorView ids, d_out;
@@ -49,7 +49,8 @@ struct EmbeddingGradient {
 };
 
 /// hidden_out = hidden_in + dropout(branch); normed = output_dropout(hidden_out · rstd · weight),
-/// rstd = 1 / sqrt(mean(hidden_out²) + epsilon) in fp32 (T5LayerNorm: no mean, no bias).
+/// rstd = 1 / sqrt(mean(hidden_out²) + epsilon) in fp32 (T5LayerNorm: no mean, no bias). The norm is that of hidden_out as it is
+/// stored: the bits are those of residual_add and a norm without a branch.
 /// hidden_in, branch, hidden_out, normed (N, width); weight (width); rstd f32 (N). Without `branch` hidden_out may be left
 /// out too (it is hidden_in). hidden_out may alias hidden_in.
 struct ResidualNorm {
@@ -61,8 +62,8 @@ struct ResidualNorm {
 };
 
 /// The gradient of ResidualNorm. `d_hidden` comes in as the gradient of hidden_out from later layers and leaves as that of
-/// hidden_in: d_hidden += norm'(output_dropout'(d_normed)); d_weight += ...; d_branch = dropout'(d_hidden).
-/// d_branch is left out where the forward had no branch. d_normed, hidden (= hidden_out), d_hidden, d_branch (N, width);
+/// hidden_in: d_hidden += norm'(output_dropout'(d_normed)); d_weight += ...; d_branch = dropout'(d_hidden),
+/// of d_hidden as it is stored. d_branch is left out where the forward had no branch. d_normed, hidden (= hidden_out), d_hidden, d_branch (N, width);
 /// rstd f32 (N); weight (width); d_weight f32 (width).
 struct ResidualNormGradient {
   PackedSequences sequences;
@@ -134,8 +135,9 @@ struct Attention {
   TensorView out, log_sum_exp;
 };
 
-/// Gradients of Attention, the probabilities recomputed from log_sum_exp. d_q, d_k, d_v have the strides of q, k, v and are
-/// overwritten; d_bias f32 (buckets, heads) is added to in an order that does not depend on threads.
+/// Gradients of Attention, the probabilities recomputed from log_sum_exp; Σ_j p d_p of a row is taken as out · d_out, with out as stored.
+/// d_q, d_k, d_v have the strides of q, k, v and are overwritten, each sum rounded once; d_bias f32 (buckets, heads) is added to in an
+/// order that does not depend on threads.
 struct AttentionGradient {
   Attention forward;      // with `out` and `log_sum_exp` as the forward pass left them
   ConstTensorView d_out;  // (Nq, heads · head_size)
@@ -154,6 +156,13 @@ struct CrossEntropy {
   TensorView losses;
 };
 
+/// Storage. Activations and their gradients (x, y, dx, dy, hidden, normed, branch, u, out, q, k, v and d_...) and weights (w, table,
+/// norm weights) of one op are all f32 or all bf16, but for what an op says of f32. Always f32: rstd, log_sum_exp, logits, losses,
+/// and the gradients of weights (dw, d_table, d_weight, d_bias), which are added to. Arithmetic is fp32 whatever the storage: bf16 is
+/// widened when it is read, an element is rounded once, to nearest even, when it is stored; what an op adds to (Output::add, d_hidden)
+/// is widened, added to and rounded. Nothing else is rounded: no probability, partial sum or dropped value, but where an op writes a
+/// tensor and goes on with it, it goes on with what is stored. With f32 nothing is rounded at all.
+///
 /// The maths of a T5's forward and backward pass: each op once, in the order of the queue it is given. Tensors are dense and
 /// row-major and must live until the queue has passed the op. Gradients of weights are added to, in fp32. Results do not depend
 /// on the number of threads. A row-wise op looks at its `sequences` only where a dropout is active.
@@ -176,8 +185,10 @@ class ModelOps {
   virtual void attention_gradient(Queue&, const AttentionGradient&) = 0;
   virtual void cross_entropy(Queue&, const CrossEntropy&) = 0;
   virtual void fill_zero(Queue&, TensorView) = 0;
-  /// to += from, same shape.
+  /// to += from, same shape. from f32 or bf16, to f32.
   virtual void add(Queue&, ConstTensorView from, TensorView to) = 0;
+  /// to = from, same shape, each f32 or bf16: widened exactly, or rounded to nearest even.
+  virtual void convert(Queue&, ConstTensorView from, TensorView to) = 0;
 };
 
 }  // namespace spillway::kernels

@@ -118,7 +118,7 @@ void Engine::make_training(Runtime& runtime) {
   model::Carver scratch(memory + static_cast<std::size_t>(job_.plan.program.group_size) * job_.facts.residual_bytes);
   training_model_ = std::make_unique<model::T5Model>(
       job_.source.config, *job_.layout, *model_ops_, *parameters_, *training_residuals_,
-      model::carve_scratch(scratch, job_.source.config, job_.train_limits, true));
+      model::carve_scratch(scratch, job_.source.config, job_.dtype(), job_.train_limits, true));
 
   const OptimizerOptions& o = job_.options.optimizer;
   const OptimizerParts parts{.zero = job_.zero,
@@ -153,12 +153,12 @@ void Engine::make_evaluation() {
   model::Carver scratch(memory + InferenceResiduals::bytes(job_.stages, stage_bytes));
   inference_model_ = std::make_unique<model::T5Model>(
       job_.source.config, *job_.layout, *model_ops_, *parameters_, *inference_residuals_,
-      model::carve_scratch(scratch, job_.source.config, job_.eval_limits, false));
+      model::carve_scratch(scratch, job_.source.config, job_.dtype(), job_.eval_limits, false));
   if (job_.generation.items == 0) return;
   model::Carver caches(arena_.bytes(plan::entry::kGeneration).data());
-  generator_ = std::make_unique<model::Generator>(job_.source.config, *job_.layout, *inference_model_, *model_ops_,
-                                                  *generation_ops_, *parameters_,
-                                                  model::carve_generation(caches, job_.source.config, job_.generation));
+  generator_ = std::make_unique<model::Generator>(
+      job_.source.config, *job_.layout, *inference_model_, *model_ops_, *generation_ops_, *parameters_,
+      model::carve_generation(caches, job_.source.config, job_.dtype(), job_.generation));
 }
 
 StepResult Engine::step(const std::vector<std::int64_t>& samples, std::int64_t tokens, std::int64_t data_step,

@@ -147,14 +147,14 @@ bool Job::gathers_weights() const { return facts.gathers_weights || tier(StateKi
 std::vector<std::size_t> Job::training_stage_bytes() const {
   std::vector<std::size_t> bytes;
   for (const model::Stage& stage : stages)
-    bytes.push_back(model::stage_bytes(stage, source.config, train_limits, true, keep_activations));
+    bytes.push_back(model::stage_bytes(stage, source.config, dtype(), train_limits, true, keep_activations));
   return bytes;
 }
 
 std::vector<std::size_t> Job::inference_stage_bytes() const {
   std::vector<std::size_t> bytes;
   for (const model::Stage& stage : stages)
-    bytes.push_back(model::stage_bytes(stage, source.config, eval_limits, false, false));
+    bytes.push_back(model::stage_bytes(stage, source.config, dtype(), eval_limits, false, false));
   return bytes;
 }
 

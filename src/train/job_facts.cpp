@@ -95,7 +95,7 @@ void add_training_facts(plan::JobFacts& facts, const Job& job) {
   if (job.adafactor) facts.factor_bytes = job.adafactor->bytes();
   facts.residual_bytes = TrainingResiduals::bytes(job.training_stage_bytes());
   model::Carver scratch;
-  (void)model::carve_scratch(scratch, job.source.config, job.train_limits, true);
+  (void)model::carve_scratch(scratch, job.source.config, job.dtype(), job.train_limits, true);
   facts.scratch_bytes = scratch.bytes();
   std::int64_t largest = 0;
   for (int unit = 0; unit < job.map->units(); ++unit) largest = std::max(largest, job.map->shard_elements(unit));
@@ -130,12 +130,12 @@ plan::JobFacts facts_of(const Job& job) {
   if (facts.training) add_training_facts(facts, job);
   if (job.eval_limits.sequences > 0) {
     model::Carver scratch;
-    (void)model::carve_scratch(scratch, job.source.config, job.eval_limits, false);
+    (void)model::carve_scratch(scratch, job.source.config, job.dtype(), job.eval_limits, false);
     facts.evaluation_bytes = InferenceResiduals::bytes(job.stages, job.inference_stage_bytes()) + scratch.bytes();
   }
   if (job.generation.items > 0) {
     model::Carver caches;
-    (void)model::carve_generation(caches, job.source.config, job.generation);
+    (void)model::carve_generation(caches, job.source.config, job.dtype(), job.generation);
     facts.generation_bytes = caches.bytes();
   }
   facts.batch_bytes = BatchMemory::bytes(larger(job.train_limits, job.eval_limits));

@@ -101,10 +101,13 @@ TEST(DType, SizesAndNames) {
   EXPECT_EQ(size_of(DType::i16), 2U);
   EXPECT_EQ(size_of(DType::i8), 1U);
   EXPECT_EQ(size_of(DType::u8), 1U);
+  EXPECT_EQ(size_of(DType::i16), 2U);
   EXPECT_EQ(name_of(DType::bf16), "bf16");
+  EXPECT_EQ(name_of(DType::i16), "i16");
   EXPECT_EQ(name_of(DType::i64), "i64");
   EXPECT_EQ(dtype_of<float>, DType::f32);
-  EXPECT_EQ(name_of(DType::i16), "i16");
+  EXPECT_EQ(dtype_of<BFloat16>, DType::bf16);
+  EXPECT_EQ(dtype_of<std::int16_t>, DType::i16);
   EXPECT_EQ(dtype_of<std::int32_t>, DType::i32);
   EXPECT_EQ(dtype_of<std::int16_t>, DType::i16);
 }

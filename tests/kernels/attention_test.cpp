@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -14,16 +16,43 @@
 namespace spillway::kernels::cpu {
 namespace {
 
-constexpr float kUntouched = -12345.0F;
+constexpr float kUntouched = -12352.0F;  // in bf16 too
+
+float number(float value) { return value; }
+float number(BFloat16 value) { return float_from_bf16(value.bits); }
+
+template <typename T>
+T stored(double value) {
+  if constexpr (std::is_same_v<T, float>) {
+    return static_cast<float>(value);
+  } else {
+    return {bf16_from_float(static_cast<float>(value))};
+  }
+}
+
+template <typename T>
+std::vector<T> stored(const std::vector<double>& values) {
+  std::vector<T> result;
+  for (const double value : values) result.push_back(stored<T>(value));
+  return result;
+}
+
+template <typename T>
+std::vector<float> numbers(const std::vector<T>& values) {
+  std::vector<float> result;
+  for (const T value : values) result.push_back(number(value));
+  return result;
+}
 
 /// One operand: `width` columns from `column` on of a matrix with `stride` columns.
+template <typename T>
 struct Columns {
-  std::vector<float> memory;
+  std::vector<T> memory;
   std::int64_t stride = 0, column = 0;
 
   [[nodiscard]] TensorView view() {
     const auto elements = static_cast<std::int64_t>(memory.size()) - column;
-    return {reinterpret_cast<std::byte*>(memory.data() + column), DType::f32, {elements}};
+    return {reinterpret_cast<std::byte*>(memory.data() + column), dtype_of<T>, {elements}};
   }
   [[nodiscard]] bool inside(std::size_t i, std::int64_t width) const {
     const std::int64_t at = static_cast<std::int64_t>(i) % stride - column;
@@ -31,25 +60,28 @@ struct Columns {
   }
 };
 
-Columns spread(const std::vector<double>& dense, std::int64_t width, std::int64_t stride, std::int64_t column) {
-  Columns columns{.memory = std::vector<float>(
-                      dense.size() / static_cast<std::size_t>(width) * static_cast<std::size_t>(stride), kUntouched),
-                  .stride = stride,
-                  .column = column};
+template <typename T>
+Columns<T> spread(const std::vector<double>& dense, std::int64_t width, std::int64_t stride, std::int64_t column) {
+  Columns<T> columns{
+      .memory = std::vector<T>(dense.size() / static_cast<std::size_t>(width) * static_cast<std::size_t>(stride),
+                               stored<T>(kUntouched)),
+      .stride = stride,
+      .column = column};
   std::size_t next = 0;
   for (std::size_t i = 0; i < columns.memory.size(); ++i) {
-    if (columns.inside(i, width)) columns.memory[i] = static_cast<float>(dense[next++]);
+    if (columns.inside(i, width)) columns.memory[i] = stored<T>(dense[next++]);
   }
   return columns;
 }
 
-std::vector<float> gather(const Columns& columns, std::int64_t width) {
+template <typename T>
+std::vector<float> gather(const Columns<T>& columns, std::int64_t width) {
   std::vector<float> dense;
   for (std::size_t i = 0; i < columns.memory.size(); ++i) {
     if (columns.inside(i, width)) {
-      dense.push_back(columns.memory[i]);
+      dense.push_back(number(columns.memory[i]));
     } else {
-      EXPECT_EQ(columns.memory[i], kUntouched) << "element " << i << " beside the rows was written";
+      EXPECT_EQ(number(columns.memory[i]), kUntouched) << "element " << i << " beside the rows was written";
     }
   }
   return dense;
@@ -63,23 +95,28 @@ struct Outcome {
 
 constexpr double kBiasBefore = 2.0;  // what d_bias holds already
 
-Outcome run(const AttentionReference& reference, const AttentionValues& values, const std::vector<double>& d_out,
-            int threads) {
+/// Both ops on values that are stored as T.
+/// \param between  what happens to `out` before the backward pass
+template <typename T = float>
+Outcome run(
+    const AttentionReference& reference, const AttentionValues& values, const std::vector<double>& d_out, int threads,
+    const std::function<void(std::vector<T>& out)>& between = [](std::vector<T>&) {}) {
   ThreadPool pool(threads);
   const AttentionCase& shape = reference.shape;
   const std::int64_t width = reference.width();
   const std::int64_t q_stride = reference.self() ? 3 * width + 5 : width + 1;
   const std::int64_t k_stride = reference.self() ? q_stride : 2 * width;
-  Columns q = spread(values.q, width, q_stride, 0);
-  Columns k = spread(values.k, width, k_stride, reference.self() ? width : 0);
-  Columns v = spread(values.v, width, k_stride, reference.self() ? 2 * width : width);
-  std::vector<float> table(values.table.begin(), values.table.end());
-  std::vector<float> dense_d_out(d_out.begin(), d_out.end());
+  Columns<T> q = spread<T>(values.q, width, q_stride, 0);
+  Columns<T> k = spread<T>(values.k, width, k_stride, reference.self() ? width : 0);
+  Columns<T> v = spread<T>(values.v, width, k_stride, reference.self() ? 2 * width : width);
+  const std::vector<T> table = stored<T>(values.table);
+  const std::vector<T> dense_d_out = stored<T>(d_out);
+  std::vector<T> out(dense_d_out.size(), stored<T>(std::numeric_limits<double>::quiet_NaN()));
   const auto nan = std::numeric_limits<double>::quiet_NaN();
-  Columns d_q = spread(std::vector<double>(values.q.size(), nan), width, q_stride, q.column);
-  Columns d_k = spread(std::vector<double>(values.k.size(), nan), width, k_stride, k.column);
-  Columns d_v = spread(std::vector<double>(values.v.size(), nan), width, k_stride, v.column);
-  Outcome outcome{.out = std::vector<float>(dense_d_out.size(), static_cast<float>(nan)),
+  Columns<T> d_q = spread<T>(std::vector<double>(values.q.size(), nan), width, q_stride, q.column);
+  Columns<T> d_k = spread<T>(std::vector<double>(values.k.size(), nan), width, k_stride, k.column);
+  Columns<T> d_v = spread<T>(std::vector<double>(values.v.size(), nan), width, k_stride, v.column);
+  Outcome outcome{.out = {},
                   .lse = std::vector<float>(static_cast<std::size_t>(reference.query_rows() * shape.heads),
                                             static_cast<float>(nan)),
                   .d_q = {},
@@ -110,7 +147,7 @@ Outcome run(const AttentionReference& reference, const AttentionValues& values, 
                              .longest = reference.self() ? queries.longest : longest(shape.key_lengths)};
   const Shape table_shape{reference.buckets, shape.heads};
   const RelativeBias bias{
-      .table = shape.bias ? ConstTensorView(std::span<const float>(table), table_shape) : ConstTensorView(),
+      .table = shape.bias ? ConstTensorView(std::span<const T>(table), table_shape) : ConstTensorView(),
       .bidirectional = !shape.causal,
       .max_distance = reference.max_distance};
   const Attention op{.queries = queries,
@@ -126,11 +163,13 @@ Outcome run(const AttentionReference& reference, const AttentionValues& values, 
                      .bias = bias,
                      .causal = shape.causal,
                      .dropout = reference.dropout,
-                     .out = {std::span(outcome.out), {reference.query_rows(), width}},
+                     .out = {std::span(out), {reference.query_rows(), width}},
                      .log_sum_exp = {std::span(outcome.lse), {reference.query_rows(), shape.heads}}};
   attention(pool, op);
+  outcome.out = numbers(out);
+  between(out);
   attention_gradient(pool, {.forward = op,
-                            .d_out = {std::span<const float>(dense_d_out), {reference.query_rows(), width}},
+                            .d_out = {std::span<const T>(dense_d_out), {reference.query_rows(), width}},
                             .d_q = d_q.view(),
                             .d_k = d_k.view(),
                             .d_v = d_v.view(),
@@ -214,6 +253,36 @@ TEST_P(AttentionOp, GradientIsTheFiniteDifferenceOfTheForwardFormula) {
 
 TEST_P(AttentionOp, BitsDoNotDependOnThreads) {
   EXPECT_EQ(run(reference_, values_, d_out_, 1), run(reference_, values_, d_out_, 3));
+  EXPECT_EQ(run<BFloat16>(reference_, values_, d_out_, 1), run<BFloat16>(reference_, values_, d_out_, 3));
+}
+
+std::vector<double> rounded(const std::vector<double>& values) {
+  const std::vector<float> result = numbers(stored<BFloat16>(values));
+  return {result.begin(), result.end()};
+}
+
+/// One rounding to bf16, at most 2^-8 of the number, of fp32 sums in perhaps another order.
+void expect_rounded_once(const std::vector<float>& found, const std::vector<float>& expected, const char* what) {
+  ASSERT_EQ(found.size(), expected.size()) << what;
+  for (std::size_t i = 0; i < found.size(); ++i)
+    ASSERT_NEAR(found[i], expected[i], std::abs(expected[i]) / 256.0F + 1e-5F) << what << ", element " << i;
+}
+
+TEST_P(AttentionOp, InBf16_IsTheF32OpOnTheSameNumbers_EachResultRoundedOnce) {
+  const AttentionValues values{
+      .q = rounded(values_.q), .k = rounded(values_.k), .v = rounded(values_.v), .table = rounded(values_.table)};
+  const std::vector<double> d_out = rounded(d_out_);
+
+  const Outcome found = run<BFloat16>(reference_, values, d_out, 2);
+
+  // The backward pass reads `out` as it was stored.
+  const Outcome expected = run<float>(reference_, values, d_out, 2, [&](std::vector<float>& out) { out = found.out; });
+  expect_rounded_once(found.out, expected.out, "out");
+  expect_rounded_once(found.d_q, expected.d_q, "d_q");
+  expect_rounded_once(found.d_k, expected.d_k, "d_k");
+  expect_rounded_once(found.d_v, expected.d_v, "d_v");
+  EXPECT_EQ(found.lse, expected.lse);
+  EXPECT_EQ(found.d_bias, expected.d_bias);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -269,14 +338,26 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST(AttentionWorkspace, IsTheScratchOfAllThreadsAndWhatAnOpShares) {
   // A tile of 64 queries has rows of 64 floats for 50 keys; backward has two, bias and its gradient by distance, and a
-  // row.
-  const std::size_t thread = 2 * 64 * 64 + 2 * (100 + 64) + 64;
+  // row's dropout in whole chunks.
+  const std::size_t thread = 2 * 64 * 64 + 2 * (100 + 64) + 128;
   const std::size_t buckets_by_distance = 100 + 50;
   const std::size_t bias_gradients = 2 * 3 * 32;
 
   EXPECT_EQ(attention_workspace_bytes(
                 {.longest_queries = 100, .longest_keys = 50, .sequences = 2, .heads = 3, .buckets = 32, .threads = 4}),
             4 * (4 * thread + buckets_by_distance + bias_gradients));
+
+  // In bf16 also q, d_out and d_q of a tile and k, v, d_k and d_v in fp32.
+  const std::size_t panels = (3 * 64 + 4 * 50) * 8;
+  EXPECT_EQ(attention_workspace_bytes({.longest_queries = 100,
+                                       .longest_keys = 50,
+                                       .sequences = 2,
+                                       .heads = 3,
+                                       .head_size = 8,
+                                       .buckets = 32,
+                                       .dtype = DType::bf16,
+                                       .threads = 4}),
+            4 * (4 * (thread + panels) + buckets_by_distance + bias_gradients));
 }
 
 }  // namespace

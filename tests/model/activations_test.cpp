@@ -31,8 +31,8 @@ TEST(Carver, WithoutMemory_CountsTheSameBytes) {
   Carver counting;
   Carver carving(memory.data());
 
-  (void)carve_block(counting, config, 7, 5, true);
-  const BlockActivations block = carve_block(carving, config, 7, 5, true);
+  (void)carve_block(counting, config, DType::f32, 7, 5, true);
+  const BlockActivations block = carve_block(carving, config, DType::f32, 7, 5, true);
 
   EXPECT_EQ(counting.bytes(), carving.bytes());
   EXPECT_EQ(block.feed_forward.u.shape(), Shape({7, 2 * 2048}));
@@ -44,11 +44,26 @@ TEST(CarveBlock, OfAnEncoder_HasNoCrossAttention) {
   std::vector<std::byte> memory(std::size_t{1} << 20);
   Carver carver(memory.data());
 
-  const BlockActivations block = carve_block(carver, T5Config{}, 4, 9, false);
+  const BlockActivations block = carve_block(carver, T5Config{}, DType::f32, 4, 9, false);
 
   EXPECT_FALSE(block.cross.normed);
   EXPECT_FALSE(block.hidden_cross);
   EXPECT_TRUE(block.hidden_attention);
+}
+
+TEST(CarveBlock, InBf16_KeepsOnlyStatisticsInF32) {
+  std::vector<std::byte> memory(std::size_t{1} << 20);
+  Carver carver(memory.data());
+
+  const BlockActivations block = carve_block(carver, T5Config{}, DType::bf16, 4, 9, true);
+
+  for (const TensorView& tensor :
+       {block.self.normed, block.self.q, block.self.out, block.cross.kv, block.cross.out, block.hidden_attention,
+        block.hidden_cross, block.feed_forward.normed, block.feed_forward.u, block.feed_forward.act})
+    EXPECT_EQ(tensor.dtype(), DType::bf16);
+  for (const TensorView& tensor :
+       {block.self.rstd, block.self.log_sum_exp, block.cross.rstd, block.cross.log_sum_exp, block.feed_forward.rstd})
+    EXPECT_EQ(tensor.dtype(), DType::f32);
 }
 
 TEST(HeadChunkRows, KeepsLogitsWithin32MiBButAtLeast16Rows) {
@@ -66,9 +81,9 @@ TEST(CarveScratch, OfAForwardPass_LeavesOutWhatOnlyTheBackwardPassUses) {
   const BatchLimits limits{.sequences = 2, .source_rows = 12, .target_rows = 6};
   std::vector<std::byte> memory(std::size_t{16} << 20);
   Carver forward(memory.data());
-  const Scratch without = carve_scratch(forward, config, limits, false);
+  const Scratch without = carve_scratch(forward, config, DType::f32, limits, false);
   Carver both(memory.data());
-  const Scratch with = carve_scratch(both, config, limits, true);
+  const Scratch with = carve_scratch(both, config, DType::f32, limits, true);
 
   EXPECT_FALSE(without.d_wide);
   EXPECT_FALSE(without.d_kv);
@@ -76,6 +91,11 @@ TEST(CarveScratch, OfAForwardPass_LeavesOutWhatOnlyTheBackwardPassUses) {
   EXPECT_EQ(with.branch.shape(), Shape({12, 512}));
   EXPECT_EQ(with.d_wide.shape(), Shape({12, 2048}));
   EXPECT_EQ(with.d_kv.shape(), Shape({12, 1024}));
+  Carver half(memory.data());
+  const Scratch in_bf16 = carve_scratch(half, config, DType::bf16, limits, true);
+  EXPECT_EQ(in_bf16.branch.dtype(), DType::bf16);
+  EXPECT_EQ(in_bf16.d_wide.dtype(), DType::bf16);
+  EXPECT_EQ(in_bf16.logits.dtype(), DType::f32);
 }
 
 TEST(CarveScratch, HoldsTheLargerBlockForRecomputing) {
@@ -83,12 +103,12 @@ TEST(CarveScratch, HoldsTheLargerBlockForRecomputing) {
   for (const BatchLimits limits : {BatchLimits{.sequences = 1, .source_rows = 40, .target_rows = 3},
                                    BatchLimits{.sequences = 1, .source_rows = 3, .target_rows = 40}}) {
     Carver encoder;
-    (void)carve_block(encoder, config, limits.source_rows, 0, false);
+    (void)carve_block(encoder, config, DType::bf16, limits.source_rows, 0, false);
     Carver decoder;
-    (void)carve_block(decoder, config, limits.target_rows, limits.source_rows, true);
+    (void)carve_block(decoder, config, DType::bf16, limits.target_rows, limits.source_rows, true);
     Carver carver;
 
-    const Scratch scratch = carve_scratch(carver, config, limits, true);
+    const Scratch scratch = carve_scratch(carver, config, DType::bf16, limits, true);
 
     EXPECT_EQ(scratch.recomputed.bytes(), std::max(encoder.bytes(), decoder.bytes()));
   }

@@ -46,8 +46,8 @@ class StageBytes : public ::testing::Test {
  protected:
   const T5Config config = small_config(false);
   const BatchLimits limits{.sequences = 2, .source_rows = 16, .target_rows = 32};
-  [[nodiscard]] std::size_t bytes(StageKind kind, bool training, bool keep) const {
-    return stage_bytes({.kind = kind, .unit = 1}, config, limits, training, keep);
+  [[nodiscard]] std::size_t bytes(StageKind kind, bool training, bool keep, DType dtype = DType::f32) const {
+    return stage_bytes({.kind = kind, .unit = 1}, config, dtype, limits, training, keep);
   }
 };
 
@@ -64,9 +64,9 @@ TEST_F(StageBytes, OfABlockWithCheckpointing_AreItsInputAlone) {
 
 TEST_F(StageBytes, OfABlockThatKeepsItsActivations_AreItsInputAndThose) {
   Carver encoder;
-  (void)carve_block(encoder, config, 16, 0, false);
+  (void)carve_block(encoder, config, DType::f32, 16, 0, false);
   Carver decoder;
-  (void)carve_block(decoder, config, 32, 16, true);
+  (void)carve_block(decoder, config, DType::f32, 32, 16, true);
 
   EXPECT_EQ(bytes(StageKind::encoder_block, true, true), 16U * 32U * 4U + encoder.bytes());
   EXPECT_EQ(bytes(StageKind::decoder_block, true, true), 32U * 32U * 4U + decoder.bytes());
@@ -76,6 +76,11 @@ TEST_F(StageBytes, OfAStacksEnd_HoldGradientsOnlyInTraining) {
   EXPECT_EQ(bytes(StageKind::encoder_output, false, false), 2U * 16U * 32U * 4U + 16U * 4U);
   EXPECT_EQ(bytes(StageKind::encoder_output, true, false), 4U * 16U * 32U * 4U + 16U * 4U);
   EXPECT_EQ(bytes(StageKind::head, true, true), 4U * 32U * 32U * 4U + 32U * 4U);
+}
+
+TEST_F(StageBytes, InBf16_AreHalfButForTheStatistics) {
+  EXPECT_EQ(bytes(StageKind::encoder_block, true, false, DType::bf16), 16U * 32U * 2U);
+  EXPECT_EQ(bytes(StageKind::head, true, true, DType::bf16), 4U * 32U * 32U * 2U + 32U * 4U);
 }
 
 }  // namespace

@@ -30,12 +30,12 @@ BatchLimits limits_of(const std::vector<PackedBatch*>& batches) {
 
 /// Scratch and the NaN-filled memory behind it.
 struct OwnedScratch {
-  OwnedScratch(const T5Config& config, const BatchLimits& limits, bool training) {
+  OwnedScratch(const T5Config& config, DType dtype, const BatchLimits& limits, bool training) {
     Carver counted;
-    (void)carve_scratch(counted, config, limits, training);
+    (void)carve_scratch(counted, config, dtype, limits, training);
     memory = nan_bytes(counted.bytes());
     Carver carver(memory.data());
-    views = carve_scratch(carver, config, limits, training);
+    views = carve_scratch(carver, config, dtype, limits, training);
   }
   std::vector<std::byte> memory;
   Scratch views;
@@ -55,6 +55,8 @@ VectorParameters::VectorParameters(const T5Layout& layout) {
 ConstTensorView VectorParameters::weights(int unit) {
   const auto index = static_cast<std::size_t>(unit);
   if (users_.at(index) < 1) throw std::logic_error("unit " + std::to_string(unit) + " is read but not acquired");
+  if (dtype() == DType::bf16)
+    return {std::span<const BFloat16>(halves_[index]), {static_cast<std::int64_t>(halves_[index].size())}};
   const std::vector<float>& values = weights_[index];
   return {std::span<const float>(values), {static_cast<std::int64_t>(values.size())}};
 }
@@ -78,16 +80,26 @@ void VectorParameters::clear_gradients() {
   for (std::vector<float>& unit : gradients_) std::ranges::fill(unit, 0.0F);
 }
 
+void VectorParameters::round_weights(DType dtype) {
+  std::vector<std::vector<BFloat16>> halves;
+  for (std::vector<float>& unit : weights_) {
+    std::vector<BFloat16>& half = halves.emplace_back();
+    for (float& weight : unit) weight = float_from_bf16(half.emplace_back(BFloat16{bf16_from_float(weight)}).bits);
+  }
+  halves_.clear();
+  if (dtype == DType::bf16) halves_ = std::move(halves);
+}
+
 bool VectorParameters::all_released() const {
   return users_[0] == 1 && std::all_of(users_.begin() + 1, users_.end(), [](int users) { return users == 0; });
 }
 
-VectorResiduals::VectorResiduals(const std::vector<Stage>& stages, const T5Config& config, const BatchLimits& limits,
-                                 bool training, bool keep_activations, int slots) {
+VectorResiduals::VectorResiduals(const std::vector<Stage>& stages, const T5Config& config, DType dtype,
+                                 const BatchLimits& limits, bool training, bool keep_activations, int slots) {
   for (int slot = 0; slot < slots; ++slot) {
     auto& of_slot = memory_.emplace_back();
     for (const Stage& stage : stages)
-      of_slot.push_back(nan_bytes(stage_bytes(stage, config, limits, training, keep_activations)));
+      of_slot.push_back(nan_bytes(stage_bytes(stage, config, dtype, limits, training, keep_activations)));
   }
 }
 
@@ -131,13 +143,14 @@ PackedBatch::PackedBatch(const Ids& sources, const Ids& targets, std::int32_t st
   batch.losses = {std::span<float>(losses_), {rows}};
 }
 
-TinyModel::TinyModel(const T5Config& config) : config_(config), layout_(config_), parameters_(layout_) {}
+TinyModel::TinyModel(const T5Config& config, int threads)
+    : config_(config), layout_(config_), parameters_(layout_), pool_(kernels::cpu::make_thread_pool(threads)) {}
 
-std::unique_ptr<TinyModel> TinyModel::read(const std::string& folder) {
+std::unique_ptr<TinyModel> TinyModel::read(const std::string& folder, int threads) {
   T5Config config = parse_t5_config(reference_text(folder + "/config.json"), folder);
   const checkpoint::SafetensorsFile file(path_of(folder + "/model.safetensors"));
   config.untied_head = file.find("lm_head.weight") != nullptr;
-  auto model = std::make_unique<TinyModel>(config);
+  auto model = std::make_unique<TinyModel>(config, threads);
   for (const TensorSpec& tensor : model->layout().tensors())
     file.read(tensor.name, 0, model->parameters().weights_of(tensor));
   return model;
@@ -153,9 +166,9 @@ double TinyModel::loss_and_gradients(const std::vector<PackedBatch*>& batches, c
 
 double TinyModel::run(const std::vector<PackedBatch*>& batches, const PassOptions& options, bool training) {
   const BatchLimits limits = limits_of(batches);
-  const OwnedScratch scratch(config_, limits, training);
+  const OwnedScratch scratch(config_, parameters_.dtype(), limits, training);
   const std::vector<Stage> stages = t5_stages(config_, layout_);
-  VectorResiduals residuals(stages, config_, limits, training, options.keep_activations,
+  VectorResiduals residuals(stages, config_, parameters_.dtype(), limits, training, options.keep_activations,
                             static_cast<int>(batches.size()));
   T5Model t5(config_, layout_, *ops_, parameters_, residuals, scratch.views);
   std::int64_t tokens = 0;
@@ -186,9 +199,9 @@ double TinyModel::run(const std::vector<PackedBatch*>& batches, const PassOption
 
 std::vector<float> TinyModel::encoder_output(PackedBatch& batch) {
   const BatchLimits limits = limits_of({&batch});
-  const OwnedScratch scratch(config_, limits, false);
+  const OwnedScratch scratch(config_, parameters_.dtype(), limits, false);
   const std::vector<Stage> stages = t5_stages(config_, layout_);
-  VectorResiduals residuals(stages, config_, limits, false, false, 1);
+  VectorResiduals residuals(stages, config_, parameters_.dtype(), limits, false, false, 1);
   T5Model t5(config_, layout_, *ops_, parameters_, residuals, scratch.views);
   batch.batch.slot = 0;
   batch.batch.gradient_scale = 0.0F;
@@ -208,16 +221,16 @@ std::vector<std::vector<Hypothesis>> TinyModel::generate(const Ids& sources, con
   PackedBatch packed(sources, {}, config_.decoder_start_token_id);
   const auto items = static_cast<std::int64_t>(sources.size());
   const BatchLimits limits{.sequences = items, .source_rows = packed.batch.source.rows, .target_rows = items};
-  const OwnedScratch scratch(config_, limits, false);
-  VectorResiduals residuals(t5_stages(config_, layout_), config_, limits, false, false, 1);
+  const OwnedScratch scratch(config_, parameters_.dtype(), limits, false);
+  VectorResiduals residuals(t5_stages(config_, layout_), config_, parameters_.dtype(), limits, false, false, 1);
   T5Model t5(config_, layout_, *ops_, parameters_, residuals, scratch.views);
   const GenerationLimits generation{.items = items, .source_rows = packed.batch.source.rows, .options = options};
   Carver counted;
-  (void)carve_generation(counted, config_, generation);
+  (void)carve_generation(counted, config_, parameters_.dtype(), generation);
   std::vector<std::byte> memory = nan_bytes(counted.bytes());
   Carver carver(memory.data());
   Generator generator(config_, layout_, t5, *ops_, *generation_ops_, parameters_,
-                      carve_generation(carver, config_, generation));
+                      carve_generation(carver, config_, parameters_.dtype(), generation));
   return generator.generate(*queue_, packed.batch, options, all_done);
 }
 

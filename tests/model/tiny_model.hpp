@@ -16,7 +16,7 @@ namespace spillway::model::test {
 
 using Ids = std::vector<std::vector<std::int32_t>>;
 
-/// Weights and gradients whole in vectors. It refuses to show a unit that is not acquired.
+/// Weights and gradients whole in vectors, the weights in fp32 or bf16. It refuses to show a unit that is not acquired.
 class VectorParameters final : public ParameterSource {
  public:
   explicit VectorParameters(const T5Layout& layout);
@@ -29,11 +29,15 @@ class VectorParameters final : public ParameterSource {
   [[nodiscard]] std::span<float> weights_of(const TensorSpec& tensor);
   [[nodiscard]] std::span<const float> gradient_of(const TensorSpec& tensor) const;
   void clear_gradients();
+  /// Rounds every weight to bf16 and hands them out as `dtype` from now on: f32 for the same numbers in fp32.
+  void round_weights(DType dtype);
+  [[nodiscard]] DType dtype() const noexcept { return halves_.empty() ? DType::f32 : DType::bf16; }
   /// False if some unit is acquired still.
   [[nodiscard]] bool all_released() const;
 
  private:
   std::vector<std::vector<float>> weights_, gradients_;
+  std::vector<std::vector<BFloat16>> halves_;  // in bf16 what is handed out
   std::vector<int> users_;
 };
 
@@ -41,8 +45,8 @@ class VectorParameters final : public ParameterSource {
 /// outside, and numbers that nobody wrote spoil the result.
 class VectorResiduals final : public ResidualStore {
  public:
-  VectorResiduals(const std::vector<Stage>& stages, const T5Config& config, const BatchLimits& limits, bool training,
-                  bool keep_activations, int slots);
+  VectorResiduals(const std::vector<Stage>& stages, const T5Config& config, DType dtype, const BatchLimits& limits,
+                  bool training, bool keep_activations, int slots);
   [[nodiscard]] std::byte* stage_memory(int stage, int slot) override;
 
  private:
@@ -70,9 +74,9 @@ class PackedBatch {
 /// A whole model on one rank.
 class TinyModel {
  public:
-  explicit TinyModel(const T5Config& config);
+  explicit TinyModel(const T5Config& config, int threads = 1);
   /// Reads tests/reference/FOLDER.
-  static std::unique_ptr<TinyModel> read(const std::string& folder);
+  static std::unique_ptr<TinyModel> read(const std::string& folder, int threads = 1);
 
   /// The mean loss over all target tokens of the micro-batches; they run together, stage by stage.
   double loss(const std::vector<PackedBatch*>& batches, const PassOptions& options);
@@ -96,7 +100,7 @@ class TinyModel {
   VectorParameters parameters_;
   std::unique_ptr<Device> device_ = make_host_device();
   std::unique_ptr<Queue> queue_ = device_->create_compute_queue();
-  std::shared_ptr<kernels::cpu::ThreadPool> pool_ = kernels::cpu::make_thread_pool(1);
+  std::shared_ptr<kernels::cpu::ThreadPool> pool_;
   std::unique_ptr<kernels::ModelOps> ops_ = kernels::cpu::make_model_ops(pool_);
   std::unique_ptr<kernels::GenerationOps> generation_ops_ = kernels::cpu::make_generation_ops(pool_);
 };

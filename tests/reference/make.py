@@ -3,6 +3,7 @@
 
     make.py models     needs transformers 4.40: every folder with config.json, model.safetensors, reference.json
     make.py resave     needs transformers 5: saves some of those models again, as transformers 5 writes them
+    make.py bf16       bf16.json for the same models: loss and gradients in bfloat16
 """
 import json
 import pathlib
@@ -246,6 +247,26 @@ def resave(name):
                                            "sources": reference["sources"], "targets": reference["targets"], "loss": loss})
 
 
+def in_bfloat16(name):
+    """With weights rounded to bfloat16: the numbers of bfloat16 and of fp32 arithmetic. The loss is fp32 on the logits."""
+    folder = HERE / name
+    reference = json.loads((folder / "reference.json").read_text())
+    pairs = list(zip(reference["sources"], reference["targets"]))
+    result = {"transformers": transformers.__version__, "torch": torch.__version__}
+    for key, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
+        model = T5ForConditionalGeneration.from_pretrained(folder).to(torch.bfloat16).to(dtype).eval()
+        output, labels = forward(model, pairs)
+        loss = torch.nn.functional.cross_entropy(output.logits.float().transpose(1, 2), labels)
+        model.zero_grad()
+        loss.backward()
+        norms = {parameter: p.grad.float().norm().item() for parameter, p in model.named_parameters()}
+        result[key] = {"loss": loss.item(), "gradient_norms": norms}
+    worst = max(abs(norm / result["fp32"]["gradient_norms"][parameter] - 1)
+                for parameter, norm in result["bf16"]["gradient_norms"].items())
+    print(f"{name}: loss {result['bf16']['loss']:.6f}, in fp32 {result['fp32']['loss']:.6f}; norms within {worst:.4f}")
+    write_json(folder / "bf16.json", result)
+
+
 def main():
     torch.set_num_threads(1)
     if sys.argv[1:] == ["models"]:
@@ -254,6 +275,9 @@ def main():
     elif sys.argv[1:] == ["resave"]:
         for name in RESAVED:
             resave(name)
+    elif sys.argv[1:] == ["bf16"]:
+        for name in MODELS:
+            in_bfloat16(name)
     else:
         raise SystemExit(__doc__)
 

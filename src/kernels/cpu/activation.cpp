@@ -24,14 +24,14 @@ struct GeluNew {
   [[gnu::always_inline]] static Lanes slope(const Lanes& x) { return gelu_new_slope(x); }
 };
 
-template <typename Function>
+template <typename Function, typename T>
 [[gnu::always_inline]] inline void activate(const Activation& op, std::int64_t begin, std::int64_t end) {
   const std::int64_t width = op.out.extent(1);
   const std::int64_t u_width = op.u.extent(1);
   RowDropout dropout(op.dropout, op.sequences, width);
   for (std::int64_t row = begin; row < end; ++row) {
-    const float* u = floats(op.u) + row * u_width;
-    float* out = floats(op.out) + row * width;
+    const T* u = elements<T>(op.u) + row * u_width;
+    T* out = elements<T>(op.out) + row * width;
     dropout.start_row(row);
     for (std::int64_t chunk = 0; chunk < width; chunk += kDropoutChunk) {
       const float* factors = dropout.factors(chunk);
@@ -45,16 +45,16 @@ template <typename Function>
   }
 }
 
-template <typename Function>
+template <typename Function, typename T>
 [[gnu::always_inline]] inline void activate_gradient(const ActivationGradient& op, std::int64_t begin,
                                                      std::int64_t end) {
   const std::int64_t width = op.d_out.extent(1);
   const std::int64_t u_width = op.u.extent(1);
   RowDropout dropout(op.dropout, op.sequences, width);
   for (std::int64_t row = begin; row < end; ++row) {
-    const float* u = floats(op.u) + row * u_width;
-    const float* d_out = floats(op.d_out) + row * width;
-    float* du = floats(op.du) + row * u_width;
+    const T* u = elements<T>(op.u) + row * u_width;
+    const T* d_out = elements<T>(op.d_out) + row * width;
+    T* du = elements<T>(op.du) + row * u_width;
     dropout.start_row(row);
     for (std::int64_t chunk = 0; chunk < width; chunk += kDropoutChunk) {
       const float* factors = dropout.factors(chunk);
@@ -76,25 +76,31 @@ template <typename Function>
   }
 }
 
-}  // namespace
-
-void activation(ThreadPool& pool, const Activation& op) {
-  parallel_rows(pool, op.u.extent(0), op.u.extent(1), [&](std::int64_t begin, std::int64_t end) {
-    if (op.kind == ActivationKind::relu) {
-      vectorised<activate<Relu>>(op, begin, end);
-    } else {
-      vectorised<activate<GeluNew>>(op, begin, end);
+/// Calls task(Function(), std::type_identity<T>()).
+template <typename Task>
+void visit_function(ActivationKind kind, DType dtype, const Task& task) {
+  visit_storage(dtype, [&](auto storage) {
+    switch (kind) {
+      case ActivationKind::relu: return task(Relu(), storage);
+      case ActivationKind::gelu_new: return task(GeluNew(), storage);
     }
   });
 }
 
+}  // namespace
+
+void activation(ThreadPool& pool, const Activation& op) {
+  visit_function(op.kind, op.u.dtype(), [&]<typename Function, typename T>(Function, std::type_identity<T>) {
+    parallel_rows(pool, op.u.extent(0), op.u.extent(1),
+                  [&](std::int64_t begin, std::int64_t end) { vectorised<activate<Function, T>>(op, begin, end); });
+  });
+}
+
 void activation_gradient(ThreadPool& pool, const ActivationGradient& op) {
-  parallel_rows(pool, op.u.extent(0), op.u.extent(1), [&](std::int64_t begin, std::int64_t end) {
-    if (op.kind == ActivationKind::relu) {
-      vectorised<activate_gradient<Relu>>(op, begin, end);
-    } else {
-      vectorised<activate_gradient<GeluNew>>(op, begin, end);
-    }
+  visit_function(op.kind, op.u.dtype(), [&]<typename Function, typename T>(Function, std::type_identity<T>) {
+    parallel_rows(pool, op.u.extent(0), op.u.extent(1), [&](std::int64_t begin, std::int64_t end) {
+      vectorised<activate_gradient<Function, T>>(op, begin, end);
+    });
   });
 }
 

@@ -6,10 +6,10 @@
 
 namespace spillway::kernels::cpu {
 
-/// The op of the same name in fp32. The score products run through OpenBLAS, one thread each.
+/// The op of the same name. The score products run through OpenBLAS, one thread each.
 void attention(ThreadPool& pool, const Attention& op);
 
-/// The op of the same name in fp32. d_bias is summed per (sequence, head), then over sequences in ascending order.
+/// The op of the same name. d_bias is summed per (sequence, head), then over sequences in ascending order.
 void attention_gradient(ThreadPool& pool, const AttentionGradient& op);
 
 }  // namespace spillway::kernels::cpu

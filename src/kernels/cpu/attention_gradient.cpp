@@ -9,6 +9,7 @@
 #include "kernels/cpu/instruction_set.hpp"
 #include "kernels/cpu/lanes.hpp"
 #include "kernels/cpu/math.hpp"
+#include "kernels/cpu/rows.hpp"
 #include "kernels/cpu/small_tasks.hpp"
 
 namespace spillway::kernels::cpu {
@@ -18,26 +19,35 @@ namespace {
 struct Scratch {
   explicit Scratch(const Attention& op)
       : stride(padded(op.keys.longest)),
-        scores(attention_scratch(gradient_scratch_floats(op.queries.longest, op.keys.longest)).data()),
+        scores(attention_scratch(gradient_scratch_floats(extents_of(op))).data()),
         d_scores(scores + block_rows(op.queries.longest) * stride),
-        multipliers(d_scores + block_rows(op.queries.longest) * stride),
-        bias(multipliers + stride),
-        d_bias(bias + op.queries.longest + stride) {}
+        factors(d_scores + block_rows(op.queries.longest) * stride),
+        bias(factors + factor_floats(op.keys.longest)),
+        d_bias(bias + op.queries.longest + stride),
+        q(d_bias + op.queries.longest + stride),
+        d_out(q + block_rows(op.queries.longest) * op.head_size),
+        d_q(d_out + block_rows(op.queries.longest) * op.head_size),
+        k(d_q + block_rows(op.queries.longest) * op.head_size),
+        v(k + op.keys.longest * op.head_size),
+        d_k(v + op.keys.longest * op.head_size),
+        d_v(d_k + op.keys.longest * op.head_size) {}
 
   std::int64_t stride;
   float* scores;
   float* d_scores;
-  float* multipliers;  // of one row: dropout
-  float* bias;         // of the whole head by distance, that of the last query to the first key on
-  float* d_bias;       // likewise
+  float* factors;            // of one row: dropout
+  float* bias;               // of the whole head by distance, that of the last query to the first key on
+  float* d_bias;             // likewise
+  float *q, *d_out, *d_q;    // bf16 only: of a block
+  float *k, *v, *d_k, *d_v;  // bf16 only: of all keys
 };
 
 /// One row on its way back: scores become what multiplied v, d_scores (the gradient of that) that of the scores.
 struct GradientRow {
   float* scores;
   float* d_scores;
-  const float* multipliers;  // nullptr: no dropout
-  const float* bias;         // nullptr: no bias
+  const float* factors;  // nullptr: no dropout
+  const float* bias;     // nullptr: no bias
   float* d_bias;
   std::int64_t visible, columns;
   float log_sum_exp;
@@ -53,10 +63,10 @@ struct GradientRow {
     const Lanes probability = keep_first(exp(score - row.log_sum_exp), left, 0.0F);
     Lanes d_probability = load(row.d_scores + j);
     Lanes used = probability;
-    if (row.multipliers != nullptr) {
-      const Lanes multiplier = keep_first(load(row.multipliers + j), left, 0.0F);
-      used *= multiplier;
-      d_probability *= multiplier;
+    if (row.factors != nullptr) {
+      const Lanes factor = keep_first(load(row.factors + j), left, 0.0F);
+      used *= factor;
+      d_probability *= factor;
     }
     const Lanes d_score = keep_first(probability * (d_probability - row.out_dot_d_out), left, 0.0F);
     store(row.scores + j, used);
@@ -70,12 +80,13 @@ struct GradientRow {
 }
 
 /// The rows of the block of queries from `begin` on, `tile` its scores.
+template <typename T>
 void gradient_rows(const AttentionGradient& op, const AttentionHead& at, std::int64_t begin, const Panel& tile) {
   const Attention& forward = op.forward;
   const Scratch scratch(forward);
   const std::int64_t width = forward.heads * forward.head_size;
-  const ConstPanel out = at.query_panel<const float>(forward.out, width, begin, tile.rows);
-  const ConstPanel d_out = at.query_panel<const float>(op.d_out, width, begin, tile.rows);
+  const auto out = at.query_panel<const T>(forward.out, width, begin, tile.rows);
+  const auto d_out = at.query_panel<const T>(op.d_out, width, begin, tile.rows);
   const std::span<const float> log_sum_exp = forward.log_sum_exp.as<float>();
   const bool dropout = forward.dropout.active();
 
@@ -83,11 +94,12 @@ void gradient_rows(const AttentionGradient& op, const AttentionHead& at, std::in
     const std::int64_t query = begin + i;
     const std::int64_t shift = at.queries() - 1 - query;
     const std::int64_t visible = at.visible(query);
-    if (dropout) dropout_multipliers(forward.dropout, at.probability_row(query), visible, scratch.multipliers);
+    const ProbabilityRow place = dropout ? at.probability_row(query) : ProbabilityRow{};
     run_vectorised([&] [[gnu::always_inline]] {
+      if (dropout) dropout_factors(forward.dropout, place, visible, scratch.factors);
       gradient_row({.scores = scratch.scores + i * scratch.stride,
                     .d_scores = scratch.d_scores + i * scratch.stride,
-                    .multipliers = dropout ? scratch.multipliers : nullptr,
+                    .factors = dropout ? scratch.factors : nullptr,
                     .bias = forward.bias.table ? scratch.bias + shift : nullptr,
                     .d_bias = op.d_bias ? scratch.d_bias + shift : nullptr,
                     .visible = visible,
@@ -98,11 +110,8 @@ void gradient_rows(const AttentionGradient& op, const AttentionHead& at, std::in
   }
 }
 
-void fill_zero(const Panel& panel) {
-  for (std::int64_t row = 0; row < panel.rows; ++row) std::fill_n(panel.data + row * panel.stride, panel.columns, 0.0F);
-}
-
 /// All of one head of one sequence; adds to its `d_buckets`.
+template <typename T>
 void attend_backwards(const AttentionGradient& op, const DistanceBias& bias, const AttentionHead& at,
                       std::span<float> d_buckets) {
   const Attention& forward = op.forward;
@@ -111,28 +120,36 @@ void attend_backwards(const AttentionGradient& op, const DistanceBias& bias, con
   const auto distances = static_cast<std::size_t>(at.queries() + at.keys() - 1);
   if (bias) bias.read(at.head(), 1 - at.queries(), {scratch.bias, distances});
   if (op.d_bias) std::fill_n(scratch.d_bias, at.queries() + scratch.stride, 0.0F);
-  fill_zero(at.key_panel<float>(op.d_k, forward.k_stride, at.keys()));
-  fill_zero(at.key_panel<float>(op.d_v, forward.v_stride, at.keys()));
+  const ConstPanel all_k = in_fp32(at.key_panel<const T>(forward.k, forward.k_stride, at.keys()), scratch.k);
+  const ConstPanel all_v = in_fp32(at.key_panel<const T>(forward.v, forward.v_stride, at.keys()), scratch.v);
+  const auto stored_d_k = at.key_panel<T>(op.d_k, forward.k_stride, at.keys());
+  const auto stored_d_v = at.key_panel<T>(op.d_v, forward.v_stride, at.keys());
+  const Panel d_k = fp32_for(stored_d_k, scratch.d_k);
+  const Panel d_v = fp32_for(stored_d_v, scratch.d_v);
+  fill_zero(d_k);
+  fill_zero(d_v);
 
   const std::int64_t step = block_rows(forward.queries.longest);
   for (std::int64_t begin = 0; begin < at.queries(); begin += step) {
     const std::int64_t rows = std::min(step, at.queries() - begin);
     const std::int64_t keys = at.visible(begin + rows - 1);
-    const ConstPanel q = at.query_panel<const float>(forward.q, forward.q_stride, begin, rows);
-    const ConstPanel k = at.key_panel<const float>(forward.k, forward.k_stride, keys);
-    const ConstPanel d_out = at.query_panel<const float>(op.d_out, width, begin, rows);
+    const ConstPanel q = in_fp32(at.query_panel<const T>(forward.q, forward.q_stride, begin, rows), scratch.q);
+    const ConstPanel d_out = in_fp32(at.query_panel<const T>(op.d_out, width, begin, rows), scratch.d_out);
+    const ConstPanel k = first_rows(all_k, keys);
     const Panel scores{scratch.scores, rows, keys, scratch.stride};
     const Panel d_scores{scratch.d_scores, rows, keys, scratch.stride};
     product_with_transposed(q, k, scores);
-    product_with_transposed(d_out, at.key_panel<const float>(forward.v, forward.v_stride, keys), d_scores);
-    gradient_rows(op, at, begin, scores);
-    add_transposed_product({scratch.scores, rows, keys, scratch.stride}, d_out,
-                           at.key_panel<float>(op.d_v, forward.v_stride, keys));
-    add_transposed_product({scratch.d_scores, rows, keys, scratch.stride}, q,
-                           at.key_panel<float>(op.d_k, forward.k_stride, keys));
-    product({scratch.d_scores, rows, keys, scratch.stride}, k,
-            at.query_panel<float>(op.d_q, forward.q_stride, begin, rows));
+    product_with_transposed(d_out, first_rows(all_v, keys), d_scores);
+    gradient_rows<T>(op, at, begin, scores);
+    add_transposed_product(as_const(scores), d_out, first_rows(d_v, keys));
+    add_transposed_product(as_const(d_scores), q, first_rows(d_k, keys));
+    const auto stored_d_q = at.query_panel<T>(op.d_q, forward.q_stride, begin, rows);
+    const Panel d_q = fp32_for(stored_d_q, scratch.d_q);
+    product(as_const(d_scores), k, d_q);
+    write_back(d_q, stored_d_q);
   }
+  write_back(d_k, stored_d_k);
+  write_back(d_v, stored_d_v);
   if (op.d_bias) bias.add_gradient({scratch.d_bias, distances}, 1 - at.queries(), d_buckets);
 }
 
@@ -146,10 +163,12 @@ void attention_gradient(ThreadPool& pool, const AttentionGradient& op) {
   // Each (sequence, head) has sums of its own, so that their order does not depend on the threads.
   std::vector<float> d_buckets(static_cast<std::size_t>(sequences * forward.heads * buckets));
   const std::int64_t work = 5 * forward.queries.longest * forward.keys.longest * forward.head_size;
-  parallel_for_small(pool, sequences * forward.heads, work, [&](std::int64_t task) {
-    attend_backwards(
-        op, bias, AttentionHead(forward, task / forward.heads, task % forward.heads),
-        std::span(d_buckets).subspan(static_cast<std::size_t>(task * buckets), static_cast<std::size_t>(buckets)));
+  visit_storage(forward.q.dtype(), [&]<typename T>(std::type_identity<T>) {
+    parallel_for_small(pool, sequences * forward.heads, work, [&](std::int64_t task) {
+      attend_backwards<T>(
+          op, bias, AttentionHead(forward, task / forward.heads, task % forward.heads),
+          std::span(d_buckets).subspan(static_cast<std::size_t>(task * buckets), static_cast<std::size_t>(buckets)));
+    });
   });
 
   if (!op.d_bias) return;

@@ -5,11 +5,21 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/cpu/attention_dropout.hpp"
+#include "kernels/cpu/attention_workspace.hpp"
+#include "kernels/cpu/dropout.hpp"
 #include "kernels/cpu/panel.hpp"
 #include "kernels/model_ops.hpp"
 
 namespace spillway::kernels::cpu {
+
+/// What decides how much scratch memory a task of this op needs.
+[[nodiscard]] inline AttentionExtents extents_of(const Attention& op) {
+  return {.longest_queries = op.queries.longest,
+          .longest_keys = op.keys.longest,
+          .heads = op.heads,
+          .head_size = op.head_size,
+          .dtype = op.q.dtype()};
+}
 
 /// One head of one sequence of an Attention: which rows and columns it works on.
 class AttentionHead {
@@ -30,8 +40,8 @@ class AttentionHead {
     return op_.causal ? std::min(query + 1, keys_) : keys_;
   }
 
-  /// This head's columns of queries [begin, begin + count) in a tensor of `stride` elements per row. T: float or const
-  /// float.
+  /// This head's columns of queries [begin, begin + count) in a tensor of `stride` elements per row. T: what the
+  /// elements are in memory, const or not.
   template <typename T, typename View>
   [[nodiscard]] PanelOf<T> query_panel(const View& view, std::int64_t stride, std::int64_t begin,
                                        std::int64_t count) const {

@@ -4,6 +4,7 @@
 #include "kernels/cpu/attention_workspace.hpp"
 #include "kernels/cpu/distance_bias.hpp"
 #include "kernels/cpu/instruction_set.hpp"
+#include "kernels/cpu/rows.hpp"
 #include "kernels/cpu/small_tasks.hpp"
 #include "kernels/cpu/softmax.hpp"
 
@@ -11,9 +12,10 @@ namespace spillway::kernels::cpu {
 namespace {
 
 /// One query of one head.
+template <typename T>
 struct CachedQuery {
-  const float* query;
-  float* out;
+  const T* query;
+  T* out;
   std::int64_t keys;
   std::int64_t head_size;
   float* scores;      // scratch, padded(keys)
@@ -21,8 +23,8 @@ struct CachedQuery {
 };
 
 /// \param key, value  from a key's number to its first element
-template <typename Key, typename Value>
-[[gnu::always_inline]] inline void attend(const CachedQuery& one, const Key& key, const Value& value) {
+template <typename T, typename Key, typename Value>
+[[gnu::always_inline]] inline void attend(const CachedQuery<T>& one, const Key& key, const Value& value) {
   for (std::int64_t j = 0; j < one.keys; ++j) one.scores[j] = dot(one.query, key(j), one.head_size);
   softmax_row({.scores = one.scores, .bias = one.bias, .visible = one.keys, .columns = one.keys});
   std::int64_t column = 0;
@@ -34,19 +36,16 @@ template <typename Key, typename Value>
   if (column == one.head_size) return;
   const std::int64_t left = one.head_size - column;
   Lanes sum{};
-  for (std::int64_t j = 0; j < one.keys; ++j) sum += load_part(value(j) + column, left, 0.0F) * one.scores[j];
+  for (std::int64_t j = 0; j < one.keys; ++j) sum += load(value(j) + column, left) * one.scores[j];
   store(one.out + column, sum, left);
 }
 
-const float* floats(const ConstTensorView& view) { return reinterpret_cast<const float*>(view.data()); }
-
-}  // namespace
-
-void cached_self_attention(ThreadPool& pool, const CachedSelfAttention& op) {
+template <typename T>
+void self_attention(ThreadPool& pool, const CachedSelfAttention& op) {
   const std::int64_t width = op.heads * op.head_size;
   const std::int64_t keys = op.position + 1;
   const DistanceBias bias(op.bias, -op.position, 0);
-  float* const out = op.out.as<float>().data();
+  T* const out = elements<T>(op.out);
   parallel_for_small(pool, op.rows * op.heads, 2 * keys * op.head_size, [&](std::int64_t task) {
     const std::int64_t row = task / op.heads;
     const std::int64_t head = task % op.heads;
@@ -55,19 +54,19 @@ void cached_self_attention(ThreadPool& pool, const CachedSelfAttention& op) {
     float* const by_distance = scratch.data() + padded(keys);
     if (bias) bias.read(head, -op.position, {by_distance, static_cast<std::size_t>(keys)});
 
-    const CachedQuery one{.query = floats(op.q) + row * op.q_stride + head * op.head_size,
-                          .out = out + row * width + head * op.head_size,
-                          .keys = keys,
-                          .head_size = op.head_size,
-                          .scores = scratch.data(),
-                          .bias = bias ? by_distance : nullptr};
+    const CachedQuery<T> one{.query = elements<T>(op.q) + row * op.q_stride + head * op.head_size,
+                             .out = out + row * width + head * op.head_size,
+                             .keys = keys,
+                             .head_size = op.head_size,
+                             .scores = scratch.data(),
+                             .bias = bias ? by_distance : nullptr};
     run_vectorised([&] [[gnu::always_inline]] {
       const auto place = [&](std::int64_t j) __attribute__((always_inline)) {
         const std::int64_t cache_row = j == op.position ? row : ancestry[j];
         return (cache_row * op.capacity + j) * width + head * op.head_size;
       };
-      const float* const k = floats(op.cache_k);
-      const float* const v = floats(op.cache_v);
+      const T* const k = elements<T>(op.cache_k);
+      const T* const v = elements<T>(op.cache_v);
       attend(
           one, [&](std::int64_t j) __attribute__((always_inline)) { return k + place(j); },
           [&](std::int64_t j) __attribute__((always_inline)) { return v + place(j); });
@@ -75,32 +74,43 @@ void cached_self_attention(ThreadPool& pool, const CachedSelfAttention& op) {
   });
 }
 
-void cached_cross_attention(ThreadPool& pool, const CachedCrossAttention& op) {
+template <typename T>
+void cross_attention(ThreadPool& pool, const CachedCrossAttention& op) {
   const std::int64_t width = op.heads * op.head_size;
   const std::span<const std::int32_t> offsets = op.keys.offsets.as<std::int32_t>();
   const std::span<const std::int32_t> row_sequence = op.row_sequence.as<std::int32_t>();
-  const float* const q = op.q.as<float>().data();
-  float* const out = op.out.as<float>().data();
+  const T* const q = elements<T>(op.q);
+  T* const out = elements<T>(op.out);
   parallel_for_small(pool, op.rows * op.heads, 2 * op.keys.longest * op.head_size, [&](std::int64_t task) {
     const std::int64_t row = task / op.heads;
     const std::int64_t column = task % op.heads * op.head_size;
     const auto sequence = static_cast<std::size_t>(row_sequence[static_cast<std::size_t>(row)]);
     const std::int64_t first = offsets[sequence];
     const std::int64_t keys = offsets[sequence + 1] - first;
-    const CachedQuery one{.query = q + row * width + column,
-                          .out = out + row * width + column,
-                          .keys = keys,
-                          .head_size = op.head_size,
-                          .scores = attention_scratch(cached_scratch_floats(op.keys.longest)).data(),
-                          .bias = nullptr};
+    const CachedQuery<T> one{.query = q + row * width + column,
+                             .out = out + row * width + column,
+                             .keys = keys,
+                             .head_size = op.head_size,
+                             .scores = attention_scratch(cached_scratch_floats(op.keys.longest)).data(),
+                             .bias = nullptr};
     run_vectorised([&] [[gnu::always_inline]] {
-      const float* const k = floats(op.k) + first * op.k_stride + column;
-      const float* const v = floats(op.v) + first * op.v_stride + column;
+      const T* const k = elements<T>(op.k) + first * op.k_stride + column;
+      const T* const v = elements<T>(op.v) + first * op.v_stride + column;
       attend(
           one, [&](std::int64_t j) __attribute__((always_inline)) { return k + j * op.k_stride; },
           [&](std::int64_t j) __attribute__((always_inline)) { return v + j * op.v_stride; });
     });
   });
+}
+
+}  // namespace
+
+void cached_self_attention(ThreadPool& pool, const CachedSelfAttention& op) {
+  visit_storage(op.q.dtype(), [&]<typename T>(std::type_identity<T>) { self_attention<T>(pool, op); });
+}
+
+void cached_cross_attention(ThreadPool& pool, const CachedCrossAttention& op) {
+  visit_storage(op.q.dtype(), [&]<typename T>(std::type_identity<T>) { cross_attention<T>(pool, op); });
 }
 
 }  // namespace spillway::kernels::cpu

@@ -6,10 +6,10 @@
 
 namespace spillway::kernels::cpu {
 
-/// The op of the same name in fp32; shapes are the caller's care.
+/// The op of the same name; shapes are the caller's care.
 void cached_self_attention(ThreadPool& pool, const CachedSelfAttention& op);
 
-/// The op of the same name in fp32; shapes are the caller's care.
+/// The op of the same name; shapes are the caller's care.
 void cached_cross_attention(ThreadPool& pool, const CachedCrossAttention& op);
 
 }  // namespace spillway::kernels::cpu

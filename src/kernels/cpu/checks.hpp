@@ -23,6 +23,7 @@ void check(const Attention& op);
 void check(const AttentionGradient& op);
 void check(const CrossEntropy& op);
 void check_add(const ConstTensorView& from, const ConstTensorView& to);
+void check_convert(const ConstTensorView& from, const ConstTensorView& to);
 void check(const AdamWStep& op);
 void check(const SumOfSquares& op);
 

@@ -15,7 +15,7 @@ class ThreadPool;
 /// \param threads  that work on one op, the caller included; at least 1
 [[nodiscard]] std::shared_ptr<ThreadPool> make_thread_pool(int threads);
 
-/// The truth: fp32 storage and arithmetic (softmax, norms and losses in fp32, long sums in blocks), GEMMs through OpenBLAS.
+/// The truth: f32 or bf16 storage, fp32 arithmetic (softmax, norms and losses in fp32, long sums in blocks), GEMMs through OpenBLAS.
 [[nodiscard]] std::unique_ptr<ModelOps> make_model_ops(std::shared_ptr<ThreadPool> pool);
 [[nodiscard]] std::unique_ptr<OptimizerOps> make_optimizer_ops(std::shared_ptr<ThreadPool> pool);
 [[nodiscard]] std::unique_ptr<GenerationOps> make_generation_ops(std::shared_ptr<ThreadPool> pool);

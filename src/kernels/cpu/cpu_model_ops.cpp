@@ -54,6 +54,10 @@ class CpuModelOps : public ModelOps {
     check_add(from, to);
     queue.submit([pool = pool_, from, to] { cpu::add(*pool, from, to); });
   }
+  void convert(Queue& queue, ConstTensorView from, TensorView to) override {
+    check_convert(from, to);
+    queue.submit([pool = pool_, from, to] { cpu::convert(*pool, from, to); });
+  }
 
  private:
   /// The queue may run the op later, so it keeps its own copy of the views.

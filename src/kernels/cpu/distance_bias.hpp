@@ -23,7 +23,7 @@ class DistanceBias {
   void add_gradient(std::span<const float> d_values, std::int64_t begin, std::span<float> d_buckets) const;
 
  private:
-  std::span<const float> table_;
+  ConstTensorView table_;
   std::int64_t heads_ = 0;
   std::int64_t first_ = 0;
   std::vector<std::int32_t> buckets_;

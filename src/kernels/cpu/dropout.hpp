@@ -85,6 +85,22 @@ struct Counters {
   }
 }
 
+/// Which row of which head's probabilities.
+struct ProbabilityRow {
+  std::uint32_t sample = 0;
+  std::uint32_t head = 0;
+  std::uint32_t query = 0;  // position in its sequence
+  std::int64_t keys = 0;    // of the whole key sequence, masked ones too
+};
+
+/// The factors of the first `count` keys of an attention site; writes up to a multiple of kDropoutChunk.
+[[gnu::always_inline]] inline void dropout_factors(const Dropout& dropout, const ProbabilityRow& row,
+                                                   std::int64_t count, float* factors) {
+  const auto first = static_cast<std::uint32_t>(row.query * ((row.keys + 7) / 8));
+  for (std::int64_t key = 0; key < count; key += kDropoutChunk)
+    dropout_factors(dropout, first + static_cast<std::uint32_t>(key / 8), row.sample, row.head, factors + key);
+}
+
 /// The dropout factors of a row-wise site, a row at a time, 128 columns at a time; all 1 where dropout is off.
 class RowDropout {
  public:

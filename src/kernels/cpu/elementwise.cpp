@@ -14,13 +14,14 @@ namespace {
 constexpr std::int64_t kBlock = 65536;
 
 /// to = (base, if it is given) + dropout(branch), rows [begin, end).
-[[gnu::always_inline]] inline void add_dropped(const Dropout& settings, const PackedSequences& sequences,
-                                               const float* base, const ConstTensorView& branch, float* to,
-                                               std::int64_t begin, std::int64_t end) {
+template <typename T>
+[[gnu::always_inline]] inline void add_dropped(const Dropout& settings, const PackedSequences& sequences, const T* base,
+                                               const ConstTensorView& branch, T* to, std::int64_t begin,
+                                               std::int64_t end) {
   const std::int64_t width = branch.extent(1);
   RowDropout dropout(settings, sequences, width);
   for (std::int64_t row = begin; row < end; ++row) {
-    const float* from = floats(branch) + row * width;
+    const T* from = elements<T>(branch) + row * width;
     dropout.start_row(row);
     for (std::int64_t chunk = 0; chunk < width; chunk += kDropoutChunk) {
       const float* factors = dropout.factors(chunk);
@@ -34,24 +35,34 @@ constexpr std::int64_t kBlock = 65536;
   }
 }
 
-[[gnu::always_inline]] inline void add_range(const float* from, float* to, std::int64_t begin, std::int64_t end) {
+template <typename T>
+[[gnu::always_inline]] inline void add_range(const T* from, float* to, std::int64_t begin, std::int64_t end) {
   for (std::int64_t i = begin; i < end; i += kLanes)
     store(to + i, load(to + i, end - i) + load(from + i, end - i), end - i);
+}
+
+template <typename From, typename To>
+[[gnu::always_inline]] inline void convert_range(const From* from, To* to, std::int64_t begin, std::int64_t end) {
+  for (std::int64_t i = begin; i < end; i += kLanes) store(to + i, load(from + i, end - i), end - i);
 }
 
 }  // namespace
 
 void residual_add(ThreadPool& pool, const ResidualAdd& op) {
-  parallel_rows(pool, op.branch.extent(0), op.branch.extent(1), [&](std::int64_t begin, std::int64_t end) {
-    vectorised<add_dropped>(op.dropout, op.sequences, floats(op.hidden_in), op.branch, floats(op.hidden_out), begin,
-                            end);
+  visit_storage(op.branch.dtype(), [&]<typename T>(std::type_identity<T>) {
+    parallel_rows(pool, op.branch.extent(0), op.branch.extent(1), [&](std::int64_t begin, std::int64_t end) {
+      vectorised<add_dropped<T>>(op.dropout, op.sequences, elements<T>(op.hidden_in), op.branch,
+                                 elements<T>(op.hidden_out), begin, end);
+    });
   });
 }
 
 void residual_add_gradient(ThreadPool& pool, const ResidualAddGradient& op) {
-  parallel_rows(pool, op.d_hidden.extent(0), op.d_hidden.extent(1), [&](std::int64_t begin, std::int64_t end) {
-    const float* no_base = nullptr;
-    vectorised<add_dropped>(op.dropout, op.sequences, no_base, op.d_hidden, floats(op.d_branch), begin, end);
+  visit_storage(op.d_hidden.dtype(), [&]<typename T>(std::type_identity<T>) {
+    parallel_rows(pool, op.d_hidden.extent(0), op.d_hidden.extent(1), [&](std::int64_t begin, std::int64_t end) {
+      const T* no_base = nullptr;
+      vectorised<add_dropped<T>>(op.dropout, op.sequences, no_base, op.d_hidden, elements<T>(op.d_branch), begin, end);
+    });
   });
 }
 
@@ -63,8 +74,20 @@ void fill_zero(ThreadPool& pool, const TensorView& tensor) {
 }
 
 void add(ThreadPool& pool, const ConstTensorView& from, const TensorView& to) {
-  parallel_blocks(pool, to.elements(), kBlock, [&](std::int64_t begin, std::int64_t end) {
-    vectorised<add_range>(floats(from), floats(to), begin, end);
+  visit_storage(from.dtype(), [&]<typename T>(std::type_identity<T>) {
+    parallel_blocks(pool, to.elements(), kBlock, [&](std::int64_t begin, std::int64_t end) {
+      vectorised<add_range<T>>(elements<T>(from), floats(to), begin, end);
+    });
+  });
+}
+
+void convert(ThreadPool& pool, const ConstTensorView& from, const TensorView& to) {
+  visit_storage(from.dtype(), [&]<typename From>(std::type_identity<From>) {
+    visit_storage(to.dtype(), [&]<typename To>(std::type_identity<To>) {
+      parallel_blocks(pool, to.elements(), kBlock, [&](std::int64_t begin, std::int64_t end) {
+        vectorised<convert_range<From, To>>(elements<From>(from), elements<To>(to), begin, end);
+      });
+    });
   });
 }
 

@@ -10,7 +10,7 @@ void residual_add(ThreadPool& pool, const ResidualAdd& op);
 void residual_add_gradient(ThreadPool& pool, const ResidualAddGradient& op);
 /// Zero bytes, of any dtype.
 void fill_zero(ThreadPool& pool, const TensorView& tensor);
-/// to += from, f32.
 void add(ThreadPool& pool, const ConstTensorView& from, const TensorView& to);
+void convert(ThreadPool& pool, const ConstTensorView& from, const TensorView& to);
 
 }  // namespace spillway::kernels::cpu

@@ -12,11 +12,6 @@
 namespace spillway::kernels::cpu {
 namespace {
 
-struct Tile {
-  std::int64_t m;
-  std::int64_t n;
-};
-
 constexpr std::int64_t kSmallWork = 1 << 21;  // multiply-adds of a tile: some tens of microseconds
 constexpr std::int64_t kLargeWork = 1 << 25;
 
@@ -25,14 +20,24 @@ std::int64_t halved(std::int64_t extent) { return parts(parts(extent, 2), 16) * 
 
 /// Large tiles lose little to packing (256 x 512: about 6 %, 128 x 128: 25 %, 64 x 64: 40 %, measured with OpenBLAS
 /// 0.3.21 on AVX-512), so smaller ones are made only where there would be fewer than two or four of them.
-Tile least_tile(std::int64_t tiles) { return tiles < 2 ? Tile{64, 64} : tiles < 4 ? Tile{128, 128} : Tile{256, 512}; }
+GemmTile least_tile(std::int64_t tiles) {
+  return tiles < 2 ? GemmTile{64, 64} : tiles < 4 ? GemmTile{128, 128} : GemmTile{256, 512};
+}
 
-Tile tile_of(const Gemm& product) {
-  Tile tile{product.m, product.n};
+int blas_int(std::int64_t value) {
+  if (value > std::numeric_limits<int>::max())
+    throw Error(fmt::format("matrix product: an extent of {} is beyond BLAS's 32-bit integers", value));
+  return static_cast<int>(value);
+}
+
+}  // namespace
+
+GemmTile gemm_tile(std::int64_t m, std::int64_t n, std::int64_t k) noexcept {
+  GemmTile tile{m, n};
   for (;;) {
-    const std::int64_t tiles = parts(product.m, tile.m) * parts(product.n, tile.n);
-    const std::int64_t work = tile.m * tile.n * product.k;
-    const Tile least = least_tile(tiles);
+    const std::int64_t tiles = parts(m, tile.m) * parts(n, tile.n);
+    const std::int64_t work = tile.m * tile.n * k;
+    const GemmTile least = least_tile(tiles);
     if (work <= kSmallWork || (tiles >= 16 && work <= kLargeWork) || tiles >= 64) return tile;
     if (tile.m >= 2 * least.m) {
       tile.m = halved(tile.m);
@@ -43,14 +48,6 @@ Tile tile_of(const Gemm& product) {
     }
   }
 }
-
-int blas_int(std::int64_t value) {
-  if (value > std::numeric_limits<int>::max())
-    throw Error(fmt::format("matrix product: an extent of {} is beyond BLAS's 32-bit integers", value));
-  return static_cast<int>(value);
-}
-
-}  // namespace
 
 void gemm(const Gemm& product) {
   // The pool is the only source of threads.
@@ -67,7 +64,7 @@ void gemm(const Gemm& product) {
 
 void gemm(ThreadPool& pool, const Gemm& product) {
   if (product.m == 0 || product.n == 0) return;
-  const Tile tile = tile_of(product);
+  const GemmTile tile = gemm_tile(product.m, product.n, product.k);
   const std::int64_t across = parts(product.n, tile.n);
   pool.parallel_for(parts(product.m, tile.m) * across, [&](std::int64_t i) {
     const std::int64_t row = i / across * tile.m;

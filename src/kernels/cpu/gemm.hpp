@@ -23,6 +23,13 @@ struct Gemm {
   std::int64_t c_stride = 0;
 };
 
+/// Rows and columns of c that one task makes, from the product's shape alone.
+struct GemmTile {
+  std::int64_t m;
+  std::int64_t n;
+};
+[[nodiscard]] GemmTile gemm_tile(std::int64_t m, std::int64_t n, std::int64_t k) noexcept;
+
 /// On the calling thread alone. \throws Error if a size is beyond BLAS's 32-bit integers
 void gemm(const Gemm& product);
 

@@ -26,10 +26,18 @@ class Checks {
                             view ? fmt::format("{} {}", name_of(view.dtype()), view.shape().text()) : "nothing"));
   }
   /// Views into wider rows: their shape says nothing.
-  void has_rows(std::string_view name, const ConstTensorView& view, std::int64_t stride, std::int64_t width) const {
-    if (!view || view.dtype() != DType::f32) throw Error(fmt::format("{}: {} must be given, in f32", op_, name));
+  void has_rows(std::string_view name, const ConstTensorView& view, DType dtype, std::int64_t stride,
+                std::int64_t width) const {
+    if (!view || view.dtype() != dtype)
+      throw Error(fmt::format("{}: {} must be given, in {}", op_, name, name_of(dtype)));
     if (stride < width)
       throw Error(fmt::format("{}: {} has a stride of {} for rows of {} elements", op_, name, stride, width));
+  }
+  /// The dtype that all activations of an op have.
+  [[nodiscard]] DType activations(std::string_view name, const ConstTensorView& view) const {
+    if (view.dtype() != DType::f32 && view.dtype() != DType::bf16)
+      throw Error(fmt::format("{}: {} must be f32 or bf16, got {}", op_, name, name_of(view.dtype())));
+    return view.dtype();
   }
   void holds(bool condition, std::string_view what) const {
     if (!condition) throw Error(fmt::format("{}: {} is needed", op_, what));
@@ -43,17 +51,19 @@ class Checks {
 
 void CpuGenerationOps::append_to_cache(Queue& queue, const AppendToCache& op) {
   const Checks checks("append_to_cache");
-  checks.has_rows("k", op.k, op.stride, op.width);
-  checks.has_rows("v", op.v, op.stride, op.width);
-  checks.is("cache_k", op.cache_k, DType::f32, {op.rows, op.capacity, op.width});
-  checks.is("cache_v", op.cache_v, DType::f32, {op.rows, op.capacity, op.width});
+  const DType dtype = checks.activations("k", op.k);
+  checks.has_rows("k", op.k, dtype, op.stride, op.width);
+  checks.has_rows("v", op.v, dtype, op.stride, op.width);
+  checks.is("cache_k", op.cache_k, dtype, {op.rows, op.capacity, op.width});
+  checks.is("cache_v", op.cache_v, dtype, {op.rows, op.capacity, op.width});
   checks.holds(op.position >= 0 && op.position < op.capacity, "a position below the capacity");
   queue.submit([op] {
     for (const auto& [view, cache] : {std::pair{op.k, op.cache_k}, std::pair{op.v, op.cache_v}}) {
-      const auto* const from = reinterpret_cast<const float*>(view.data());
-      float* const to = cache.as<float>().data() + op.position * op.width;
+      const auto element = static_cast<std::int64_t>(size_of(cache.dtype()));
+      std::byte* const to = cache.data() + op.position * op.width * element;
       for (std::int64_t row = 0; row < op.rows; ++row) {
-        std::copy_n(from + row * op.stride, op.width, to + row * op.capacity * op.width);
+        std::copy_n(view.data() + row * op.stride * element, op.width * element,
+                    to + row * op.capacity * op.width * element);
       }
     }
   });
@@ -62,15 +72,16 @@ void CpuGenerationOps::append_to_cache(Queue& queue, const AppendToCache& op) {
 void CpuGenerationOps::cached_self_attention(Queue& queue, const CachedSelfAttention& op) {
   const Checks checks("cached_self_attention");
   const std::int64_t width = op.heads * op.head_size;
-  checks.has_rows("q", op.q, op.q_stride, width);
-  checks.is("cache_k", op.cache_k, DType::f32, {op.rows, op.capacity, width});
-  checks.is("cache_v", op.cache_v, DType::f32, {op.rows, op.capacity, width});
+  const DType dtype = checks.activations("q", op.q);
+  checks.has_rows("q", op.q, dtype, op.q_stride, width);
+  checks.is("cache_k", op.cache_k, dtype, {op.rows, op.capacity, width});
+  checks.is("cache_v", op.cache_v, dtype, {op.rows, op.capacity, width});
   checks.is("ancestry", op.ancestry, DType::i32, {op.rows, op.capacity});
-  checks.is("out", op.out, DType::f32, {op.rows, width});
+  checks.is("out", op.out, dtype, {op.rows, width});
   checks.holds(op.position >= 0 && op.position < op.capacity, "a position below the capacity");
   if (op.bias.table) {
     checks.holds(op.bias.table.shape().rank() == 2, "a bias table of rank 2");
-    checks.is("bias.table", op.bias.table, DType::f32, {op.bias.table.extent(0), op.heads});
+    checks.is("bias.table", op.bias.table, dtype, {op.bias.table.extent(0), op.heads});
   }
   queue.submit([pool = pool_, op] { cpu::cached_self_attention(*pool, op); });
 }
@@ -78,12 +89,13 @@ void CpuGenerationOps::cached_self_attention(Queue& queue, const CachedSelfAtten
 void CpuGenerationOps::cached_cross_attention(Queue& queue, const CachedCrossAttention& op) {
   const Checks checks("cached_cross_attention");
   const std::int64_t width = op.heads * op.head_size;
-  checks.is("q", op.q, DType::f32, {op.rows, width});
-  checks.has_rows("k", op.k, op.k_stride, width);
-  checks.has_rows("v", op.v, op.v_stride, width);
+  const DType dtype = checks.activations("q", op.q);
+  checks.is("q", op.q, dtype, {op.rows, width});
+  checks.has_rows("k", op.k, dtype, op.k_stride, width);
+  checks.has_rows("v", op.v, dtype, op.v_stride, width);
   checks.is("keys.offsets", op.keys.offsets, DType::i32, {op.keys.count + 1});
   checks.is("row_sequence", op.row_sequence, DType::i32, {op.rows});
-  checks.is("out", op.out, DType::f32, {op.rows, width});
+  checks.is("out", op.out, dtype, {op.rows, width});
   queue.submit([pool = pool_, op] { cpu::cached_cross_attention(*pool, op); });
 }
 

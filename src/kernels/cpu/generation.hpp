@@ -8,7 +8,7 @@
 
 namespace spillway::kernels::cpu {
 
-/// GenerationOps in fp32 on the host. Shapes and dtypes are checked before anything is queued; indices (ancestry,
+/// GenerationOps on the host. Shapes and dtypes are checked before anything is queued; indices (ancestry,
 /// row_sequence) are the caller's care.
 class CpuGenerationOps final : public GenerationOps {
  public:

@@ -2,9 +2,10 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
-#include <cstring>
+#include <type_traits>
+
+#include "core/dtype.hpp"
 
 namespace spillway::kernels::cpu {
 
@@ -12,6 +13,8 @@ namespace spillway::kernels::cpu {
 /// functions take them by reference, return them inside a struct only, and are always inlined.
 using Octet [[gnu::vector_size(32)]] = float;
 using IntOctet [[gnu::vector_size(32)]] = std::int32_t;
+using BitsOctet [[gnu::vector_size(32)]] = std::uint32_t;
+using ShortOctet [[gnu::vector_size(16)]] = std::uint16_t;
 
 /// Sixteen numbers that are worked on at once. How many is part of the result of a sum and so the same on every
 /// processor. Two halves, because g++ 12 splits vectors that are wider than the machine's badly; AVX-512 loses little
@@ -73,6 +76,61 @@ inline constexpr std::int64_t kLanes = 16;
   for (std::int64_t i = 0; i < count; ++i) to[i] = lanes[i];
 }
 
+namespace detail {
+
+[[gnu::always_inline]] inline void widen(const BFloat16* from, Octet& to) {
+  ShortOctet halves;
+  __builtin_memcpy(&halves, from, sizeof halves);
+  to = reinterpret_cast<Octet>(__builtin_convertvector(halves, BitsOctet) << 16);
+}
+
+/// bf16_from_float in each lane.
+[[gnu::always_inline]] inline void round(const Octet& from, BFloat16* to) {
+  const auto bits = reinterpret_cast<BitsOctet>(from);
+  const BitsOctet rounded = bits + 0x7fffU + ((bits >> 16) & 1U);
+  const BitsOctet quiet = bits | 0x400000U;
+  const ShortOctet halves = __builtin_convertvector((from != from ? quiet : rounded) >> 16, ShortOctet);
+  __builtin_memcpy(to, &halves, sizeof halves);
+}
+
+}  // namespace detail
+
+/// The same from and to bf16 memory: widened exactly, rounded to nearest even.
+[[gnu::always_inline]] inline Lanes load(const BFloat16* from) {
+  Lanes lanes;
+  detail::widen(from, lanes.low);
+  detail::widen(from + 8, lanes.high);
+  return lanes;
+}
+[[gnu::always_inline]] inline Lanes load(const BFloat16* from, std::int64_t count) {
+  if (count >= kLanes) return load(from);
+  BFloat16 padded[kLanes] = {};
+  for (std::int64_t i = 0; i < count; ++i) padded[i] = from[i];
+  return load(padded);
+}
+[[gnu::always_inline]] inline void store(BFloat16* to, const Lanes& lanes) {
+  detail::round(lanes.low, to);
+  detail::round(lanes.high, to + 8);
+}
+[[gnu::always_inline]] inline void store(BFloat16* to, const Lanes& lanes, std::int64_t count) {
+  if (count >= kLanes) return store(to, lanes);
+  BFloat16 rounded[kLanes];
+  store(rounded, lanes);
+  for (std::int64_t i = 0; i < count; ++i) to[i] = rounded[i];
+}
+
+/// What an element becomes when it is stored as T and read again.
+template <typename T>
+[[gnu::always_inline]] inline Lanes as_stored(const Lanes& lanes) {
+  if constexpr (std::is_same_v<T, float>) {
+    return lanes;
+  } else {
+    T stored[kLanes];
+    store(stored, lanes);
+    return load(stored);
+  }
+}
+
 /// The sum of all lanes, halves first: lane i + lane i + 8, and so on.
 [[gnu::always_inline]] inline float sum(const Lanes& lanes) {
   Octet sums = lanes.low + lanes.high;
@@ -87,14 +145,6 @@ inline constexpr std::int64_t kLanes = 16;
   return result;
 }
 
-/// The first `count` (1 to 15) floats, then `fill`.
-[[gnu::always_inline]] inline Lanes load_part(const float* from, std::int64_t count, float fill) {
-  std::array<float, kLanes> part;
-  part.fill(fill);
-  std::memcpy(part.data(), from, static_cast<std::size_t>(count) * sizeof(float));
-  return load(part.data());
-}
-
 /// `lanes` where the lane's number is below `count`, `fill` elsewhere.
 [[gnu::always_inline]] inline Lanes keep_first(const Lanes& lanes, std::int64_t count, float fill) {
   constexpr IntOctet kNumbers{0, 1, 2, 3, 4, 5, 6, 7};
@@ -104,12 +154,16 @@ inline constexpr std::int64_t kLanes = 16;
 
 [[gnu::always_inline]] inline Lanes larger(const Lanes& a, const Lanes& b) { return where_less(b, a, a, b); }
 
+/// The first min(count, 16) floats, then `fill`.
+[[gnu::always_inline]] inline Lanes load_part(const float* from, std::int64_t count, float fill) {
+  return keep_first(load(from, count), count, fill);
+}
+
 /// Σ a[i] b[i].
-[[gnu::always_inline]] inline float dot(const float* a, const float* b, std::int64_t count) {
+template <typename T, typename U>
+[[gnu::always_inline]] inline float dot(const T* a, const U* b, std::int64_t count) {
   Lanes sums{};
-  std::int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes) sums += load(a + i) * load(b + i);
-  if (i < count) sums += load_part(a + i, count - i, 0.0F) * load_part(b + i, count - i, 0.0F);
+  for (std::int64_t i = 0; i < count; i += kLanes) sums += load(a + i, count - i) * load(b + i, count - i);
   return sum(sums);
 }
 

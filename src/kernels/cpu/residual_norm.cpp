@@ -13,11 +13,12 @@ namespace spillway::kernels::cpu {
 namespace {
 
 /// Writes hidden_out of one row (if it is given) and returns the row's sum of squares.
+template <typename T>
 [[gnu::always_inline]] inline float add_branch(const ResidualNorm& op, RowDropout& dropout, std::int64_t row,
                                                std::int64_t width) {
-  const float* hidden_in = floats(op.hidden_in) + row * width;
-  const float* branch = op.branch ? floats(op.branch) + row * width : nullptr;
-  float* hidden_out = op.hidden_out ? floats(op.hidden_out) + row * width : nullptr;
+  const T* hidden_in = elements<T>(op.hidden_in) + row * width;
+  const T* branch = op.branch ? elements<T>(op.branch) + row * width : nullptr;
+  T* hidden_out = op.hidden_out ? elements<T>(op.hidden_out) + row * width : nullptr;
   Lanes squares{};
   dropout.start_row(row);
   for (std::int64_t chunk = 0; chunk < width; chunk += kDropoutChunk) {
@@ -25,7 +26,7 @@ namespace {
     const std::int64_t chunk_end = std::min(width, chunk + kDropoutChunk);
     for (std::int64_t c = chunk; c < chunk_end; c += kLanes) {
       Lanes hidden = load(hidden_in + c, width - c);
-      if (branch != nullptr) hidden = hidden + load(branch + c, width - c) * load(factors + (c - chunk));
+      if (branch != nullptr) hidden = as_stored<T>(hidden + load(branch + c, width - c) * load(factors + (c - chunk)));
       if (hidden_out != nullptr) store(hidden_out + c, hidden, width - c);
       squares = squares + hidden * hidden;
     }
@@ -33,17 +34,18 @@ namespace {
   return sum(squares);
 }
 
+template <typename T>
 [[gnu::always_inline]] inline void normalise(const ResidualNorm& op, std::int64_t begin, std::int64_t end) {
   const std::int64_t width = op.weight.elements();
-  const float* weight = floats(op.weight);
+  const T* weight = elements<T>(op.weight);
   RowDropout dropout(op.dropout, op.sequences, width);
   RowDropout output_dropout(op.output_dropout, op.sequences, width);
   for (std::int64_t row = begin; row < end; ++row) {
-    const float squares = add_branch(op, dropout, row, width);
+    const float squares = add_branch<T>(op, dropout, row, width);
     const float rstd = 1.0F / std::sqrt(squares / static_cast<float>(width) + op.epsilon);
     floats(op.rstd)[row] = rstd;
-    const float* hidden = (op.hidden_out ? floats(op.hidden_out) : floats(op.hidden_in)) + row * width;
-    float* normed = floats(op.normed) + row * width;
+    const T* hidden = (op.hidden_out ? elements<T>(op.hidden_out) : elements<T>(op.hidden_in)) + row * width;
+    T* normed = elements<T>(op.normed) + row * width;
     output_dropout.start_row(row);
     for (std::int64_t chunk = 0; chunk < width; chunk += kDropoutChunk) {
       const float* factors = output_dropout.factors(chunk);
@@ -57,11 +59,12 @@ namespace {
 }
 
 /// Σ_c g · weight · hidden of one row, g = output_dropout'(d_normed).
+template <typename T>
 [[gnu::always_inline]] inline float weighted_dot(const ResidualNormGradient& op, RowDropout& output_dropout,
                                                  std::int64_t row, std::int64_t width) {
-  const float* d_normed = floats(op.d_normed) + row * width;
-  const float* hidden = floats(op.hidden) + row * width;
-  const float* weight = floats(op.weight);
+  const T* d_normed = elements<T>(op.d_normed) + row * width;
+  const T* hidden = elements<T>(op.hidden) + row * width;
+  const T* weight = elements<T>(op.weight);
   Lanes dot{};
   for (std::int64_t chunk = 0; chunk < width; chunk += kDropoutChunk) {
     const float* factors = output_dropout.factors(chunk);
@@ -75,21 +78,22 @@ namespace {
 }
 
 /// Rows [begin, end); their part of d_weight is added to `partial` (width), which starts as zeros.
+template <typename T>
 [[gnu::always_inline]] inline void normalise_gradient(const ResidualNormGradient& op, std::int64_t begin,
                                                       std::int64_t end, float* partial) {
   const std::int64_t width = op.weight.elements();
-  const float* weight = floats(op.weight);
+  const T* weight = elements<T>(op.weight);
   RowDropout dropout(op.dropout, op.sequences, width);
   RowDropout output_dropout(op.output_dropout, op.sequences, width);
   for (std::int64_t row = begin; row < end; ++row) {
-    const float* d_normed = floats(op.d_normed) + row * width;
-    const float* hidden = floats(op.hidden) + row * width;
-    float* d_hidden = floats(op.d_hidden) + row * width;
-    float* d_branch = op.d_branch ? floats(op.d_branch) + row * width : nullptr;
+    const T* d_normed = elements<T>(op.d_normed) + row * width;
+    const T* hidden = elements<T>(op.hidden) + row * width;
+    T* d_hidden = elements<T>(op.d_hidden) + row * width;
+    T* d_branch = op.d_branch ? elements<T>(op.d_branch) + row * width : nullptr;
     const float rstd = floats(op.rstd)[row];
     output_dropout.start_row(row);
     dropout.start_row(row);
-    const float shared = weighted_dot(op, output_dropout, row, width) * rstd * rstd / static_cast<float>(width);
+    const float shared = weighted_dot<T>(op, output_dropout, row, width) * rstd * rstd / static_cast<float>(width);
     for (std::int64_t chunk = 0; chunk < width; chunk += kDropoutChunk) {
       const float* output_factors = output_dropout.factors(chunk);
       const float* factors = d_branch != nullptr ? dropout.factors(chunk) : nullptr;
@@ -99,7 +103,7 @@ namespace {
         const Lanes g = load(d_normed + c, count) * load(output_factors + (c - chunk));
         const Lanes h = load(hidden + c, count);
         store(partial + c, load(partial + c, count) + g * (h * rstd), count);
-        const Lanes d = load(d_hidden + c, count) + (g * load(weight + c, count) - h * shared) * rstd;
+        const Lanes d = as_stored<T>(load(d_hidden + c, count) + (g * load(weight + c, count) - h * shared) * rstd);
         store(d_hidden + c, d, count);
         if (d_branch != nullptr) store(d_branch + c, d * load(factors + (c - chunk)), count);
       }
@@ -110,8 +114,10 @@ namespace {
 }  // namespace
 
 void residual_norm(ThreadPool& pool, const ResidualNorm& op) {
-  parallel_rows(pool, op.hidden_in.extent(0), op.hidden_in.extent(1),
-                [&](std::int64_t begin, std::int64_t end) { vectorised<normalise>(op, begin, end); });
+  visit_storage(op.hidden_in.dtype(), [&]<typename T>(std::type_identity<T>) {
+    parallel_rows(pool, op.hidden_in.extent(0), op.hidden_in.extent(1),
+                  [&](std::int64_t begin, std::int64_t end) { vectorised<normalise<T>>(op, begin, end); });
+  });
 }
 
 void residual_norm_gradient(ThreadPool& pool, const ResidualNormGradient& op) {
@@ -120,8 +126,10 @@ void residual_norm_gradient(ThreadPool& pool, const ResidualNormGradient& op) {
   const std::int64_t block = std::max<std::int64_t>(16, (rows + 63) / 64);
   const std::int64_t blocks = (rows + block - 1) / block;
   std::vector<float> partials(static_cast<std::size_t>(blocks * width));
-  parallel_blocks(pool, rows, block, [&](std::int64_t begin, std::int64_t end) {
-    vectorised<normalise_gradient>(op, begin, end, partials.data() + begin / block * width);
+  visit_storage(op.hidden.dtype(), [&]<typename T>(std::type_identity<T>) {
+    parallel_blocks(pool, rows, block, [&](std::int64_t begin, std::int64_t end) {
+      vectorised<normalise_gradient<T>>(op, begin, end, partials.data() + begin / block * width);
+    });
   });
   parallel_blocks(pool, width, 256, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t c = begin; c < end; ++c) {

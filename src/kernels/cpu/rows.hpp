@@ -4,17 +4,39 @@
 #include <algorithm>
 #include <cstdint>
 #include <functional>
+#include <type_traits>
 
+#include <fmt/format.h>
+
+#include "core/error.hpp"
 #include "core/tensor_view.hpp"
 #include "kernels/cpu/thread_pool.hpp"
 
 namespace spillway::kernels::cpu {
 
-/// The elements of an f32 tensor, null if it is not given. Shape and dtype have been checked (checks.hpp).
-[[nodiscard]] inline const float* floats(const ConstTensorView& view) {
-  return reinterpret_cast<const float*>(view.data());
+/// Calls task(std::type_identity<T>()), T what an activation of this dtype is in memory: float or BFloat16.
+template <typename Task>
+void visit_storage(DType dtype, const Task& task) {
+  switch (dtype) {
+    case DType::f32: return task(std::type_identity<float>());
+    case DType::bf16: return task(std::type_identity<BFloat16>());
+    default: throw Error(fmt::format("activations are f32 or bf16, found {}", name_of(dtype)));
+  }
 }
-[[nodiscard]] inline float* floats(const TensorView& view) { return reinterpret_cast<float*>(view.data()); }
+
+/// The elements of a tensor, null if it is not given. Shape and dtype have been checked (checks.hpp).
+template <typename T>
+[[nodiscard]] const T* elements(const ConstTensorView& view) {
+  return reinterpret_cast<const T*>(view.data());
+}
+template <typename T>
+[[nodiscard]] T* elements(const TensorView& view) {
+  return reinterpret_cast<T*>(view.data());
+}
+[[nodiscard]] inline float as_float(float value) { return value; }
+[[nodiscard]] inline float as_float(BFloat16 value) { return float_from_bf16(value.bits); }
+[[nodiscard]] inline const float* floats(const ConstTensorView& view) { return elements<float>(view); }
+[[nodiscard]] inline float* floats(const TensorView& view) { return elements<float>(view); }
 [[nodiscard]] inline const std::int32_t* integers(const ConstTensorView& view) {
   return reinterpret_cast<const std::int32_t*>(view.data());
 }
