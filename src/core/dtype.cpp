@@ -30,7 +30,6 @@ std::string_view name_of(DType dtype) noexcept {
     case DType::i16: return "i16";
     case DType::i32: return "i32";
     case DType::i64: return "i64";
-    case DType::i16: return "i16";
     case DType::i8: return "i8";
     case DType::u8: return "u8";
   }
