@@ -109,9 +109,9 @@ void Optimizer::update_extent(std::size_t index, const UpdateNumbers& numbers) {
     const std::int64_t count = std::min(segment.range.end, extent.range.end) - begin;
     if (count <= 0) continue;
     const std::int64_t inside = begin - extent.range.begin;
-    ops_.adamw(*inline_, {.parameter = parameters_.owned(extent.unit).flat(begin, count),
-                          .exp_avg = moments[0].flat(inside, count),
-                          .exp_avg_sq = moments[1].flat(inside, count),
+    ops_.adamw(*inline_, {.parameter = {.weight = parameters_.owned(extent.unit).flat(begin, count)},
+                          .exp_avg = {.values = moments[0].flat(inside, count)},
+                          .exp_avg_sq = {.values = moments[1].flat(inside, count)},
                           .gradient = gradients_.owned(extent.unit).flat(begin, count),
                           .learning_rate = numbers.learning_rate,
                           .beta1 = settings_.beta1,
