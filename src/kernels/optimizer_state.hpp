@@ -49,9 +49,9 @@ enum class StateSign {
   nonnegative,  // exp_avg_sq
 };
 
-/// Rounding of f32 to bf16: up with the probability that keeps the mean, (bits + draw) >> 16, where the draw of the unit's element
-/// e is the 16-bit lane e % 8 (lane j is bits 16 (j % 2) to 16 (j % 2) + 15 of draw j / 2) of
-/// Philox(key, {low word of e / 8, high word of e / 8, site, 0x53520000}): the same wherever and by whomever it is done.
+/// Rounding of f32 to bf16 that keeps the mean: (bits + draw) >> 16. The unit's element 128 G + 16 l + j (l < 8, j < 16) uses lane l,
+/// bits 16 (l % 2) to 16 (l % 2) + 15 of word l / 2, of Philox(key, {low word of 16 G + j, high word of it, site, 0x53520000}):
+/// the same wherever and by whomever it is done. Finite values only.
 struct StochasticRounding {
   std::uint64_t key = 0;   // mix_key(seed, step)
   std::uint32_t site = 0;  // unit and kind of state

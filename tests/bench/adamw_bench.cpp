@@ -16,9 +16,9 @@ void adamw_step(benchmark::State& state) {
   ThreadPool pool(static_cast<int>(state.range(1)));
   std::vector<float> parameter(count, 1.0F), exp_avg(count, 0.1F), exp_avg_sq(count, 0.01F), gradient(count, 0.5F);
   const Shape shape{state.range(0)};
-  const AdamWStep step{.parameter = {std::span<float>(parameter), shape},
-                       .exp_avg = {std::span<float>(exp_avg), shape},
-                       .exp_avg_sq = {std::span<float>(exp_avg_sq), shape},
+  const AdamWStep step{.parameter = {.weight = {std::span<float>(parameter), shape}},
+                       .exp_avg = {.values = {std::span<float>(exp_avg), shape}},
+                       .exp_avg_sq = {.values = {std::span<float>(exp_avg_sq), shape}},
                        .gradient = {std::span<const float>(gradient), shape},
                        .learning_rate = 1e-3,
                        .weight_decay = 0.01};

@@ -24,9 +24,9 @@ struct State {
     for (float& value : exp_avg_sq.values) value = value * value;
   }
   AdamWStep step() {
-    return {.parameter = parameter.flat_view(),
-            .exp_avg = exp_avg.flat_view(),
-            .exp_avg_sq = exp_avg_sq.flat_view(),
+    return {.parameter = {.weight = parameter.flat_view()},
+            .exp_avg = {.values = exp_avg.flat_view()},
+            .exp_avg_sq = {.values = exp_avg_sq.flat_view()},
             .gradient = gradient.flat_view(),
             .learning_rate = 3e-3,
             .weight_decay = 0.1,

@@ -198,14 +198,14 @@ TEST_F(CpuOps, TensorsThatDoNotFit_AreRefusedByNameBeforeAnythingIsQueued) {
   EXPECT_REFUSED(ops->cross_entropy(queue, {.logits = rows3x4.view(), .labels = ids_view, .losses = row4.flat_view()}),
                  "cross_entropy: losses");
   EXPECT_REFUSED(ops->add(queue, rows3x4.view(), rows3x8.view()), "add: from");
-  EXPECT_REFUSED(optimizer->adamw(queue, {.parameter = row4.flat_view(),
-                                          .exp_avg = row4.flat_view(),
-                                          .exp_avg_sq = row3.flat_view(),
+  EXPECT_REFUSED(optimizer->adamw(queue, {.parameter = {.weight = row4.flat_view()},
+                                          .exp_avg = {.values = row4.flat_view()},
+                                          .exp_avg_sq = {.values = row3.flat_view()},
                                           .gradient = row4.flat_view()}),
                  "adamw: exp_avg_sq");
   EXPECT_REFUSED(
       optimizer->sum_of_squares(queue, {.x = row4.flat_view(), .block = 3, .partial_sums = row4.flat_view()}),
-      "partial_sums must be f64 (2)");
+      "partial_sums must be f64 of 2 elements");
   EXPECT_REFUSED(optimizer->sum_of_squares(queue, {.x = row4.flat_view(), .block = 0, .partial_sums = {}}), "block");
 }
 
@@ -268,9 +268,9 @@ TEST_F(CpuOps, ActiveDropout_NeedsTheRowsSamples_AndAProbabilityBelowOne) {
 
 TEST_F(CpuOps, OptimizerOps_ReachTheirKernels) {
   Matrix p(1, 4, 1.0F), m(1, 4), v(1, 4), g(1, 4, 1.0F);
-  optimizer->adamw(queue, {.parameter = p.flat_view(),
-                           .exp_avg = m.flat_view(),
-                           .exp_avg_sq = v.flat_view(),
+  optimizer->adamw(queue, {.parameter = {.weight = p.flat_view()},
+                           .exp_avg = {.values = m.flat_view()},
+                           .exp_avg_sq = {.values = v.flat_view()},
                            .gradient = g.flat_view(),
                            .learning_rate = 0.5});
   optimizer->sum_of_squares(queue,
@@ -279,6 +279,84 @@ TEST_F(CpuOps, OptimizerOps_ReachTheirKernels) {
 
   for (const float value : p.values) EXPECT_NEAR(value, 0.5F, 1e-5F);
   EXPECT_EQ(sums, (std::vector<double>{3.0, 1.0}));
+}
+
+TEST_F(CpuOps, OptimizerOps_RefuseFormatsThatDoNotFit) {
+  Matrix f32(1, 512);
+  std::vector<std::uint8_t> codes(512);
+  const TensorView code_view(std::span<std::uint8_t>(codes), {512});
+  AdamWStep step{.parameter = {.weight = f32.flat_view()},
+                 .exp_avg = {.values = code_view},
+                 .exp_avg_sq = {.values = f32.flat_view()},
+                 .gradient = f32.flat_view()};
+  const TensorView scales = f32.flat_view().flat(0, 2);
+
+  EXPECT_REFUSED(optimizer->adamw(queue, step), "adamw: exp_avg.scales must be f32 of 2 elements");
+  step.exp_avg.scales = scales;
+  step.rounding.first = 128;
+  EXPECT_REFUSED(optimizer->adamw(queue, step), "rounding.first must be a multiple of 256");
+  step.rounding.first = 256;
+  step.parameter.master = f32.flat_view();
+  EXPECT_REFUSED(optimizer->adamw(queue, step), "a weight with master must be bf16");
+  EXPECT_REFUSED(optimizer->decode_state(queue, {.state = {.values = f32.flat_view()}, .values = scales}),
+                 "decode_state: state must be f32, bf16 or u8 of 2 elements");
+  EXPECT_REFUSED(optimizer->encode_parameter(queue, {.values = scales, .parameter = {.weight = f32.flat_view()}}),
+                 "encode_parameter: a weight without master must be f32 of 2 elements");
+
+  const MatrixPiece outside{.rows = 2, .columns = 256, .tensor_begin = 1, .count = 512, .first = 0};
+  MatrixPiece piece = outside;
+  piece.tensor_begin = 0;
+  const TensorView one(std::span<double>(sums).first(1), {1});
+  EXPECT_REFUSED(optimizer->adafactor_sums(queue, {.piece = outside, .gradient = {f32.flat_view()}}),
+                 "adafactor_sums: elements 1 to 513, at 0 of the unit, are no piece of a 2 x 256 matrix");
+  EXPECT_REFUSED(optimizer->adafactor_sums(queue, {.piece = piece, .gradient = {f32.flat_view()}, .row_sums = one}),
+                 "adafactor_sums: row_sums must be f64 of 2 elements");
+  EXPECT_REFUSED(
+      optimizer->adafactor_update_sum(queue, {.update = {.piece = piece, .gradient = {f32.flat_view()}}, .sum = one}),
+      "the second moment must be both factors or exp_avg_sq");
+}
+
+TEST_F(CpuOps, AdafactorAndCodecs_ReachTheirKernels) {
+  Matrix p(1, 4, 2.0F), g(1, 4, 1.0F), v(1, 4), row(1, 2), column(1, 2), row_factors(1, 2), column_factors(1, 2);
+  std::vector<double> rows(2), columns(2), squares(1), updates(1);
+  const TensorView row_sums(std::span<double>(rows), {2}), column_sums(std::span<double>(columns), {2});
+  const MatrixPiece piece{.rows = 2, .columns = 2, .tensor_begin = 0, .count = 4, .first = 0};
+  const AdafactorGradient gradient{g.flat_view()};
+  const AdafactorUpdate update{.piece = piece,
+                               .gradient = gradient,
+                               .row_factors = row_factors.flat_view(),
+                               .column_factors = column_factors.flat_view()};
+
+  optimizer->adafactor_sums(queue, {.piece = piece,
+                                    .gradient = gradient,
+                                    .row_sums = row_sums,
+                                    .column_sums = column_sums,
+                                    .parameter = {.weight = p.flat_view()},
+                                    .parameter_sum = {std::span<double>(squares), {1}}});
+  optimizer->adafactor_factors(queue, {.row_sums = row_sums,
+                                       .column_sums = column_sums,
+                                       .exp_avg_sq_row = row.flat_view(),
+                                       .exp_avg_sq_col = column.flat_view(),
+                                       .row_factors = row_factors.flat_view(),
+                                       .column_factors = column_factors.flat_view()});
+  optimizer->adafactor_update_sum(queue, {.update = update, .sum = {std::span<double>(updates), {1}}});
+  optimizer->adafactor_second_moment(queue, {.gradient = gradient, .beta2 = 0.5, .exp_avg_sq = v.flat_view()});
+  optimizer->adafactor_step(
+      queue, {.update = update, .parameter = {.weight = p.flat_view()}, .learning_rate = 0.5, .divisor = 2.0});
+  Matrix decoded(1, 4), encoded(1, 4), state(1, 4), moments(1, 4);
+  optimizer->decode_parameter(queue, {.parameter = {.weight = p.flat_view()}, .values = decoded.flat_view()});
+  optimizer->encode_parameter(queue, {.values = g.flat_view(), .parameter = {.weight = encoded.flat_view()}});
+  optimizer->encode_state(queue, {.values = v.flat_view(), .state = {.values = state.flat_view()}});
+  optimizer->decode_state(queue, {.state = {.values = state.flat_view()}, .values = moments.flat_view()});
+  queue.run();
+
+  EXPECT_EQ(rows, (std::vector<double>{2.0, 2.0}));
+  EXPECT_EQ(columns, (std::vector<double>{2.0, 2.0}));
+  EXPECT_EQ(squares[0], 16.0);
+  EXPECT_EQ(updates[0], 4.0);
+  EXPECT_EQ(decoded.values, std::vector<float>(4, 1.75F));
+  EXPECT_EQ(encoded.values, g.values);
+  EXPECT_EQ(moments.values, std::vector<float>(4, 0.5F));
 }
 
 }  // namespace

@@ -45,6 +45,33 @@ TEST(SumOfSquares, OnOneAndThreeThreads_GivesTheSameBits) {
   EXPECT_EQ(sums_of(one, x, 4096), sums_of(three, x, 4096));
 }
 
+TEST(SumOfSquares, OfBf16_IsThatOfTheSameNumbersInFp32_OnEveryInstructionSet) {
+  ThreadPool pool(2);
+  for (const std::int64_t count : {1, 9, 1003}) {
+    Matrix x = Matrix::random(1, count, 2);
+    std::vector<std::uint16_t> rounded;
+    for (float& value : x.values) value = float_from_bf16(rounded.emplace_back(bf16_from_float(value)));
+    const std::vector<double> expected = sums_of(pool, x, 100);
+    for (const InstructionSet set : {InstructionSet::baseline, InstructionSet::avx2, InstructionSet::avx512}) {
+      if (!supported(set)) continue;
+      std::vector<double> sums(expected.size(), -1.0), wide_sums(expected.size(), -1.0);
+      const Shape shape{static_cast<std::int64_t>(sums.size())};
+
+      sum_of_squares(pool,
+                     {.x = {reinterpret_cast<const std::byte*>(rounded.data()), DType::bf16, {count}},
+                      .block = 100,
+                      .partial_sums = TensorView(std::span<double>(sums), shape)},
+                     set);
+      sum_of_squares(
+          pool, {.x = x.flat_view(), .block = 100, .partial_sums = TensorView(std::span<double>(wide_sums), shape)},
+          set);
+
+      EXPECT_EQ(sums, expected);
+      EXPECT_EQ(wide_sums, expected);
+    }
+  }
+}
+
 TEST(SumOfSquares, OfWhatOverflowsInSinglePrecision_IsFinite_AndOfInfinityIsNot) {
   ThreadPool pool(1);
   Matrix huge(1, 9, 1e30F), broken(1, 9, 1.0F);

@@ -2,6 +2,7 @@
 """Makes the small models and reference numbers beside this file. Run by hand; README.md has the exact lines.
 
     make.py models     needs transformers 4.40: every folder with config.json, model.safetensors, reference.json
+    make.py adafactor  needs transformers 4.40: adafactor.json
     make.py resave     needs transformers 5: saves some of those models again, as transformers 5 writes them
     make.py bf16       bf16.json for the same models: loss and gradients in bfloat16
 """
@@ -233,6 +234,36 @@ def make(name, settings):
     write_json(folder / "reference.json", reference)
 
 
+ADAFACTOR = {
+    "given_rate": dict(lr=1e-3, scale_parameter=False, relative_step=False),
+    "scaled_rate": dict(lr=0.05, scale_parameter=True, relative_step=False, clip_threshold=0.8, weight_decay=0.02),
+    "relative_step": dict(scale_parameter=True, relative_step=True),
+    "warmup_init": dict(scale_parameter=False, relative_step=True, warmup_init=True),
+    "warmup_init_scaled": dict(scale_parameter=True, relative_step=True, warmup_init=True),
+}
+
+
+def adafactor():
+    """A matrix and a vector under each setting: transformers' Adafactor over given gradients."""
+    rng = torch.Generator().manual_seed(3)
+    start = {"matrix": torch.randn(5, 60, generator=rng) * 0.3, "vector": torch.rand(40, generator=rng) + 0.5}
+    steps = [{name: torch.randn(p.shape, generator=rng) * scale for name, p in start.items()} for scale in (1.0, 1e-4, 0.1, 3.0)]
+    numbers = {"transformers": transformers.__version__, "torch": torch.__version__, "rows": 5, "columns": 60,
+               "start": {name: p.flatten().tolist() for name, p in start.items()},
+               "gradients": [{name: g.flatten().tolist() for name, g in step.items()} for step in steps]}
+    for case, settings in ADAFACTOR.items():
+        parameters = {name: torch.nn.Parameter(p.clone()) for name, p in start.items()}
+        optimizer = transformers.optimization.Adafactor(parameters.values(), **settings)
+        after = []
+        for step in steps:
+            for name, p in parameters.items():
+                p.grad = step[name].clone()
+            optimizer.step()
+            after.append({name: p.flatten().tolist() for name, p in parameters.items()})
+        numbers[case] = {"settings": settings, "after": after}
+    write_json(HERE / "adafactor.json", numbers)
+
+
 def resave(name):
     """As transformers 5 writes the same model; its own loss goes beside it."""
     folder = HERE / f"{name}_resaved"
@@ -272,6 +303,8 @@ def main():
     if sys.argv[1:] == ["models"]:
         for name, settings in MODELS.items():
             make(name, settings)
+    elif sys.argv[1:] == ["adafactor"]:
+        adafactor()
     elif sys.argv[1:] == ["resave"]:
         for name in RESAVED:
             resave(name)

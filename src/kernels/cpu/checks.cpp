@@ -267,22 +267,4 @@ void check_convert(const ConstTensorView& from, const ConstTensorView& to) {
   checker.require(from, "from", to.shape(), checker.activations(from, "from"));
 }
 
-void check(const AdamWStep& op) {
-  const Checker checker("adamw");
-  const Shape shape = op.parameter.shape();
-  checker.require(op.parameter, "parameter", shape);
-  checker.require(op.exp_avg, "exp_avg", shape);
-  checker.require(op.exp_avg_sq, "exp_avg_sq", shape);
-  checker.require(op.gradient, "gradient", shape);
-  checker.require(op.step >= 1, "step", "at least 1");
-}
-
-void check(const SumOfSquares& op) {
-  const Checker checker("sum_of_squares");
-  checker.require(op.block > 0, "block", "at least 1");
-  checker.require_rank(op.x, "x", 1);
-  checker.require(op.x, "x", {op.x.elements()});
-  checker.require(op.partial_sums, "partial_sums", {(op.x.elements() + op.block - 1) / op.block}, DType::f64);
-}
-
 }  // namespace spillway::kernels::cpu

@@ -26,5 +26,14 @@ void check_add(const ConstTensorView& from, const ConstTensorView& to);
 void check_convert(const ConstTensorView& from, const ConstTensorView& to);
 void check(const AdamWStep& op);
 void check(const SumOfSquares& op);
+void check(const AdafactorSums& op);
+void check(const AdafactorFactors& op);
+void check(const AdafactorSecondMoment& op);
+void check(const AdafactorUpdateSum& op);
+void check(const AdafactorStep& op);
+void check(const DecodeParameter& op);
+void check(const EncodeParameter& op);
+void check(const DecodeState& op);
+void check(const EncodeState& op);
 
 }  // namespace spillway::kernels::cpu

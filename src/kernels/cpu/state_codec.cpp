@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cpu/state_codec.hpp"
+
+#include <cstring>
+
+#include "kernels/cpu/rows.hpp"
+#include "kernels/cpu/state_format.hpp"
+
+namespace spillway::kernels::cpu {
+namespace {
+
+constexpr std::int64_t kBlock = 16384;
+static_assert(kBlock % kTile == 0);
+
+[[gnu::always_inline]] inline void copy_floats(const float* from, float* to, std::int64_t count) {
+  if (from != to) std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(float));
+}
+
+[[gnu::always_inline]] inline void decode_parameter_tile(const DecodeParameter& op, std::int64_t begin,
+                                                         std::int64_t count) {
+  float* to = floats(op.values) + begin;
+  copy_floats(read_tile(op.parameter, begin, count, to), to, count);
+}
+
+[[gnu::always_inline]] inline void encode_parameter_tile(const EncodeParameter& op, std::int64_t begin,
+                                                         std::int64_t count) {
+  const float* from = floats(op.values) + begin;
+  if (op.parameter.master) write_tile(op.parameter, begin, count, from);
+  else copy_floats(from, floats(op.parameter.weight) + begin, count);
+}
+
+[[gnu::always_inline]] inline void decode_state_tile(const DecodeState& op, std::int64_t begin, std::int64_t count) {
+  const DynamicCodes& codes = dynamic_codes(op.sign);
+  float* to = floats(op.values) + begin;
+  copy_floats(read_tile(op.state, codes, begin, count, to), to, count);
+}
+
+[[gnu::always_inline]] inline void encode_state_tile(const EncodeState& op, std::int64_t begin, std::int64_t count) {
+  const DynamicCodes& codes = dynamic_codes(op.sign);
+  const float* from = floats(op.values) + begin;
+  if (op.state.values.dtype() == DType::f32) copy_floats(from, floats(op.state.values) + begin, count);
+  else write_tile(op.state, codes, begin, count, from, op.rounding);
+}
+
+template <auto Body, typename Op>
+void in_tiles(ThreadPool& pool, const Op& op, std::int64_t elements, InstructionSet set) {
+  parallel_blocks(pool, elements, kBlock, [&](std::int64_t begin, std::int64_t end) {
+    for (; begin < end; begin += kTile) vectorised_for<Body>(set, op, begin, std::min(kTile, end - begin));
+  });
+}
+
+}  // namespace
+
+void decode_parameter(ThreadPool& pool, const DecodeParameter& op, InstructionSet set) {
+  in_tiles<decode_parameter_tile>(pool, op, op.values.elements(), set);
+}
+void encode_parameter(ThreadPool& pool, const EncodeParameter& op, InstructionSet set) {
+  in_tiles<encode_parameter_tile>(pool, op, op.values.elements(), set);
+}
+void decode_state(ThreadPool& pool, const DecodeState& op, InstructionSet set) {
+  in_tiles<decode_state_tile>(pool, op, op.values.elements(), set);
+}
+void encode_state(ThreadPool& pool, const EncodeState& op, InstructionSet set) {
+  in_tiles<encode_state_tile>(pool, op, op.values.elements(), set);
+}
+
+}  // namespace spillway::kernels::cpu
