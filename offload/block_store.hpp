@@ -40,8 +40,9 @@ class Completion {
 
 /// How a file of a store is opened.
 enum class OpenMode {
-  create_new,    // must not exist; mode 0600
-  open_existing  // must exist; read and write
+  create_new,     // must not exist; mode 0600
+  open_existing,  // must exist; read and write
+  read_existing   // must exist; only read, so that the right to read is enough
 };
 
 /// A file of a store, by number.
