@@ -12,6 +12,7 @@
 
 #include "core/dtype.hpp"
 #include "core/error.hpp"
+#include "core/json_depth.hpp"
 
 namespace spillway::checkpoint {
 namespace {
@@ -31,9 +32,9 @@ std::uint64_t bytes_of_dtype(const std::string& dtype) {
 /// Parses, refusing what the JSON library lets pass: a name twice in one object, and nesting deeper than a header has.
 Json parse_strictly(const std::string& text, const std::string& path) {
   constexpr int kDeepest = 3;
+  check_json_depth(text, path, kDeepest);
   std::vector<std::set<std::string>> names;
-  const auto inspect = [&](int depth, Json::parse_event_t event, Json& parsed) {
-    if (depth > kDeepest) throw DataError(fmt::format("{}: the header nests deeper than {} levels", path, kDeepest));
+  const auto inspect = [&](int /*depth*/, Json::parse_event_t event, Json& parsed) {
     if (event == Json::parse_event_t::object_start) names.emplace_back();
     if (event == Json::parse_event_t::object_end) names.pop_back();
     if (event == Json::parse_event_t::key && !names.back().insert(parsed.get<std::string>()).second)

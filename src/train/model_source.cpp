@@ -13,6 +13,7 @@
 
 #include "checkpoint/safetensors_file.hpp"
 #include "core/error.hpp"
+#include "core/json_depth.hpp"
 #include "core/log.hpp"
 #include "model/t5_layout.hpp"
 
@@ -122,7 +123,9 @@ std::unique_ptr<data::Tokenizer> open_tokenizer(const ModelSource& source) {
   const fs::path settings = fs::path(source.tokenizer).parent_path() / "tokenizer_config.json";
   std::int64_t extra_ids = data::kExtraIds;
   if (fs::exists(settings)) {
-    const json object = json::parse(read_text(settings), nullptr, false);
+    const std::string text = read_text(settings);
+    check_json_depth(text, settings.string());
+    const json object = json::parse(text, nullptr, false);
     if (object.is_discarded()) throw DataError(fmt::format("{}: not valid JSON", settings.string()));
     if (object.is_object() && object.contains("extra_ids") && object["extra_ids"].is_number_integer())
       extra_ids = object["extra_ids"].get<std::int64_t>();
@@ -137,6 +140,7 @@ std::unique_ptr<data::Tokenizer> open_tokenizer(const ModelSource& source) {
 model::GenerationOptions generation_options(const EvalOptions& eval, const ModelSource& source) {
   json defaults = json::object();
   if (!source.generation_json.empty()) {
+    check_json_depth(source.generation_json, source.directory + "/generation_config.json");
     defaults = json::parse(source.generation_json, nullptr, false);
     if (!defaults.is_object())
       throw DataError(fmt::format("{}/generation_config.json: expected a JSON object", source.directory));

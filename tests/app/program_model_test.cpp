@@ -62,6 +62,13 @@ TEST_P(ProgramModel, WithoutWeights_IsRefused) {
   EXPECT_THAT(result.err, HasSubstr("model: no model.safetensors (model.init = \"random\" needs none)"));
 }
 
+TEST_P(ProgramModel, AGenerationConfigThatNestsTooDeep_IsRefused) {
+  place_.write("pretrained/generation_config.json",
+               "{\"min_length\": " + std::string(50000, '[') + std::string(50000, ']') + "}");
+
+  expect_refused("pretrained/generation_config.json: the JSON nests deeper than 64 levels");
+}
+
 TEST_P(ProgramModel, TruncatedWeights_AreRefused) {
   const std::string whole = place_.read("pretrained/model.safetensors");
   write_weights(whole.substr(0, whole.size() - 1000));
