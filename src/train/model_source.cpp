@@ -129,6 +129,9 @@ std::unique_ptr<data::Tokenizer> open_tokenizer(const ModelSource& source) {
     if (object.is_discarded()) throw DataError(fmt::format("{}: not valid JSON", settings.string()));
     if (object.is_object() && object.contains("extra_ids") && object["extra_ids"].is_number_integer())
       extra_ids = object["extra_ids"].get<std::int64_t>();
+    if (extra_ids < 0 || extra_ids > source.config.vocab_size)
+      throw DataError(fmt::format("{}: key \"extra_ids\": expected 0 to vocab_size, which is {}, found {}",
+                                  settings.string(), source.config.vocab_size, object["extra_ids"].dump()));
   }
   auto tokenizer = data::make_sentencepiece_tokenizer(source.tokenizer, extra_ids);
   // A small model of its own tokenizer has no rows for T5's sentinels.

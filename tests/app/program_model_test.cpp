@@ -69,6 +69,19 @@ TEST_P(ProgramModel, AGenerationConfigThatNestsTooDeep_IsRefused) {
   expect_refused("pretrained/generation_config.json: the JSON nests deeper than 64 levels");
 }
 
+TEST_P(ProgramModel, MoreSentinelsThanTheVocabularyHolds_AreRefusedBeforeTheyAreMade) {
+  for (const std::string count : {"4000000000", "18446744073709551615", "-1"}) {
+    place_.write("pretrained/tokenizer_config.json", "{\"extra_ids\": " + count + "}");
+
+    const ProgramResult result = place_.train(
+        GetParam(), {"model.path=pretrained", "model.init=pretrained", "model.tokenizer=pretrained/spiece.model"});
+
+    EXPECT_EQ(result.exit_code, 4) << describe(result);
+    EXPECT_THAT(result.err, HasSubstr("pretrained/tokenizer_config.json: key \"extra_ids\": expected 0 to vocab_size, "
+                                      "which is 384, found " + count));
+  }
+}
+
 TEST_P(ProgramModel, TruncatedWeights_AreRefused) {
   const std::string whole = place_.read("pretrained/model.safetensors");
   write_weights(whole.substr(0, whole.size() - 1000));
