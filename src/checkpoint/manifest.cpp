@@ -16,6 +16,9 @@ namespace {
 
 using Json = nlohmann::json;
 
+// Of a unit: its bytes, and its size rounded up for the ranks, then fit their types.
+constexpr std::int64_t kMostElements = std::int64_t{1} << 56;
+
 std::uint64_t hash_from(const Json& value) {
   const auto& text = value.get_ref<const std::string&>();
   std::uint64_t hash = 0;
@@ -54,7 +57,8 @@ TensorSpec tensor_from(const Json& json) {
       throw Error(fmt::format("tensor {}: extent {} is out of range", tensor.name, extent));
   }
   tensor.shape = Shape(std::span(extents));
-  if (tensor.unit < 0 || tensor.offset < 0 || __builtin_add_overflow(tensor.offset, elements, &elements))
+  if (tensor.unit < 0 || tensor.offset < 0 || __builtin_add_overflow(tensor.offset, elements, &elements) ||
+      elements > kMostElements)
     throw Error(fmt::format("tensor {}: unit {}, offset {} is out of range", tensor.name, tensor.unit, tensor.offset));
   return tensor;
 }

@@ -134,9 +134,13 @@ FileRecord record_of(const std::string& path, const std::string& name, const std
   return record;
 }
 
-StoredDataset read_dataset(hid_t file, const std::string& path, const std::string& kind, int unit,
-                           std::int64_t elements) {
+StoredDataset read_dataset(hid_t file, const std::string& path, std::uint64_t file_bytes, const std::string& kind,
+                           int unit, std::int64_t elements) {
   using hdf5::check;
+  // Before anything as large as the manifest says is allocated.
+  if (static_cast<std::uint64_t>(elements) > file_bytes / sizeof(float))
+    throw DataError(fmt::format("{}, {}: the manifest's tensors ask for {} elements, the file has {} bytes", path,
+                                dataset_name(kind, unit), elements, file_bytes));
   StoredDataset entry{
       path, dataset_name(kind, unit), kind, unit, 0, static_cast<std::uint64_t>(elements) * sizeof(float), {}};
   const std::string what = describe(path, entry.name);
@@ -223,7 +227,8 @@ std::vector<StoredDataset> read_datasets(const std::string& folder, const FileRe
     const hdf5::File file = hdf5::open_file(path);
     for (const std::string& kind : kinds)
       for (int unit = 0; unit < shards.units(); ++unit)
-        datasets.push_back(read_dataset(file.get(), path, kind, unit, dataset_elements(shards.shard_elements(unit))));
+        datasets.push_back(
+            read_dataset(file.get(), path, record.bytes, kind, unit, dataset_elements(shards.shard_elements(unit))));
   }
   sort_by_offset(datasets);
 

@@ -86,6 +86,12 @@ TEST(Manifest, NestingThatWouldExhaustTheStackIsRefused) {
   EXPECT_THAT(refusal(text), HasSubstr("m.json: the JSON nests deeper than"));
 }
 
+TEST(Manifest, ATensorBeyondWhatSizesCanCountIsRefused) {
+  Manifest manifest = example();
+  manifest.tensors.back().offset = INT64_MAX - 6000;
+  EXPECT_THAT(refusal(manifest_text(manifest)), HasSubstr("is out of range"));
+}
+
 TEST(Manifest, OverlappingTensorsAreRefused) {
   Manifest manifest = example();
   manifest.tensors[1].offset = 1;
