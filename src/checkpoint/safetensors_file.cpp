@@ -84,6 +84,14 @@ SafetensorsEntry entry_from(const std::string& name, const Json& json, std::uint
   return entry;
 }
 
+FileDescriptor open_input(const std::string& path) {
+  try {
+    return open_file(path, O_RDONLY);
+  } catch (const IoError& error) {
+    throw DataError(error.what());
+  }
+}
+
 void widen(const std::string& dtype, std::span<const std::uint16_t> from, std::span<float> to) {
   if (dtype == "BF16") std::ranges::transform(from, to.begin(), float_from_bf16);
   else std::ranges::transform(from, to.begin(), float_from_f16);
@@ -97,7 +105,7 @@ std::int64_t SafetensorsEntry::elements() const noexcept {
   return product;
 }
 
-SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path), file_(open_file(path, O_RDONLY)) {
+SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path), file_(open_input(path)) {
   const std::uint64_t file_bytes = size_of_file(path);
   if (file_bytes < kLengthBytes)
     throw DataError(fmt::format("{}: {} bytes are too few for a safetensors file", path, file_bytes));

@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "checkpoint/files.hpp"
 #include "checkpoint/safetensors_file.hpp"
 #include "core/error.hpp"
 #include "core/json_depth.hpp"
@@ -22,6 +23,8 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+
+bool is_there(const fs::path& path) { return checkpoint::type_of_input(path.string()) != fs::file_type::not_found; }
 
 std::string read_text(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
@@ -69,7 +72,7 @@ std::string find_tokenizer(const ModelOptions& options, const std::string& direc
   if (!options.tokenizer.empty()) return options.tokenizer;
   if (directory.empty()) return {};
   const fs::path path = fs::path(directory) / "spiece.model";
-  return fs::exists(path) ? path.string() : std::string();
+  return is_there(path) ? path.string() : std::string();
 }
 
 }  // namespace
@@ -78,7 +81,7 @@ ModelSource open_model(const ModelOptions& options) {
   if (options.path.empty()) throw ConfigError("model.path is not set: name a Hugging Face directory or a preset");
   ModelSource source;
   const fs::path directory = options.path;
-  if (!fs::is_directory(directory)) {
+  if (checkpoint::type_of_input(options.path) != fs::file_type::directory) {
     // What looks like a path is one, and not a misspelt preset.
     if (options.path.find('/') != std::string::npos)
       throw DataError(fmt::format("{}: no such directory (model.path)", options.path));
@@ -92,15 +95,15 @@ ModelSource open_model(const ModelOptions& options) {
   }
   source.directory = directory.string();
   source.config = model::parse_t5_config(read_text(directory / "config.json"), (directory / "config.json").string());
-  if (fs::exists(directory / "generation_config.json"))
+  if (is_there(directory / "generation_config.json"))
     source.generation_json = read_text(directory / "generation_config.json");
   source.tokenizer = find_tokenizer(options, source.directory);
   if (options.init == ModelInit::random) return source;
 
   const fs::path weights = directory / "model.safetensors";
-  if (!fs::exists(weights)) {
+  if (!is_there(weights)) {
     for (const char* other : {"model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"})
-      if (fs::exists(directory / other))
+      if (is_there(directory / other))
         throw ConfigError(fmt::format("{}: expected model.safetensors, found {}, which this version does not read yet",
                                       source.directory, other));
     throw DataError(fmt::format("{}: no model.safetensors (model.init = \"random\" needs none)", source.directory));
@@ -122,7 +125,7 @@ std::unique_ptr<data::Tokenizer> open_tokenizer(const ModelSource& source) {
   if (source.tokenizer == "bytes") return data::make_byte_tokenizer();
   const fs::path settings = fs::path(source.tokenizer).parent_path() / "tokenizer_config.json";
   std::int64_t extra_ids = data::kExtraIds;
-  if (fs::exists(settings)) {
+  if (is_there(settings)) {
     const std::string text = read_text(settings);
     check_json_depth(text, settings.string());
     const json object = json::parse(text, nullptr, false);

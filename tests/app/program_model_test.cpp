@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Models that are missing, damaged, hostile, or at odds with themselves: exit code 4, with the file and the tensor.
 #include <cstring>
+#include <filesystem>
 
 #include <gmock/gmock.h>
 
@@ -46,6 +47,15 @@ TEST_P(ProgramModel, AMissingFolder_IsNamed) {
   EXPECT_THAT(result.err, HasSubstr("no/such/model: no such directory (model.path)"));
 }
 
+TEST_P(ProgramModel, APathThatCannotBeFollowed_IsRefusedWithTheReason) {
+  std::filesystem::create_symlink("loop", place_.path("loop"));
+
+  const ProgramResult result = place_.train(GetParam(), {"model.path=loop/model"});
+
+  EXPECT_EQ(result.exit_code, 4) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr("loop/model: cannot be read: Too many levels of symbolic links"));
+}
+
 TEST_P(ProgramModel, WithoutConfigJson_IsRefused) {
   place_.write("empty/note", "");
 
@@ -78,7 +88,8 @@ TEST_P(ProgramModel, MoreSentinelsThanTheVocabularyHolds_AreRefusedBeforeTheyAre
 
     EXPECT_EQ(result.exit_code, 4) << describe(result);
     EXPECT_THAT(result.err, HasSubstr("pretrained/tokenizer_config.json: key \"extra_ids\": expected 0 to vocab_size, "
-                                      "which is 384, found " + count));
+                                      "which is 384, found " +
+                                      count));
   }
 }
 

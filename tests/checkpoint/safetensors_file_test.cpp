@@ -198,5 +198,12 @@ TEST(SafetensorsFile, AFileThatIsNotThereIsNamed) {
               HasSubstr("/nowhere/model.safetensors"));
 }
 
+TEST(SafetensorsFile, ThatCannotBeOpened_IsBadData) {
+  const ScratchFolder folder;
+
+  EXPECT_THAT(message_of<DataError>([&] { const SafetensorsFile file(folder / "missing"); }),
+              HasSubstr("missing: opening failed: No such file or directory"));
+}
+
 }  // namespace
 }  // namespace spillway::checkpoint
