@@ -32,6 +32,7 @@ inline constexpr std::int64_t kFormatVersion = 1;
 inline constexpr std::size_t kAlignment = 4096;
 
 inline constexpr std::string_view kLatest = "LATEST";
+inline constexpr std::string_view kLockFile = "lock";
 inline constexpr std::string_view kTensorFile = "checkpoint.h5";
 inline constexpr std::string_view kManifestFile = "manifest.json";
 
