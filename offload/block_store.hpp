@@ -63,7 +63,7 @@ struct StoreCounters {
 class BlockStore {
  public:
   virtual ~BlockStore() = default;
-  /// "uring, O_DIRECT, 32 in flight": for the log.
+  /// "uring, O_DIRECT, 32 in flight": for the log. Whether the page cache is bypassed is what the open files got.
   [[nodiscard]] virtual std::string description() const = 0;
   /// Bytes; a power of two, at least 1 (no requirement) and at most 4096.
   [[nodiscard]] virtual std::size_t alignment() const = 0;

@@ -86,7 +86,6 @@ void Engine::make_training(Runtime& runtime, bool wait_at_once) {
   const bool nvme = job_.plan.exp_avg == plan::Tier::nvme || job_.plan.exp_avg_sq == plan::Tier::nvme;
   if (nvme && !store_) store_ = offload::make_store(name_of(o.offload.store), {.queue_depth = o.offload.queue_depth});
   if (nvme) {
-    log::info(fmt::format("nvme tier: {}", store_->description()));
     // Pinned once instead of at every transfer; where that is refused the store says so, and works without.
     const TensorView ring = arena_.bytes(plan::entry::kRing);
     (void)store_->register_buffer({ring.data(), ring.bytes()});
@@ -104,6 +103,7 @@ void Engine::make_training(Runtime& runtime, bool wait_at_once) {
                                       .checksum = o.offload.checksum},
                             .wait_at_once = wait_at_once},
       arena_, store_.get(), *optimizer_ops_, runtime.device, *parameters_, *gradients_);
+  if (nvme) log::info(fmt::format("nvme tier: {}", store_->description()));  // now that its files are open
   executor_ =
       std::make_unique<StepExecutor>(job_.plan.program, job_.zero, communicator_, *training_model_, *optimizer_ops_,
                                      *queue_, *parameters_, *gradients_, *optimizer_, clock_, wait_at_once);
