@@ -11,6 +11,7 @@
 #include "core/error.hpp"
 #include "core/log.hpp"
 #include "kernels/cpu/attention_workspace.hpp"
+#include "kernels/cpu/residual_norm.hpp"
 #include "offload/state_ring.hpp"
 #include "train/agreement.hpp"
 #include "train/batches.hpp"
@@ -129,6 +130,7 @@ std::size_t workspace_bytes(const Job& job) {
                                    ? limits.source_rows / std::max<std::int64_t>(limits.sequences, 1)
                                    : std::max(data.max_source_length, data.max_target_length);
   return static_cast<std::size_t>(job.threads) * kPanelBytes +
+         kernels::cpu::residual_norm_workspace_bytes(config.d_model) +
          kernels::cpu::attention_workspace_bytes({.longest_queries = longest,
                                                   .longest_keys = std::max(longest, generated),
                                                   .sequences = limits.sequences,
