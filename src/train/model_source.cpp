@@ -52,6 +52,21 @@ void check_tensors(const checkpoint::SafetensorsFile& file, const model::T5Confi
   }
 }
 
+bool have_same_elements(const checkpoint::SafetensorsFile& file, const std::string& one, const std::string& other) {
+  const checkpoint::SafetensorsEntry* a = file.find(one);
+  const checkpoint::SafetensorsEntry* b = file.find(other);
+  if (a == nullptr || b == nullptr || a->dtype != b->dtype || a->shape != b->shape) return false;
+  constexpr std::int64_t kPart = 1 << 18;
+  std::vector<float> left(kPart), right(kPart);
+  for (std::int64_t begin = 0; begin < a->elements(); begin += kPart) {
+    const auto count = static_cast<std::size_t>(std::min(kPart, a->elements() - begin));
+    file.read(one, begin, std::span(left).first(count));
+    file.read(other, begin, std::span(right).first(count));
+    if (std::memcmp(left.data(), right.data(), count * sizeof(float)) != 0) return false;
+  }
+  return true;
+}
+
 bool is_block_name(const std::string& name) { return name.find(".block.") != std::string::npos; }
 
 /// The file must not have blocks, or matrices in them, that the configuration has no place for. Very old files also hold a relative
@@ -110,8 +125,11 @@ ModelSource open_model(const ModelOptions& options) {
   }
   source.weights = weights.string();
   const checkpoint::SafetensorsFile file(source.weights);
-  // The head is lm_head.weight if the file has it, whatever tie_word_embeddings says (transformers 5 writes true for both).
-  source.config.untied_head = file.find("lm_head.weight") != nullptr;
+  // The head is lm_head.weight if the file has it, whatever tie_word_embeddings says (transformers 5 writes true for both),
+  // save where old files hold a tied model's one matrix under both names.
+  source.config.untied_head =
+      file.find("lm_head.weight") != nullptr &&
+      !(source.config.scale_logits && have_same_elements(file, "lm_head.weight", "shared.weight"));
   check_tensors(file, source.config);
   check_depth(file, source.config);
   const std::string& dtype = file.find("shared.weight")->dtype;

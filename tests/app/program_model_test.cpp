@@ -4,12 +4,14 @@
 #include <filesystem>
 
 #include <gmock/gmock.h>
+#include <nlohmann/json.hpp>
 
 #include "app/workplace.hpp"
 
 namespace spillway::test {
 namespace {
 
+using nlohmann::json;
 using ::testing::HasSubstr;
 
 std::string safetensors(const std::string& header, std::size_t data_bytes) {
@@ -152,6 +154,60 @@ TEST_P(ProgramModel, MoreLayersThanConfigJsonSays_AreRefused) {
   place_.replace("pretrained/config.json", "\"num_layers\": 2", "\"num_layers\": 1");
 
   expect_refused(": config.json has no place for it");
+}
+
+/// pretrained/ as it would be with a lm_head.weight that is `factor` times shared.weight.
+class ProgramModelWithHead : public ProgramModel {
+ protected:
+  void add_head(float factor) {
+    const std::string file = place_.read("pretrained/model.safetensors");
+    std::uint64_t length = 0;
+    std::memcpy(&length, file.data(), sizeof(length));
+    json header = json::parse(file.substr(8, length));
+    std::string data = file.substr(8 + length);
+    const auto& shared = header["shared.weight"]["data_offsets"];
+    const std::size_t begin = shared[0], end = shared[1];
+    std::vector<float> head((end - begin) / sizeof(float));
+    std::memcpy(head.data(), data.data() + begin, end - begin);
+    for (float& value : head) value *= factor;
+    header["lm_head.weight"] = header["shared.weight"];
+    header["lm_head.weight"]["data_offsets"] = {data.size(), data.size() + end - begin};
+    data.append(reinterpret_cast<const char*>(head.data()), end - begin);
+    place_.write("pretrained/model.safetensors", safetensors(header.dump(), 0) + data);
+  }
+  /// Reads a model, changes nothing and writes it again. \return the loss on the held-out pairs
+  double pass_through(const std::string& model, const std::string& output) const {
+    const ProgramResult result =
+        place_.train(GetParam(), {"model.path=" + model, "model.init=pretrained", "model.embedding_std=0",
+                                  "train.max_steps=1", "optimizer.learning_rate=0", "train.output_dir=" + output});
+    EXPECT_EQ(result.exit_code, 0) << describe(result);
+    return json::parse(place_.read(output + "/all_results.json")).at("eval_loss");
+  }
+  json exported_config() const { return json::parse(place_.read("out/model/config.json")); }
+};
+
+INSTANTIATE_TEST_SUITE_P(Ranks, ProgramModelWithHead, testing::Values(1, 2));
+
+TEST_P(ProgramModelWithHead, AHeadThatIsTheEmbeddingAgain_IsTied) {
+  const double without = pass_through("pretrained", "before");
+  add_head(1.0F);
+
+  const double with = pass_through("pretrained", "out");
+
+  EXPECT_EQ(with, without);
+  EXPECT_EQ(exported_config().at("tie_word_embeddings"), true);
+  EXPECT_EQ(place_.read("out/model/model.safetensors").find("lm_head"), std::string::npos);
+}
+
+TEST_P(ProgramModelWithHead, AHeadOfItsOwnThatIsScaled_IsExportedSoThatItNeedsNoScaling) {
+  add_head(-0.5F);
+
+  const double before = pass_through("pretrained", "out");
+  const double after = pass_through("out/model", "again");
+
+  EXPECT_EQ(after, before);
+  EXPECT_EQ(exported_config().at("tie_word_embeddings"), false);
+  EXPECT_EQ(exported_config().at("scale_decoder_outputs"), false);
 }
 
 }  // namespace
