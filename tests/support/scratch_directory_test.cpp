@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "support/temp_dir.hpp"
+#include "support/scratch_directory.hpp"
 
 #include <optional>
 
@@ -8,10 +8,11 @@
 namespace spillway::test {
 namespace {
 
-TEST(TempDir, IsRemovedWithWhatItHolds) {
-  std::optional<TempDir> directory(std::in_place);
-  const std::filesystem::path file = directory->write("a/b.txt", "text");
-  const std::filesystem::path path = directory->path();
+TEST(ScratchDirectory, IsRemovedWithWhatItHolds) {
+  std::optional<ScratchDirectory> directory(std::in_place);
+  const std::string path = directory->path();
+  const std::string file = directory->write("text", "four");
+  ASSERT_EQ(file, path + "/text");
   ASSERT_EQ(std::filesystem::file_size(file), 4U);
 
   directory.reset();
@@ -19,10 +20,16 @@ TEST(TempDir, IsRemovedWithWhatItHolds) {
   EXPECT_FALSE(std::filesystem::exists(path));
 }
 
-TEST(TempDir, TwoAreNeverTheSame) {
-  const TempDir first, second;
+TEST(ScratchDirectory, TwoAreNeverTheSame) {
+  const ScratchDirectory first, second;
 
   EXPECT_NE(first.path(), second.path());
+}
+
+TEST(ScratchDirectory, Write_WhereItCannot_Throws) {
+  const ScratchDirectory directory;
+
+  EXPECT_THROW(directory.write("no/such/folder", ""), std::filesystem::filesystem_error);
 }
 
 }  // namespace
