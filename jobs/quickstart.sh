@@ -94,8 +94,10 @@ echo "A small model, a few minutes, menu texts: it shows that training works, no
 echo "from real T5 weights (model.path in jobs/quickstart.toml)."
 
 show() {
+  # Into a file first: the script would not notice a failure inside <(...).
+  "$spillway" generate --model "$out/model" --input "$1.source" --num-beams 4 --max-length 64 >"$work/translations"
   paste -d '\n' <(sed 's/^/  source:    /' "$1.source") <(sed 's/^/  reference: /' "$1.target") \
-    <("$spillway" generate --model "$out/model" --input "$1.source" --num-beams 4 --max-length 64 | sed 's/^/  spillway:  /')
+    <(sed 's/^/  spillway:  /' "$work/translations")
 }
 say "three held-out sentences"
 head -n 3 "$data/val.source" >"$work/unseen.source"

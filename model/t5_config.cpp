@@ -10,6 +10,7 @@
 
 #include "core/edit_distance.hpp"
 #include "core/error.hpp"
+#include "core/json_depth.hpp"
 
 namespace spillway::model {
 namespace {
@@ -90,6 +91,7 @@ constexpr std::array<Preset, 10> kPresets = {{
 }  // namespace
 
 T5Config parse_t5_config(const std::string& text, const std::string& origin) {
+  check_json_depth(text, origin);
   json object;
   try {
     object = json::parse(text);

@@ -5,6 +5,8 @@
 
 #include <fmt/format.h>
 
+#include "core/round_up.hpp"
+
 namespace spillway::model {
 namespace {
 

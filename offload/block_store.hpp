@@ -40,8 +40,9 @@ class Completion {
 
 /// How a file of a store is opened.
 enum class OpenMode {
-  create_new,    // must not exist; mode 0600
-  open_existing  // must exist; read and write
+  create_new,     // must not exist; mode 0600
+  open_existing,  // must exist; read and write
+  read_existing   // must exist; only read, so that the right to read is enough
 };
 
 /// A file of a store, by number.
@@ -62,7 +63,7 @@ struct StoreCounters {
 class BlockStore {
  public:
   virtual ~BlockStore() = default;
-  /// "uring, O_DIRECT, 32 in flight": for the log.
+  /// "uring, O_DIRECT, 32 in flight": for the log. Whether the page cache is bypassed is what the open files got.
   [[nodiscard]] virtual std::string description() const = 0;
   /// Bytes; a power of two, at least 1 (no requirement) and at most 4096.
   [[nodiscard]] virtual std::size_t alignment() const = 0;

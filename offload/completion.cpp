@@ -14,7 +14,7 @@ void wait_and_drop_error(std::shared_ptr<Completion::State> state) noexcept {
   try {
     state->wait();
   } catch (const std::exception& error) {
-    log::warning("offload: error of a dropped transfer: " + std::string(error.what()));
+    log::error("offload: error of a dropped transfer: " + std::string(error.what()));
   }
 }
 

@@ -9,7 +9,7 @@
 #include <xxhash.h>
 
 #include "core/error.hpp"
-#include "offload/round_up.hpp"
+#include "core/round_up.hpp"
 
 namespace spillway::offload {
 

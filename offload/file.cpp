@@ -16,7 +16,8 @@ namespace spillway::offload {
 namespace {
 
 Descriptor open_file(const std::string& path, OpenMode mode) {
-  const int flags = O_RDWR | O_CLOEXEC | (mode == OpenMode::create_new ? O_CREAT | O_EXCL : 0);
+  const int access = mode == OpenMode::read_existing ? O_RDONLY : O_RDWR;
+  const int flags = access | O_CLOEXEC | (mode == OpenMode::create_new ? O_CREAT | O_EXCL : 0);
   int descriptor = -1;
   do {
     descriptor = ::open(path.c_str(), flags, 0600);

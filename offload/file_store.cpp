@@ -17,6 +17,19 @@ FileStore::FileStore(const StoreOptions& options) : options_(options) {
   }
 }
 
+std::string FileStore::description() const {
+  int direct = 0, buffered = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [number, open_file] : files_) ++(open_file.file->direct() ? direct : buffered);
+  }
+  const std::string cache = !options_.direct || (direct == 0 && buffered > 0) ? "buffered"
+                            : direct == 0                                     ? "O_DIRECT where files have it"
+                            : buffered == 0                                   ? "O_DIRECT"
+                                                                              : "O_DIRECT for some of the files";
+  return name() + ", " + cache + ", " + std::to_string(options_.queue_depth) + " in flight";
+}
+
 FileId FileStore::open(const std::string& path, OpenMode mode, std::uint64_t bytes) {
   auto file = std::make_shared<File>(path, mode, bytes, options_.direct);
   const std::lock_guard lock(mutex_);

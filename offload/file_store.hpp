@@ -27,12 +27,16 @@ class FileStore : public BlockStore {
   [[nodiscard]] Completion write(FileId file, std::uint64_t offset_bytes, std::span<const std::byte> buffer) override;
   [[nodiscard]] StoreCounters counters() const override;
 
+  [[nodiscard]] std::string description() const override;
+
  protected:
   /// \throws ConfigError for a depth or a call size that makes no sense
   explicit FileStore(const StoreOptions& options);
   [[nodiscard]] const StoreOptions& options() const noexcept { return options_; }
   /// Begins a transfer; there are at most options().queue_depth. Called by any thread; must not block on the disk.
   virtual void start(std::shared_ptr<Transfer> transfer) = 0;
+  /// "uring"
+  [[nodiscard]] virtual std::string name() const = 0;
   /// The transfer is whole or has failed. Its Completion wakes up after the counters have moved.
   void finished(const std::shared_ptr<Transfer>& transfer);
   /// Blocks until no transfer is under way. For a derived destructor, before it stops what moves the bytes.

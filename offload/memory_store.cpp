@@ -43,7 +43,7 @@ class MemoryStore final : public BlockStore {
   [[nodiscard]] FileId open(const std::string& path, OpenMode mode, std::uint64_t bytes) override {
     const std::lock_guard lock(mutex_);
     const auto found = by_path_.find(path);
-    if (mode == OpenMode::open_existing && found == by_path_.end()) throw IoError(path + ": cannot be opened", ENOENT);
+    if (mode != OpenMode::create_new && found == by_path_.end()) throw IoError(path + ": cannot be opened", ENOENT);
     if (mode == OpenMode::create_new && found != by_path_.end()) throw IoError(path + ": cannot be created", EEXIST);
     auto file = found != by_path_.end() ? found->second : std::make_shared<MemoryFile>(path);
     if (file->bytes.size() < bytes) file->bytes.resize(bytes);

@@ -29,12 +29,9 @@ class PosixStore final : public FileStore {
 
   ~PosixStore() override { wait_until_idle(); }
 
-  [[nodiscard]] std::string description() const override {
-    return std::string("posix, ") + (options().direct ? "O_DIRECT" : "buffered") + ", " +
-           std::to_string(options().queue_depth) + " in flight";
-  }
-
  private:
+  [[nodiscard]] std::string name() const override { return "posix"; }
+
   void start(std::shared_ptr<Transfer> transfer) override {
     {
       const std::lock_guard lock(mutex_);

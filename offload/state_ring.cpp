@@ -8,7 +8,7 @@
 #include <fmt/core.h>
 
 #include "core/error.hpp"
-#include "offload/round_up.hpp"
+#include "core/round_up.hpp"
 
 namespace spillway::offload {
 namespace {

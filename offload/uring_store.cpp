@@ -99,11 +99,6 @@ class UringStore final : public FileStore {
     server_.join();
   }
 
-  [[nodiscard]] std::string description() const override {
-    return std::string("uring, ") + (options().direct ? "O_DIRECT" : "buffered") + ", " +
-           std::to_string(options().queue_depth) + " in flight";
-  }
-
   bool register_buffer(std::span<std::byte> memory) override {
     const std::lock_guard lock(mutex_);
     if (!has_table_) {
@@ -126,6 +121,8 @@ class UringStore final : public FileStore {
   }
 
  private:
+  [[nodiscard]] std::string name() const override { return "uring"; }
+
   static bool accepted(int result, std::span<std::byte> memory) {
     if (result >= 0) return true;
     const IoError refusal("io_uring does not register " + std::to_string(memory.size()) + " bytes" +

@@ -8,6 +8,7 @@
 
 #include "app/commands.hpp"
 #include "checkpoint/directory.hpp"
+#include "checkpoint/files.hpp"
 #include "checkpoint/reader.hpp"
 #include "offload/block_store.hpp"
 #include "train/agreement.hpp"
@@ -19,7 +20,8 @@ namespace spillway::app {
 namespace {
 
 void list(const std::string& directory) {
-  if (!std::filesystem::is_directory(directory)) throw DataError(fmt::format("{}: no such directory", directory));
+  if (checkpoint::type_of_input(directory) != std::filesystem::file_type::directory)
+    throw DataError(fmt::format("{}: no such directory", directory));
   for (const checkpoint::CheckpointEntry& entry : checkpoint::list(directory))
     std::cout << fmt::format("step {:>9}  {:>3} rank{}  {}\n", entry.step, entry.world_size,
                              entry.world_size == 1 ? " " : "s", entry.path);
@@ -59,7 +61,8 @@ void export_model(const std::string& folder, const std::string& output, checkpoi
                                           [](const TensorSpec& tensor) { return tensor.name == "lm_head.weight"; });
   source.dtype = state.model_dtype;
   source.generation_json = state.generation_json;
-  if (std::filesystem::exists(state.tokenizer)) source.tokenizer = state.tokenizer;
+  std::error_code code;
+  if (std::filesystem::exists(state.tokenizer, code)) source.tokenizer = state.tokenizer;
   else if (!state.tokenizer.empty() && state.tokenizer != "bytes")
     std::cerr << fmt::format("warning: {}: the run's tokenizer is not there any more: {} has none\n", state.tokenizer,
                              output);

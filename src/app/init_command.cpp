@@ -10,6 +10,7 @@
 
 #include "app/commands.hpp"
 #include "app/run_config.hpp"
+#include "checkpoint/files.hpp"
 #include "train/agreement.hpp"
 
 namespace spillway::app {
@@ -19,7 +20,7 @@ using train::agree;
 std::string initial_config_text(const std::string& model) {
   train::RunOptions options;
   options.model.path = model;
-  if (!model.empty() && !std::filesystem::is_directory(model)) {
+  if (!model.empty() && checkpoint::type_of_input(model) != std::filesystem::file_type::directory) {
     if (model.find('/') != std::string::npos)
       throw ConfigError(fmt::format("--model {}: there is no such directory", model));
     options.model.init = train::ModelInit::random;

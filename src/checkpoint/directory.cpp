@@ -23,8 +23,10 @@ constexpr std::string_view kReplaced = ".old";
 
 std::vector<std::string> folders_of(const std::string& root) {
   std::error_code code;
-  if (!fs::exists(root, code)) return {};
   std::vector<std::string> names;
+  const fs::file_type type = fs::status(root, code).type();
+  if (type == fs::file_type::not_found) return names;
+  if (type == fs::file_type::none) throw IoError(fmt::format("{}: listing the checkpoints failed", root), code.value());
   for (fs::directory_iterator entry(root, code), end; !code && entry != end; entry.increment(code)) {
     std::error_code unknown;
     if (entry->is_directory(unknown)) names.push_back(entry->path().filename().string());
@@ -45,7 +47,10 @@ std::optional<std::string> without_suffix(const std::string& name, std::string_v
 bool is_committed(const std::string& root, const std::string& name) {
   if (step_of_name(name)) return true;
   const auto base = without_suffix(name, kReplaced);
-  return base && !fs::exists(root + "/" + *base);
+  if (!base) return false;
+  std::error_code code;
+  const fs::file_type newer = fs::status(root + "/" + *base, code).type();
+  return newer == fs::file_type::not_found || newer == fs::file_type::none;
 }
 
 std::string path_of(const std::string& root, std::int64_t step) { return root + "/" + step_name(step); }
@@ -118,7 +123,8 @@ std::string commit_folder(const std::string& root, std::int64_t step) {
   std::string path = path_of(root, step);
   const std::string temporary = path + std::string(kTemporary);
   const std::string replaced = path + std::string(kReplaced);
-  if (!fs::exists(path)) {
+  std::error_code code;
+  if (fs::status(path, code).type() == fs::file_type::not_found) {
     rename_path(temporary, path);
   } else if (!exchange_paths(temporary, path)) {
     remove_path(replaced);

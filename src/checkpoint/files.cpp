@@ -2,7 +2,7 @@
 #include "checkpoint/files.hpp"
 
 #include <cerrno>
-#include <filesystem>
+#include <system_error>
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -65,6 +65,14 @@ void reserve_file(const FileDescriptor& file, const std::string& path, std::uint
   if (result != 0 && (errno == EOPNOTSUPP || errno == ENOSYS))
     result = ::ftruncate(file.get(), static_cast<off_t>(bytes));
   if (result != 0) throw IoError(fmt::format("{}: reserving {} bytes failed", path, bytes), errno);
+}
+
+std::filesystem::file_type type_of_input(const std::string& path) {
+  std::error_code code;
+  const auto type = std::filesystem::status(path, code).type();
+  if (type == std::filesystem::file_type::none)
+    throw DataError(fmt::format("{}: cannot be read: {}", path, code.message()));
+  return type;
 }
 
 std::uint64_t size_of_file(const std::string& path) {

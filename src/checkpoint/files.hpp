@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <span>
 #include <string>
 
@@ -30,6 +31,10 @@ void write_fully(const FileDescriptor& file, const std::string& path, std::uint6
 /// Makes a new file `bytes` long with room for all of it; where the file system cannot reserve, only the length is set.
 /// \throws IoError
 void reserve_file(const FileDescriptor& file, const std::string& path, std::uint64_t bytes);
+
+/// What is at a path that the user gave; not_found if nothing is.
+/// \throws DataError with the system's reason where that cannot be told, as below a folder that may not be searched
+[[nodiscard]] std::filesystem::file_type type_of_input(const std::string& path);
 
 /// \throws IoError
 [[nodiscard]] std::uint64_t size_of_file(const std::string& path);

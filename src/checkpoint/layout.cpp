@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "core/round_up.hpp"
 #include "core/shard_map.hpp"
 
 namespace spillway::checkpoint {

@@ -36,6 +36,7 @@ inline constexpr std::int64_t kOldestVersion = 1;  // that is still read
 inline constexpr std::size_t kAlignment = 4096;
 
 inline constexpr std::string_view kLatest = "LATEST";
+inline constexpr std::string_view kLockFile = "lock";
 inline constexpr std::string_view kTensorFile = "checkpoint.h5";
 inline constexpr std::string_view kManifestFile = "manifest.json";
 

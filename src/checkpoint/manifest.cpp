@@ -10,6 +10,7 @@
 #include "checkpoint/hash.hpp"
 #include "checkpoint/layout.hpp"
 #include "core/error.hpp"
+#include "core/json_depth.hpp"
 
 namespace spillway::checkpoint {
 namespace {
@@ -133,6 +134,7 @@ std::string manifest_text(const Manifest& manifest) {
 }
 
 Manifest parse_manifest(const std::string& text, const std::string& path) {
+  check_json_depth(text, path);
   try {
     Json json = Json::parse(text);
     if (json.at("format") != kFormatName)

@@ -146,6 +146,10 @@ FileRecord record_of(const std::string& path, const std::string& name, const std
 StoredDataset read_dataset(hid_t file, const std::string& path, std::uint64_t file_bytes, const std::string& kind,
                            int unit, std::int64_t elements) {
   using hdf5::check;
+  // Before anything as large as the manifest says is allocated.
+  if (static_cast<std::uint64_t>(dataset_elements(elements)) > file_bytes / sizeof(float))
+    throw DataError(fmt::format("{}, {}: the manifest's tensors ask for {} elements, the file has {} bytes", path,
+                                dataset_name(kind, unit), dataset_elements(elements), file_bytes));
   StoredDataset entry{path, dataset_name(kind, unit), kind, unit, 0, 0, {}};
   entry.bytes = static_cast<std::uint64_t>(dataset_elements(elements)) * sizeof(float);
   const std::string what = describe(path, entry.name);

@@ -12,6 +12,7 @@
 
 #include "core/dtype.hpp"
 #include "core/error.hpp"
+#include "core/json_depth.hpp"
 
 namespace spillway::checkpoint {
 namespace {
@@ -31,9 +32,9 @@ std::uint64_t bytes_of_dtype(const std::string& dtype) {
 /// Parses, refusing what the JSON library lets pass: a name twice in one object, and nesting deeper than a header has.
 Json parse_strictly(const std::string& text, const std::string& path) {
   constexpr int kDeepest = 3;
+  check_json_depth(text, path, kDeepest);
   std::vector<std::set<std::string>> names;
-  const auto inspect = [&](int depth, Json::parse_event_t event, Json& parsed) {
-    if (depth > kDeepest) throw DataError(fmt::format("{}: the header nests deeper than {} levels", path, kDeepest));
+  const auto inspect = [&](int /*depth*/, Json::parse_event_t event, Json& parsed) {
     if (event == Json::parse_event_t::object_start) names.emplace_back();
     if (event == Json::parse_event_t::object_end) names.pop_back();
     if (event == Json::parse_event_t::key && !names.back().insert(parsed.get<std::string>()).second)
@@ -83,6 +84,14 @@ SafetensorsEntry entry_from(const std::string& name, const Json& json, std::uint
   return entry;
 }
 
+FileDescriptor open_input(const std::string& path) {
+  try {
+    return open_file(path, O_RDONLY);
+  } catch (const IoError& error) {
+    throw DataError(error.what());
+  }
+}
+
 void widen(const std::string& dtype, std::span<const std::uint16_t> from, std::span<float> to) {
   if (dtype == "BF16") std::ranges::transform(from, to.begin(), float_from_bf16);
   else std::ranges::transform(from, to.begin(), float_from_f16);
@@ -96,7 +105,7 @@ std::int64_t SafetensorsEntry::elements() const noexcept {
   return product;
 }
 
-SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path), file_(open_file(path, O_RDONLY)) {
+SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path), file_(open_input(path)) {
   const std::uint64_t file_bytes = size_of_file(path);
   if (file_bytes < kLengthBytes)
     throw DataError(fmt::format("{}: {} bytes are too few for a safetensors file", path, file_bytes));

@@ -29,7 +29,7 @@ inline constexpr std::uint64_t kMaxSafetensorsHeader = 100'000'000;
 /// anything is read. Reading is safe from several threads.
 class SafetensorsFile {
  public:
-  /// \throws DataError naming the file and the tensor; IoError if the file cannot be read
+  /// \throws DataError naming the file and the tensor, also if it cannot be opened; IoError if reading fails
   explicit SafetensorsFile(const std::string& path);
 
   [[nodiscard]] const std::string& path() const noexcept { return path_; }

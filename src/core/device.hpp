@@ -87,7 +87,7 @@ class Device {
   virtual ~Device() = default;
   [[nodiscard]] virtual std::string name() const = 0;
   /// Zero-filled memory on a 4 KiB boundary, all pages touched, `bytes` rounded up to 4 KiB.
-  /// \throws Error with the amount asked and the amount free
+  /// \throws Error (exit 5) with the amount asked
   [[nodiscard]] virtual Buffer allocate(MemoryKind kind, std::size_t bytes) = 0;
   /// A queue that the caller's thread submits compute to. On the host it is inline: `submit` runs the work before it returns.
   [[nodiscard]] virtual std::unique_ptr<Queue> create_compute_queue() = 0;

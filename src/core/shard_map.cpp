@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "core/error.hpp"
+#include "core/round_up.hpp"
 
 namespace spillway {
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/round_up.hpp"
 #include "core/tensor_view.hpp"
 
 namespace spillway {
@@ -77,10 +78,5 @@ class ShardMap {
   std::vector<std::size_t> unit_first_tensor_;
   int ranks_;
 };
-
-/// Smallest multiple of `multiple` that is not below `value`.
-[[nodiscard]] constexpr std::int64_t round_up(std::int64_t value, std::int64_t multiple) noexcept {
-  return (value + multiple - 1) / multiple * multiple;
-}
 
 }  // namespace spillway

@@ -3,8 +3,8 @@
 
 #include <cerrno>
 #include <filesystem>
+#include <fstream>
 #include <system_error>
-#include <utility>
 
 #include <fmt/format.h>
 
@@ -13,15 +13,16 @@
 
 namespace spillway::data {
 
-LineReader::LineReader(std::string path) : path_(std::move(path)), file_(path_, std::ios::binary) {
-  if (!file_) throw DataError(fmt::format("{}: cannot open: {}", path_, std::generic_category().message(errno)));
+LineReader::LineReader(std::string path)
+    : path_(std::move(path)), file_(std::make_unique<std::ifstream>(path_, std::ios::binary)), stream_(file_.get()) {
+  if (!*file_) throw DataError(fmt::format("{}: cannot open: {}", path_, std::generic_category().message(errno)));
   std::error_code ignored;
   if (std::filesystem::is_directory(path_, ignored)) throw DataError(path_ + ": is a folder, a text file was expected");
 }
 
 std::optional<std::string_view> LineReader::next() {
-  if (!std::getline(file_, text_)) {
-    if (file_.bad()) throw IoError(fmt::format("{}:{}: cannot read", path_, line_ + 1), errno);
+  if (!std::getline(*stream_, text_)) {
+    if (stream_->bad()) throw IoError(fmt::format("{}:{}: cannot read", path_, line_ + 1), errno);
     return std::nullopt;
   }
   ++line_;

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
-#include <fstream>
+#include <istream>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace spillway::data {
 
@@ -16,8 +18,12 @@ class LineReader {
   /// \throws DataError if the file cannot be opened
   explicit LineReader(std::string path);
 
+  /// Reads a stream that is open already, as standard input.
+  /// \param name  what messages call it  \param stream  outlives this object
+  LineReader(std::string name, std::istream& stream) : path_(std::move(name)), stream_(&stream) {}
+
   /// The next line without its end, valid until the next call; none after the last line.
-  /// \throws DataError "file:line: ..." if it is not valid UTF-8, IoError if the file cannot be read
+  /// \throws DataError "file:line: ..." if it is not valid UTF-8, IoError if it cannot be read
   [[nodiscard]] std::optional<std::string_view> next();
 
   /// Number of the line that next() gave last, counted from 1; 0 before the first.
@@ -29,7 +35,8 @@ class LineReader {
 
  private:
   std::string path_;
-  std::ifstream file_;
+  std::unique_ptr<std::istream> file_;  // none where the caller owns the stream
+  std::istream* stream_;
   std::string text_;
   std::int64_t line_ = 0;
 };

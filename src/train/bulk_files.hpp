@@ -10,7 +10,7 @@
 
 namespace spillway::train {
 
-/// A checkpoint's bulk bytes through a block store.
+/// A checkpoint's bulk bytes through a block store. What is only read needs no right to write and no fsync.
 class BulkFiles : public checkpoint::BulkStorage {
  public:
   /// \param store  outlives this object
@@ -24,10 +24,12 @@ class BulkFiles : public checkpoint::BulkStorage {
   void finish(const std::string& path) override;
 
  private:
-  [[nodiscard]] offload::FileId file(const std::string& path);
+  using OpenFiles = std::map<std::string, offload::FileId>;
+  [[nodiscard]] offload::FileId file(OpenFiles& files, const std::string& path, offload::OpenMode mode);
 
   offload::BlockStore& store_;
-  std::map<std::string, offload::FileId> files_;
+  OpenFiles read_;
+  OpenFiles written_;
 };
 
 }  // namespace spillway::train

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "checkpoint/files.hpp"
 #include "checkpoint/writer.hpp"
 #include "core/error.hpp"
 #include "train/agreement.hpp"
@@ -95,7 +96,7 @@ std::optional<std::string> find_checkpoint(const CheckpointOptions& options, con
     const auto newest = checkpoint::latest(directory);
     return newest ? std::optional(newest->path) : std::nullopt;
   }
-  if (!std::filesystem::is_directory(options.resume))
+  if (checkpoint::type_of_input(options.resume) != std::filesystem::file_type::directory)
     throw DataError(fmt::format("{}: no such checkpoint (checkpoint.resume)", options.resume));
   return options.resume;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/hugging_face.hpp"
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 
@@ -22,6 +23,14 @@ std::vector<checkpoint::SafetensorsSpec> specs_of(const model::T5Layout& layout,
     specs.push_back(std::move(spec));
   }
   return specs;
+}
+
+constexpr const char* kHead = "lm_head.weight";
+
+/// What a head of its own is multiplied by in the file, so that it needs no scaling: transformers 4 scales the logits of
+/// tied heads only.
+float head_factor(const model::T5Config& config) {
+  return config.untied_head && config.scale_logits ? 1.0F / std::sqrt(static_cast<float>(config.d_model)) : 1.0F;
 }
 
 void write_text(const fs::path& path, const std::string& text) {
@@ -53,7 +62,9 @@ void HuggingFaceWriter::create() const {
     const fs::path folder = directory_ + ".tmp";
     fs::remove_all(folder);
     fs::create_directories(folder);
-    write_text(folder / "config.json", model::export_config_json(source_.config, source_.dtype));
+    model::T5Config config = source_.config;
+    if (config.untied_head) config.scale_logits = false;
+    write_text(folder / "config.json", model::export_config_json(config, source_.dtype));
     const std::string generation =
         source_.generation_json.empty()
             ? nlohmann::json{{"decoder_start_token_id", source_.config.decoder_start_token_id},
@@ -74,7 +85,11 @@ void HuggingFaceWriter::create() const {
 }
 
 void HuggingFaceWriter::write(const std::string& tensor, std::int64_t begin, std::span<const float> values) const {
-  weights_.write_slice(weights_path(), tensor, begin, values);
+  const float factor = head_factor(source_.config);
+  if (tensor != kHead || factor == 1.0F) return weights_.write_slice(weights_path(), tensor, begin, values);
+  std::vector<float> scaled(values.begin(), values.end());
+  for (float& value : scaled) value *= factor;
+  weights_.write_slice(weights_path(), tensor, begin, scaled);
 }
 
 void HuggingFaceWriter::commit() const {

@@ -7,6 +7,7 @@
 
 #include "comm/mpi_communicator.hpp"
 #include "kernels/cpu/attention_workspace.hpp"
+#include "kernels/cpu/residual_norm.hpp"
 #include "offload/state_ring.hpp"
 #include "train/batches.hpp"
 #include "train/machine.hpp"
@@ -36,6 +37,7 @@ std::size_t workspace_bytes(const Job& job) {
                                    ? limits.source_rows / std::max<std::int64_t>(limits.sequences, 1)
                                    : std::max(data.max_source_length, data.max_target_length);
   return static_cast<std::size_t>(job.threads) * kPanelBytes +
+         kernels::cpu::residual_norm_workspace_bytes(config.d_model) +
          kernels::cpu::attention_workspace_bytes({.longest_queries = longest,
                                                   .longest_keys = std::max(longest, generated),
                                                   .sequences = limits.sequences,

@@ -22,6 +22,9 @@
 namespace spillway::train {
 namespace {
 
+// Of a rank: above any machine's, below what exhausts memory with stacks.
+constexpr int kMostThreads = 1024;
+
 /// The number after `key` in a file of "Key:   number kB" lines.
 std::size_t kilobyte_line(const char* path, const std::string& key) {
   std::ifstream file(path);
@@ -96,7 +99,7 @@ int compute_threads(comm::Communicator& communicator) {
     sharers += static_cast<int>(other.host == mine.host && CPU_EQUAL(&other.cpus, &mine.cpus));
   }
   if (const char* asked = std::getenv("OMP_NUM_THREADS"); asked != nullptr && std::atoi(asked) > 0)
-    return std::atoi(asked);
+    return std::min(std::atoi(asked), kMostThreads);
   return std::max(1, CPU_COUNT(&mine.cpus) / std::max(1, sharers));
 }
 

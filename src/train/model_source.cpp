@@ -11,8 +11,10 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "checkpoint/files.hpp"
 #include "checkpoint/safetensors_file.hpp"
 #include "core/error.hpp"
+#include "core/json_depth.hpp"
 #include "core/log.hpp"
 #include "model/t5_layout.hpp"
 
@@ -21,6 +23,8 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+
+bool is_there(const fs::path& path) { return checkpoint::type_of_input(path.string()) != fs::file_type::not_found; }
 
 std::string read_text(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
@@ -48,6 +52,21 @@ void check_tensors(const checkpoint::SafetensorsFile& file, const model::T5Confi
   }
 }
 
+bool have_same_elements(const checkpoint::SafetensorsFile& file, const std::string& one, const std::string& other) {
+  const checkpoint::SafetensorsEntry* a = file.find(one);
+  const checkpoint::SafetensorsEntry* b = file.find(other);
+  if (a == nullptr || b == nullptr || a->dtype != b->dtype || a->shape != b->shape) return false;
+  constexpr std::int64_t kPart = 1 << 18;
+  std::vector<float> left(kPart), right(kPart);
+  for (std::int64_t begin = 0; begin < a->elements(); begin += kPart) {
+    const auto count = static_cast<std::size_t>(std::min(kPart, a->elements() - begin));
+    file.read(one, begin, std::span(left).first(count));
+    file.read(other, begin, std::span(right).first(count));
+    if (std::memcmp(left.data(), right.data(), count * sizeof(float)) != 0) return false;
+  }
+  return true;
+}
+
 bool is_block_name(const std::string& name) { return name.find(".block.") != std::string::npos; }
 
 /// The file must not have blocks, or matrices in them, that the configuration has no place for. Very old files also hold a relative
@@ -68,7 +87,7 @@ std::string find_tokenizer(const ModelOptions& options, const std::string& direc
   if (!options.tokenizer.empty()) return options.tokenizer;
   if (directory.empty()) return {};
   const fs::path path = fs::path(directory) / "spiece.model";
-  return fs::exists(path) ? path.string() : std::string();
+  return is_there(path) ? path.string() : std::string();
 }
 
 }  // namespace
@@ -77,7 +96,7 @@ ModelSource open_model(const ModelOptions& options) {
   if (options.path.empty()) throw ConfigError("model.path is not set: name a Hugging Face directory or a preset");
   ModelSource source;
   const fs::path directory = options.path;
-  if (!fs::is_directory(directory)) {
+  if (checkpoint::type_of_input(options.path) != fs::file_type::directory) {
     // What looks like a path is one, and not a misspelt preset.
     if (options.path.find('/') != std::string::npos)
       throw DataError(fmt::format("{}: no such directory (model.path)", options.path));
@@ -91,23 +110,26 @@ ModelSource open_model(const ModelOptions& options) {
   }
   source.directory = directory.string();
   source.config = model::parse_t5_config(read_text(directory / "config.json"), (directory / "config.json").string());
-  if (fs::exists(directory / "generation_config.json"))
+  if (is_there(directory / "generation_config.json"))
     source.generation_json = read_text(directory / "generation_config.json");
   source.tokenizer = find_tokenizer(options, source.directory);
   if (options.init == ModelInit::random) return source;
 
   const fs::path weights = directory / "model.safetensors";
-  if (!fs::exists(weights)) {
+  if (!is_there(weights)) {
     for (const char* other : {"model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"})
-      if (fs::exists(directory / other))
+      if (is_there(directory / other))
         throw ConfigError(fmt::format("{}: expected model.safetensors, found {}, which this version does not read yet",
                                       source.directory, other));
     throw DataError(fmt::format("{}: no model.safetensors (model.init = \"random\" needs none)", source.directory));
   }
   source.weights = weights.string();
   const checkpoint::SafetensorsFile file(source.weights);
-  // The head is lm_head.weight if the file has it, whatever tie_word_embeddings says (transformers 5 writes true for both).
-  source.config.untied_head = file.find("lm_head.weight") != nullptr;
+  // The head is lm_head.weight if the file has it, whatever tie_word_embeddings says (transformers 5 writes true for both),
+  // save where old files hold a tied model's one matrix under both names.
+  source.config.untied_head =
+      file.find("lm_head.weight") != nullptr &&
+      !(source.config.scale_logits && have_same_elements(file, "lm_head.weight", "shared.weight"));
   check_tensors(file, source.config);
   check_depth(file, source.config);
   const std::string& dtype = file.find("shared.weight")->dtype;
@@ -121,11 +143,16 @@ std::unique_ptr<data::Tokenizer> open_tokenizer(const ModelSource& source) {
   if (source.tokenizer == "bytes") return data::make_byte_tokenizer();
   const fs::path settings = fs::path(source.tokenizer).parent_path() / "tokenizer_config.json";
   std::int64_t extra_ids = data::kExtraIds;
-  if (fs::exists(settings)) {
-    const json object = json::parse(read_text(settings), nullptr, false);
+  if (is_there(settings)) {
+    const std::string text = read_text(settings);
+    check_json_depth(text, settings.string());
+    const json object = json::parse(text, nullptr, false);
     if (object.is_discarded()) throw DataError(fmt::format("{}: not valid JSON", settings.string()));
     if (object.is_object() && object.contains("extra_ids") && object["extra_ids"].is_number_integer())
       extra_ids = object["extra_ids"].get<std::int64_t>();
+    if (extra_ids < 0 || extra_ids > source.config.vocab_size)
+      throw DataError(fmt::format("{}: key \"extra_ids\": expected 0 to vocab_size, which is {}, found {}",
+                                  settings.string(), source.config.vocab_size, object["extra_ids"].dump()));
   }
   auto tokenizer = data::make_sentencepiece_tokenizer(source.tokenizer, extra_ids);
   // A small model of its own tokenizer has no rows for T5's sentinels.
@@ -137,6 +164,7 @@ std::unique_ptr<data::Tokenizer> open_tokenizer(const ModelSource& source) {
 model::GenerationOptions generation_options(const EvalOptions& eval, const ModelSource& source) {
   json defaults = json::object();
   if (!source.generation_json.empty()) {
+    check_json_depth(source.generation_json, source.directory + "/generation_config.json");
     defaults = json::parse(source.generation_json, nullptr, false);
     if (!defaults.is_object())
       throw DataError(fmt::format("{}/generation_config.json: expected a JSON object", source.directory));

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.hpp"
+#include "core/json_depth.hpp"
 #include "core/log.hpp"
 
 namespace spillway::train {
@@ -82,6 +83,7 @@ std::string to_json(const RunState& state) {
 }
 
 RunState run_state_from_json(const std::string& text, const std::string& origin) {
+  check_json_depth(text, origin + ": run metadata");
   try {
     const json object = json::parse(text);
     if (object.at("format").get<int>() != kFormat)

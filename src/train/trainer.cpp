@@ -9,6 +9,7 @@
 
 #include <fmt/format.h>
 
+#include "checkpoint/root_lock.hpp"
 #include "core/log.hpp"
 #include "offload/scratch_file.hpp"
 #include "train/agreement.hpp"
@@ -81,6 +82,7 @@ class Run {
 
   void open_outputs() {
     if (!root()) return;
+    lock_.emplace(job_.checkpoint_dir());
     fs::remove(output("REQUEUE"));
     write_file(output("config.toml"), request_.config.toml);
     write_file(output("plan.json"), plan_json(job_));
@@ -252,6 +254,7 @@ class Run {
   data::BatchSampler sampler_;
   const StopRequest& stop_;
   Progress progress_;
+  std::optional<checkpoint::RootLock> lock_;
   std::optional<MetricsFile> metrics_;
   std::optional<Evaluation> last_evaluation_;
   StopReason stop_seen_ = StopReason::none;

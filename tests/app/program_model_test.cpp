@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Models that are missing, damaged, hostile, or at odds with themselves: exit code 4, with the file and the tensor.
 #include <cstring>
+#include <filesystem>
 
 #include <gmock/gmock.h>
+#include <nlohmann/json.hpp>
 
 #include "app/workplace.hpp"
 
 namespace spillway::test {
 namespace {
 
+using nlohmann::json;
 using ::testing::HasSubstr;
 
 std::string safetensors(const std::string& header, std::size_t data_bytes) {
@@ -46,6 +49,15 @@ TEST_P(ProgramModel, AMissingFolder_IsNamed) {
   EXPECT_THAT(result.err, HasSubstr("no/such/model: no such directory (model.path)"));
 }
 
+TEST_P(ProgramModel, APathThatCannotBeFollowed_IsRefusedWithTheReason) {
+  std::filesystem::create_symlink("loop", place_.path("loop"));
+
+  const ProgramResult result = place_.train(GetParam(), {"model.path=loop/model"});
+
+  EXPECT_EQ(result.exit_code, 4) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr("loop/model: cannot be read: Too many levels of symbolic links"));
+}
+
 TEST_P(ProgramModel, WithoutConfigJson_IsRefused) {
   place_.write("empty/note", "");
 
@@ -60,6 +72,27 @@ TEST_P(ProgramModel, WithoutWeights_IsRefused) {
 
   EXPECT_EQ(result.exit_code, 4) << describe(result);
   EXPECT_THAT(result.err, HasSubstr("model: no model.safetensors (model.init = \"random\" needs none)"));
+}
+
+TEST_P(ProgramModel, AGenerationConfigThatNestsTooDeep_IsRefused) {
+  place_.write("pretrained/generation_config.json",
+               "{\"min_length\": " + std::string(50000, '[') + std::string(50000, ']') + "}");
+
+  expect_refused("pretrained/generation_config.json: the JSON nests deeper than 64 levels");
+}
+
+TEST_P(ProgramModel, MoreSentinelsThanTheVocabularyHolds_AreRefusedBeforeTheyAreMade) {
+  for (const std::string count : {"4000000000", "18446744073709551615", "-1"}) {
+    place_.write("pretrained/tokenizer_config.json", "{\"extra_ids\": " + count + "}");
+
+    const ProgramResult result = place_.train(
+        GetParam(), {"model.path=pretrained", "model.init=pretrained", "model.tokenizer=pretrained/spiece.model"});
+
+    EXPECT_EQ(result.exit_code, 4) << describe(result);
+    EXPECT_THAT(result.err, HasSubstr("pretrained/tokenizer_config.json: key \"extra_ids\": expected 0 to vocab_size, "
+                                      "which is 384, found " +
+                                      count));
+  }
 }
 
 TEST_P(ProgramModel, TruncatedWeights_AreRefused) {
@@ -121,6 +154,60 @@ TEST_P(ProgramModel, MoreLayersThanConfigJsonSays_AreRefused) {
   place_.replace("pretrained/config.json", "\"num_layers\": 2", "\"num_layers\": 1");
 
   expect_refused(": config.json has no place for it");
+}
+
+/// pretrained/ as it would be with a lm_head.weight that is `factor` times shared.weight.
+class ProgramModelWithHead : public ProgramModel {
+ protected:
+  void add_head(float factor) {
+    const std::string file = place_.read("pretrained/model.safetensors");
+    std::uint64_t length = 0;
+    std::memcpy(&length, file.data(), sizeof(length));
+    json header = json::parse(file.substr(8, length));
+    std::string data = file.substr(8 + length);
+    const auto& shared = header["shared.weight"]["data_offsets"];
+    const std::size_t begin = shared[0], end = shared[1];
+    std::vector<float> head((end - begin) / sizeof(float));
+    std::memcpy(head.data(), data.data() + begin, end - begin);
+    for (float& value : head) value *= factor;
+    header["lm_head.weight"] = header["shared.weight"];
+    header["lm_head.weight"]["data_offsets"] = {data.size(), data.size() + end - begin};
+    data.append(reinterpret_cast<const char*>(head.data()), end - begin);
+    place_.write("pretrained/model.safetensors", safetensors(header.dump(), 0) + data);
+  }
+  /// Reads a model, changes nothing and writes it again. \return the loss on the held-out pairs
+  double pass_through(const std::string& model, const std::string& output) const {
+    const ProgramResult result =
+        place_.train(GetParam(), {"model.path=" + model, "model.init=pretrained", "model.embedding_std=0",
+                                  "train.max_steps=1", "optimizer.learning_rate=0", "train.output_dir=" + output});
+    EXPECT_EQ(result.exit_code, 0) << describe(result);
+    return json::parse(place_.read(output + "/all_results.json")).at("eval_loss");
+  }
+  json exported_config() const { return json::parse(place_.read("out/model/config.json")); }
+};
+
+INSTANTIATE_TEST_SUITE_P(Ranks, ProgramModelWithHead, testing::Values(1, 2));
+
+TEST_P(ProgramModelWithHead, AHeadThatIsTheEmbeddingAgain_IsTied) {
+  const double without = pass_through("pretrained", "before");
+  add_head(1.0F);
+
+  const double with = pass_through("pretrained", "out");
+
+  EXPECT_EQ(with, without);
+  EXPECT_EQ(exported_config().at("tie_word_embeddings"), true);
+  EXPECT_EQ(place_.read("out/model/model.safetensors").find("lm_head"), std::string::npos);
+}
+
+TEST_P(ProgramModelWithHead, AHeadOfItsOwnThatIsScaled_IsExportedSoThatItNeedsNoScaling) {
+  add_head(-0.5F);
+
+  const double before = pass_through("pretrained", "out");
+  const double after = pass_through("out/model", "again");
+
+  EXPECT_EQ(after, before);
+  EXPECT_EQ(exported_config().at("tie_word_embeddings"), false);
+  EXPECT_EQ(exported_config().at("scale_decoder_outputs"), false);
 }
 
 }  // namespace

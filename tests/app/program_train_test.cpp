@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // A training run that goes well: the files that it leaves, running it again, and what it prints.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <nlohmann/json.hpp>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include "app/workplace.hpp"
 
@@ -96,6 +99,22 @@ TEST_P(ProgramTrained, CheckpointsAndModelAreThere) {
   EXPECT_EQ(json::parse(place_.read("out/model/config.json")).at("d_model"), 32);
   EXPECT_TRUE(place_.exists("out/model/model.safetensors"));
   EXPECT_FALSE(place_.exists("out/REQUEUE"));
+}
+
+TEST_P(ProgramTrained, WhileAnotherRunSavesThere_IsRefused) {
+  const Workplace place;
+  place.write("out/checkpoints/lock", "process 12 on elsewhere");
+  const int other = ::open(place.path("out/checkpoints/lock").c_str(), O_RDONLY | O_CLOEXEC);
+  ASSERT_EQ(::flock(other, LOCK_EX), 0);
+
+  const ProgramResult refused = place.train(GetParam());
+  ::close(other);
+  const ProgramResult alone = place.train(GetParam());
+
+  EXPECT_EQ(refused.exit_code, 2) << describe(refused);
+  EXPECT_THAT(refused.err,
+              HasSubstr("out/checkpoints: another run saves its checkpoints here: process 12 on elsewhere; wait"));
+  EXPECT_EQ(alone.exit_code, 0) << describe(alone);
 }
 
 TEST_P(ProgramTrained, TheLogGoesToStandardErrorWithoutColour) {

@@ -34,6 +34,13 @@ TEST(Directory, AnAbsentOrEmptyRootHasNoCheckpoint) {
   EXPECT_EQ(latest(root.path()), std::nullopt);
 }
 
+TEST(Directory, ARootThatCannotBeReadIsNotTakenForAnEmptyOne) {
+  const ScratchFolder root;
+  fs::create_symlink("loop", root / "loop");
+
+  EXPECT_THAT(message_of<IoError>([&] { (void)latest(root / "loop"); }), HasSubstr("listing the checkpoints failed"));
+}
+
 TEST(Directory, ListsInTheOrderOfCommitNotOfSteps) {
   const ScratchFolder root;
   for (const std::int64_t step : {100, 200, 150}) save(root.path(), step, small_tensors(), 1);

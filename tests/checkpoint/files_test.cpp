@@ -2,6 +2,7 @@
 #include "checkpoint/files.hpp"
 
 #include <array>
+#include <filesystem>
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -62,6 +63,19 @@ TEST(Files, ExchangePaths_SwapsOrSaysThatItCannot) {
   const bool swapped = exchange_paths(folder / "a", folder / "b");
 
   EXPECT_EQ(read_text(folder / "a"), swapped ? "second" : "first");
+}
+
+TEST(Files, TypeOfInput_TellsWhatIsThere_OrWhyItCannot) {
+  const ScratchFolder folder;
+  write_text_durably(folder / "file", "");
+  std::filesystem::create_symlink("loop", folder / "loop");
+
+  EXPECT_EQ(type_of_input(folder.path()), std::filesystem::file_type::directory);
+  EXPECT_EQ(type_of_input(folder / "file"), std::filesystem::file_type::regular);
+  EXPECT_EQ(type_of_input(folder / "missing"), std::filesystem::file_type::not_found);
+  EXPECT_EQ(type_of_input(folder / "file/below"), std::filesystem::file_type::not_found);
+  EXPECT_EQ(message_of<DataError>([&] { (void)type_of_input(folder / "loop/below"); }),
+            (folder / "loop/below") + ": cannot be read: Too many levels of symbolic links");
 }
 
 TEST(Files, FolderOf_APlainNameIsTheCurrentFolder) {

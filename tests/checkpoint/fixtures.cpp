@@ -6,29 +6,17 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <thread>
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include "checkpoint/directory.hpp"
 #include "checkpoint/layout.hpp"
 #include "core/error.hpp"
 #include "core/philox.hpp"
+#include "support/thread_ranks.hpp"
 
 namespace spillway::checkpoint {
-
-ScratchFolder::ScratchFolder() {
-  std::string pattern = (std::filesystem::temp_directory_path() / "spillway-checkpoint-XXXXXX").string();
-  if (::mkdtemp(pattern.data()) == nullptr) throw IoError("mkdtemp " + pattern, errno);
-  path_ = pattern;
-}
-
-ScratchFolder::~ScratchFolder() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
-}
 
 const FileDescriptor& PlainStorage::file(const std::string& path) {
   auto found = files_.find(path);
@@ -132,20 +120,14 @@ std::string save(const std::string& root, std::int64_t step, const std::vector<T
 }
 
 std::vector<std::string> on_ranks(int ranks, const std::function<void(comm::Communicator&)>& work) {
-  const auto communicators = comm::make_thread_communicators(ranks);
   std::vector<std::string> failures(static_cast<std::size_t>(ranks));
-  {
-    std::vector<std::jthread> threads;
-    for (std::size_t rank = 0; rank < failures.size(); ++rank) {
-      threads.emplace_back([&, rank] {
-        try {
-          work(*communicators[rank]);
-        } catch (const std::exception& error) {
-          failures[rank] = error.what();
-        }
-      });
+  test::run_on_thread_ranks(ranks, [&](comm::Communicator& communicator) {
+    try {
+      work(communicator);
+    } catch (const std::exception& error) {  // not passed on: the others find out by themselves, or the test hangs
+      failures[static_cast<std::size_t>(communicator.rank())] = error.what();
     }
-  }
+  });
   return failures;
 }
 

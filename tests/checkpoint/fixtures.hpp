@@ -13,22 +13,11 @@
 #include "checkpoint/writer.hpp"
 #include "comm/communicator.hpp"
 #include "core/shard_map.hpp"
+#include "support/scratch_directory.hpp"
 
 namespace spillway::checkpoint {
 
-/// A new folder that goes away with all that is in it.
-class ScratchFolder {
- public:
-  ScratchFolder();
-  ~ScratchFolder();
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  [[nodiscard]] const std::string& path() const noexcept { return path_; }
-  [[nodiscard]] std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
+using ScratchFolder = test::ScratchDirectory;
 
 /// pread and pwrite; fails the test on an unaligned transfer; a full disk after `room` bytes.
 class PlainStorage : public BulkStorage {

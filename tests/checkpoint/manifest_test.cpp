@@ -78,6 +78,20 @@ TEST(Manifest, FilesThatAreNotThoseOfItsRanksAreRefused) {
   EXPECT_THAT(refusal(manifest_text(manifest)), HasSubstr("2 files for 2 ranks"));
 }
 
+TEST(Manifest, NestingThatWouldExhaustTheStackIsRefused) {
+  const std::string deep = std::string(50000, '[') + std::string(50000, ']');
+  std::string text = manifest_text(example());
+  text.insert(1, "\"a\": " + deep + ",");
+
+  EXPECT_THAT(refusal(text), HasSubstr("m.json: the JSON nests deeper than"));
+}
+
+TEST(Manifest, ATensorBeyondWhatSizesCanCountIsRefused) {
+  Manifest manifest = example();
+  manifest.tensors.back().offset = INT64_MAX - 6000;
+  EXPECT_THAT(refusal(manifest_text(manifest)), HasSubstr("is out of range"));
+}
+
 TEST(Manifest, OverlappingTensorsAreRefused) {
   Manifest manifest = example();
   manifest.tensors[1].offset = 1;

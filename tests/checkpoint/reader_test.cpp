@@ -10,6 +10,7 @@
 #include "checkpoint/hash.hpp"
 #include "checkpoint/layout.hpp"
 #include "core/error.hpp"
+#include "core/round_up.hpp"
 
 namespace spillway::checkpoint {
 namespace {

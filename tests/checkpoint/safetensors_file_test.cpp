@@ -194,7 +194,7 @@ TEST_F(SafetensorsFileTest, EveryTruncationIsRefused) {
 }
 
 TEST(SafetensorsFile, AFileThatIsNotThereIsNamed) {
-  EXPECT_THAT(message_of<IoError>([] { SafetensorsFile{"/nowhere/model.safetensors"}; }),
+  EXPECT_THAT(message_of<DataError>([] { SafetensorsFile{"/nowhere/model.safetensors"}; }),
               HasSubstr("/nowhere/model.safetensors"));
 }
 

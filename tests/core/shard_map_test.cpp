@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "core/error.hpp"
+#include "core/round_up.hpp"
 
 namespace spillway {
 namespace {

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "data/lines.hpp"
 
+#include <istream>
+#include <sstream>
+#include <stdexcept>
+#include <streambuf>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -52,6 +57,36 @@ TEST(LineReader, Open_OfMissingFileOrFolder_NamesIt) {
   EXPECT_EQ(message_of<DataError>([&] { LineReader reader(missing); }),
             missing + ": cannot open: No such file or directory");
   EXPECT_THAT(message_of<DataError>([&] { LineReader reader(folder.file("")); }), HasSubstr("is a folder"));
+}
+
+TEST(LineReader, OfAnOpenStream_GivesItsLines_AndCallsItByItsName) {
+  std::istringstream stream("unu\ndoi\r\n\xFF");
+  LineReader reader("standard input", stream);
+
+  EXPECT_EQ(reader.next(), "unu");
+  EXPECT_EQ(reader.next(), "doi");
+  EXPECT_THAT(message_of<DataError>([&] { (void)reader.next(); }), testing::StartsWith("standard input:3: not valid"));
+}
+
+/// A stream whose device fails after one line.
+class FailingBuffer : public std::streambuf {
+ public:
+  FailingBuffer() { setg(line_, line_, line_ + sizeof(line_)); }
+
+ protected:
+  int_type underflow() override { throw std::runtime_error("the device failed"); }
+
+ private:
+  char line_[4] = {'u', 'n', 'u', '\n'};
+};
+
+TEST(LineReader, Next_WhereReadingFails_IsNoEndOfTheFile) {
+  FailingBuffer buffer;
+  std::istream stream(&buffer);
+  LineReader reader("standard input", stream);
+
+  EXPECT_EQ(reader.next(), "unu");
+  EXPECT_THAT(message_of<IoError>([&] { (void)reader.next(); }), HasSubstr("standard input:2: cannot read"));
 }
 
 }  // namespace

@@ -41,8 +41,11 @@ class Quickstart(unittest.TestCase):
         self.stubs.add("spillway", SPILLWAY, where=build)
         self.build = build
 
+    def call_script(self):
+        return subprocess.run([SCRIPT], env=self.stubs.environment(BUILD_DIR=str(self.build)), capture_output=True, text=True)
+
     def run_script(self):
-        result = subprocess.run([SCRIPT], env=self.stubs.environment(BUILD_DIR=str(self.build)), capture_output=True, text=True)
+        result = self.call_script()
         self.assertEqual(result.returncode, 0, result.stderr)
         return result.stdout
 
@@ -68,6 +71,14 @@ class Quickstart(unittest.TestCase):
         self.assertIn("--resume none", first)
         self.assertIn("--resume " + str(self.build / "quickstart/out/checkpoints/step-000000040"), second)
         self.assertIn("train.max_steps=50", second)
+
+    def test_it_stops_where_translating_fails(self):
+        self.stubs.add("spillway", SPILLWAY.replace("sed 's/^/translated /' \"$5\"", "exit 5"), where=self.build)
+
+        result = self.call_script()
+
+        self.assertEqual(result.returncode, 5)
+        self.assertNotIn("three sentences seen in training", result.stdout)
 
 
 unittest.main()

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/cpu/instruction_set.hpp"
+#include "kernels/instruction_set_fixture.hpp"
 #include "kernels/kernel_fixtures.hpp"
 
 namespace spillway::kernels::cpu {
@@ -32,21 +33,22 @@ std::vector<float> factors_of(InstructionSet set, const Dropout& dropout, const 
   return result;
 }
 
-TEST(Dropout, OnEveryInstructionSet_IsTheDocumentedFunctionOfPosition) {
+class DropoutOnInstructionSet : public test::OnInstructionSet {};
+INSTANTIATE_TEST_SUITE_P(Each, DropoutOnInstructionSet,
+                         testing::Values(InstructionSet::baseline, InstructionSet::avx2, InstructionSet::avx512),
+                         test::name_of_set);
+
+TEST_P(DropoutOnInstructionSet, IsTheDocumentedFunctionOfPosition) {
   const Dropout dropout{.probability = 0.1F, .key = 0x123456789ABCDEF0, .site = 17};
   const Batch batch(9);
   for (const std::int64_t width : {1, 5, 24, 128, 129, 300}) {
-    for (const InstructionSet set : {InstructionSet::baseline, InstructionSet::avx2, InstructionSet::avx512}) {
-      if (!supported(set)) continue;
+    const std::vector<float> factors = factors_of(GetParam(), dropout, batch, width);
 
-      const std::vector<float> factors = factors_of(set, dropout, batch, width);
-
-      for (std::int64_t row = 0; row < 9; ++row)
-        for (std::int64_t c = 0; c < width; ++c)
-          ASSERT_EQ(factors[static_cast<std::size_t>(row * width + c)],
-                    static_cast<float>(test::dropout_factor(dropout, batch, row, width, c)))
-              << row << " " << c << " of " << width;
-    }
+    for (std::int64_t row = 0; row < 9; ++row)
+      for (std::int64_t c = 0; c < width; ++c)
+        ASSERT_EQ(factors[static_cast<std::size_t>(row * width + c)],
+                  static_cast<float>(test::dropout_factor(dropout, batch, row, width, c)))
+            << row << " " << c << " of " << width;
   }
 }
 

@@ -2,11 +2,15 @@
 #include "kernels/cpu/thread_pool.hpp"
 
 #include <atomic>
+#include <cstdio>
+#include <fstream>
 #include <stdexcept>
 #include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "core/error.hpp"
 #include "kernels/cpu/cpu_kernels.hpp"
@@ -61,6 +65,36 @@ TEST(ThreadPool, ParallelFor_WhenATaskThrows_FinishesTheOthersAndRethrows) {
 
     EXPECT_EQ(finished, 99);
   }
+}
+
+// Sanitizers need more address space than the next test leaves.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = false;
+#endif
+
+/// Exits with the code of the error that a pool without room for its threads' stacks ends in.
+[[noreturn]] void make_pool_without_room() {
+  std::size_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  const std::size_t room_bytes = pages * 4096 + (std::size_t{256} << 20);  // some tens of stacks
+  const rlimit room{.rlim_cur = room_bytes, .rlim_max = room_bytes};
+  if (pages == 0 || ::setrlimit(RLIMIT_AS, &room) != 0) ::_exit(1);
+  try {
+    const ThreadPool pool(100000);
+  } catch (const Error& error) {
+    std::fputs(error.what(), stderr);
+    ::_exit(static_cast<int>(error.exit_code()));
+  }
+  ::_exit(0);
+}
+
+TEST(ThreadPoolDeathTest, WhenAThreadCannotBeStarted_EndsTheOthersAndSaysSo) {
+  if (kSanitized) GTEST_SKIP() << "no room for a sanitizer";
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+
+  EXPECT_EXIT(make_pool_without_room(), testing::ExitedWithCode(5), "of 100000 compute threads could be started");
 }
 
 TEST(ThreadPool, MakeThreadPool_WithoutThreads_Throws) {

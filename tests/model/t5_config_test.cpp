@@ -28,6 +28,13 @@ std::string error_of(const std::string& text) {
   return "no error";
 }
 
+TEST(ParseT5Config, NestingThatWouldExhaustTheStack_IsRefused) {
+  const std::string deep = std::string(50000, '[') + std::string(50000, ']');
+
+  EXPECT_THAT(error_of("{\"task_specific_params\": " + deep + "}"),
+              HasSubstr("somewhere/config.json: the JSON nests deeper than"));
+}
+
 TEST(ParseT5Config, ReadsEveryKey) {
   const T5Config config = parse({{"model_type", "t5"},
                                  {"vocab_size", 97},

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 
 #include "core/error.hpp"
+#include "core/log.hpp"
 #include "offload/block_store.hpp"
 
 namespace spillway::offload {
@@ -55,6 +56,18 @@ TEST(CompletionTest, Dropped_WaitsAndSaysTheError) {
 
   EXPECT_EQ(waits, 1);
   EXPECT_THAT(::testing::internal::GetCapturedStderr(), ::testing::HasSubstr("a bad block"));
+}
+
+TEST(CompletionTest, Dropped_OnAnyRank_SaysTheError) {
+  int waits = 0;
+  ::testing::internal::CaptureStderr();
+  log::start(3, false);
+
+  { const Completion completion = counted(waits, true); }
+
+  log::start(0, false);
+  EXPECT_THAT(::testing::internal::GetCapturedStderr(),
+              ::testing::AllOf(::testing::HasSubstr("3]"), ::testing::HasSubstr("a bad block")));
 }
 
 TEST(CompletionTest, AssignedOver_WaitsForTheOldOne) {

@@ -33,6 +33,12 @@ TEST(FileTest, PathThatHasNoDirectIo_IsOpenedBuffered) {
   EXPECT_EQ(file.alignment(), 1u);
 }
 
+TEST(FileTest, FileThatIsOnlyRead_IsOpenedWithoutTheRightToWrite) {
+  const File file("/proc/self/exe", OpenMode::read_existing, 0, false);
+
+  EXPECT_EQ(::fcntl(file.descriptor(), F_GETFL) & O_ACCMODE, O_RDONLY);
+}
+
 TEST(FileTest, SyncOfWhatCannotBeSynced_NamesThePath) {
   File file("/dev/null", OpenMode::open_existing, 0, false);
 

@@ -13,6 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "offload/file.hpp"
 #include "offload/store_fixture.hpp"
 
 namespace spillway::offload {
@@ -44,7 +45,10 @@ void refuse_io_uring() {
   const std::string description = make_store("auto", {.queue_depth = 2})->description();
   const std::string said = ::testing::internal::GetCapturedStderr();
   std::fputs(said.c_str(), stderr);
-  ::_exit(description == "posix, O_DIRECT, 2 in flight" && std::count(said.begin(), said.end(), '\n') == 1 ? 0 : 1);
+  ::_exit(description == "posix, O_DIRECT where files have it, 2 in flight" &&
+                  std::count(said.begin(), said.end(), '\n') == 1
+              ? 0
+              : 1);
 }
 
 TEST(MakeStoreDeathTest, AutoWhereTheRingIsRefused_IsPosixAndSaysWhyInOneLine) {
@@ -80,6 +84,23 @@ TEST(MakeStore, SenselessOptions_AreRefused) {
 
   EXPECT_THAT(depth, HasSubstr("queue_depth: 0"));
   EXPECT_THAT(bytes, HasSubstr("call_bytes: 1000"));
+}
+
+TEST(MakeStore, Description_SaysWhatTheOpenFilesGot) {
+  const test::ScratchDirectory directory;
+  const auto store = make_store("posix", {.queue_depth = 2});
+  EXPECT_EQ(store->description(), "posix, O_DIRECT where files have it, 2 in flight");
+
+  const FileId without = store->open("/proc/version", OpenMode::read_existing, 0);
+  EXPECT_EQ(store->description(), "posix, buffered, 2 in flight");
+
+  if (File(directory.file("a"), OpenMode::create_new, 0, true).direct()) {
+    (void)store->open(directory.file("a"), OpenMode::open_existing, 0);
+    EXPECT_EQ(store->description(), "posix, O_DIRECT for some of the files, 2 in flight");
+    store->close(without, false);
+    EXPECT_EQ(store->description(), "posix, O_DIRECT, 2 in flight");
+  }
+  EXPECT_EQ(make_store("posix", {.queue_depth = 2, .direct = false})->description(), "posix, buffered, 2 in flight");
 }
 
 TEST(MakeStore, Buffered_AsksForNoAlignment) {

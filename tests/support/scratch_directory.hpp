@@ -4,9 +4,11 @@
 #include <cstddef>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <system_error>
 
 #include <linux/magic.h>
@@ -28,6 +30,14 @@ class ScratchDirectory {
   }
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   [[nodiscard]] std::string file(const std::string& name) const { return path_ + "/" + name; }
+  [[nodiscard]] std::string operator/(const std::string& name) const { return file(name); }
+  /// Writes the bytes as they are. \return the file's path
+  std::string write(const std::string& name, std::string_view bytes) const {
+    std::ofstream stream(file(name), std::ios::binary);
+    stream << bytes << std::flush;
+    if (!stream) throw std::filesystem::filesystem_error("write", file(name), {});
+    return file(name);
+  }
   [[nodiscard]] bool in_memory() const {
     struct statfs status {};
     return ::statfs(path_.c_str(), &status) == 0 && status.f_type == TMPFS_MAGIC;

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include <cblas.h>
+#include "kernels/cpu/gemm.hpp"
 
 #include "kernels/cpu/instruction_set.hpp"
 #include "kernels/cpu/lanes.hpp"
@@ -70,26 +70,44 @@ void write_back(const Panel& sums, const PanelOf<T>& panel) {
 
 /// out = a bᵀ.
 inline void product_with_transposed(const ConstPanel& a, const ConstPanel& b, const Panel& out) {
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, static_cast<blasint>(out.rows),
-              static_cast<blasint>(out.columns), static_cast<blasint>(a.columns), 1.0F, a.data,
-              static_cast<blasint>(a.stride), b.data, static_cast<blasint>(b.stride), 0.0F, out.data,
-              static_cast<blasint>(out.stride));
+  gemm({.transpose_b = true,
+        .m = out.rows,
+        .n = out.columns,
+        .k = a.columns,
+        .a = a.data,
+        .a_stride = a.stride,
+        .b = b.data,
+        .b_stride = b.stride,
+        .c = out.data,
+        .c_stride = out.stride});
 }
 
 /// out = a b.
 inline void product(const ConstPanel& a, const ConstPanel& b, const Panel& out) {
-  cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, static_cast<blasint>(out.rows),
-              static_cast<blasint>(out.columns), static_cast<blasint>(a.columns), 1.0F, a.data,
-              static_cast<blasint>(a.stride), b.data, static_cast<blasint>(b.stride), 0.0F, out.data,
-              static_cast<blasint>(out.stride));
+  gemm({.m = out.rows,
+        .n = out.columns,
+        .k = a.columns,
+        .a = a.data,
+        .a_stride = a.stride,
+        .b = b.data,
+        .b_stride = b.stride,
+        .c = out.data,
+        .c_stride = out.stride});
 }
 
 /// out += aᵀ b.
 inline void add_transposed_product(const ConstPanel& a, const ConstPanel& b, const Panel& out) {
-  cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, static_cast<blasint>(out.rows),
-              static_cast<blasint>(out.columns), static_cast<blasint>(a.rows), 1.0F, a.data,
-              static_cast<blasint>(a.stride), b.data, static_cast<blasint>(b.stride), 1.0F, out.data,
-              static_cast<blasint>(out.stride));
+  gemm({.transpose_a = true,
+        .m = out.rows,
+        .n = out.columns,
+        .k = a.rows,
+        .a = a.data,
+        .a_stride = a.stride,
+        .b = b.data,
+        .b_stride = b.stride,
+        .beta = 1.0F,
+        .c = out.data,
+        .c_stride = out.stride});
 }
 
 }  // namespace spillway::kernels::cpu

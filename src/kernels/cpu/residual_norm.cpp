@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/residual_norm.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <span>
 #include <vector>
 
 #include "kernels/cpu/dropout.hpp"
@@ -11,6 +13,8 @@
 
 namespace spillway::kernels::cpu {
 namespace {
+
+constexpr std::int64_t kMostBlocks = 64;  // of rows, whose parts of d_weight are summed by themselves
 
 /// Writes hidden_out of one row (if it is given) and returns the row's sum of squares.
 template <typename T>
@@ -111,7 +115,22 @@ template <typename T>
   }
 }
 
+/// Memory of the calling thread, which it keeps; its contents are anything.
+std::span<float> norm_partials(std::int64_t floats) {
+  thread_local std::vector<float> memory;
+  const auto wanted = static_cast<std::size_t>(floats);
+  if (memory.size() < wanted) {
+    std::vector<float>().swap(memory);  // first, so that old and new never exist together
+    memory.resize(wanted);
+  }
+  return std::span(memory).first(wanted);
+}
+
 }  // namespace
+
+std::size_t residual_norm_workspace_bytes(std::int64_t width) noexcept {
+  return static_cast<std::size_t>(kMostBlocks * width) * sizeof(float);
+}
 
 void residual_norm(ThreadPool& pool, const ResidualNorm& op) {
   visit_storage(op.hidden_in.dtype(), [&]<typename T>(std::type_identity<T>) {
@@ -123,9 +142,10 @@ void residual_norm(ThreadPool& pool, const ResidualNorm& op) {
 void residual_norm_gradient(ThreadPool& pool, const ResidualNormGradient& op) {
   const std::int64_t rows = op.hidden.extent(0);
   const std::int64_t width = op.hidden.extent(1);
-  const std::int64_t block = std::max<std::int64_t>(16, (rows + 63) / 64);
+  const std::int64_t block = std::max<std::int64_t>(16, (rows + kMostBlocks - 1) / kMostBlocks);
   const std::int64_t blocks = (rows + block - 1) / block;
-  std::vector<float> partials(static_cast<std::size_t>(blocks * width));
+  const std::span<float> partials = norm_partials(blocks * width);
+  std::ranges::fill(partials, 0.0F);
   visit_storage(op.hidden.dtype(), [&]<typename T>(std::type_identity<T>) {
     parallel_blocks(pool, rows, block, [&](std::int64_t begin, std::int64_t end) {
       vectorised<normalise_gradient<T>>(op, begin, end, partials.data() + begin / block * width);

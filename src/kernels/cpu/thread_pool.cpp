@@ -20,10 +20,19 @@ struct ThreadPool::Loop {
 };
 
 ThreadPool::ThreadPool(int threads) {
-  for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  try {
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  } catch (const std::exception& error) {
+    stop();
+    throw Error(fmt::format("only {} of {} compute threads could be started: {} (OMP_NUM_THREADS sets their number)",
+                            workers_.size() + 1, threads, error.what()),
+                ExitCode::failure);
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+void ThreadPool::stop() {
   {
     const std::scoped_lock lock(mutex_);
     closing_ = true;

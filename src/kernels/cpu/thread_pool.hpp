@@ -16,6 +16,7 @@ namespace spillway::kernels::cpu {
 class ThreadPool {
  public:
   /// \param threads  that work on one loop, the caller included; at least 1, 1 makes no worker
+  /// \throws Error (exit 5) if the system does not give that many
   explicit ThreadPool(int threads);
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -30,6 +31,7 @@ class ThreadPool {
  private:
   struct Loop;
   void work();
+  void stop();
   static bool run_one(Loop& loop, std::unique_lock<std::mutex>& lock);
 
   std::mutex mutex_;
