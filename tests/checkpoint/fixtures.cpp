@@ -9,8 +9,10 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "checkpoint/directory.hpp"
+#include "checkpoint/hash.hpp"
 #include "checkpoint/layout.hpp"
 #include "core/error.hpp"
 #include "core/philox.hpp"
@@ -75,11 +77,52 @@ std::vector<float> whole_tensor(const std::string& kind, const TensorSpec& tenso
   return values;
 }
 
+std::vector<StateKind> kinds_over(const ShardMap& layout) {
+  std::vector<StateKind> kinds;
+  for (const std::string& kind : kKinds) kinds.push_back({kind, &layout});
+  return kinds;
+}
+
+KindTensors kinds_of(const std::vector<TensorSpec>& tensors) {
+  KindTensors kinds;
+  for (const std::string& kind : kKinds) kinds.emplace_back(kind, tensors);
+  return kinds;
+}
+
+KindTensors factored_kinds() {
+  KindTensors kinds = {
+      {"master", large_tensors()}, {"exp_avg", {}}, {"exp_avg_sq", {}}, {"exp_avg_sq_row", {}}, {"exp_avg_sq_col", {}}};
+  const auto add = [](std::vector<TensorSpec>& to, TensorSpec tensor) {
+    const bool first = to.empty() || to.back().unit != tensor.unit;
+    tensor.offset = first ? 0 : round_up(to.back().offset + to.back().shape.elements(), kShardAlignment);
+    to.push_back(tensor);
+  };
+  for (const TensorSpec& tensor : large_tensors()) {
+    if (tensor.unit == 1) continue;
+    add(kinds[1].second, tensor);
+    if (tensor.shape.rank() == 1) {
+      add(kinds[2].second, tensor);
+      continue;
+    }
+    add(kinds[3].second, {tensor.name, {tensor.shape[0]}, tensor.unit, 0});
+    add(kinds[4].second, {tensor.name, {tensor.shape[1]}, tensor.unit, 0});
+  }
+  return kinds;
+}
+
+Layouts::Layouts(const KindTensors& kinds, int ranks) {
+  for (const auto& [kind, tensors] : kinds) {
+    maps_.push_back(std::make_unique<ShardMap>(tensors, ranks));
+    kinds_.push_back({kind, maps_.back().get()});
+  }
+}
+
 void PatternSource::read(const std::string& kind, int unit, Range range, std::span<float> to) {
   std::ranges::fill(to, 0.0F);
-  const std::int64_t first = shards_.shard(unit, rank_).begin;
-  for (const TensorPiece& piece : shards_.pieces(unit, {first + range.begin, first + range.end})) {
-    const std::uint64_t key = key_of(kind, shards_.tensors()[static_cast<std::size_t>(piece.tensor)].name);
+  const ShardMap& layout = *std::ranges::find(kinds_, kind, &StateKind::name)->layout;
+  const std::int64_t first = layout.shard(unit, piece_).begin;
+  for (const TensorPiece& piece : layout.pieces(unit, {first + range.begin, first + range.end})) {
+    const std::uint64_t key = key_of(kind, layout.tensors()[static_cast<std::size_t>(piece.tensor)].name);
     for (std::int64_t i = 0; i < piece.count; ++i)
       to[static_cast<std::size_t>(piece.range_begin + i)] = element_of(key, piece.tensor_begin + i);
   }
@@ -98,21 +141,26 @@ bool same_bits(std::span<const float> a, std::span<const float> b) {
 
 std::string save(const std::string& root, std::int64_t step, const std::vector<TensorSpec>& tensors, int ranks,
                  const std::string& metadata) {
-  const ShardMap shards(tensors, ranks);
+  return save(root, step, kinds_of(tensors), ranks, metadata);
+}
+
+std::string save(const std::string& root, std::int64_t step, const KindTensors& kinds, int ranks,
+                 const std::string& metadata) {
+  const Layouts layouts(kinds, ranks);
   const std::string folder = prepare_folder(root, step);
   std::vector<FileRecord> records;
   PlainStorage storage;
   for (int rank = 0; rank < ranks; ++rank) {
-    PatternSource source(shards, rank);
+    PatternSource source(layouts.kinds(), rank);
     const WriteRequest request{.root = root,
                                .step = step,
-                               .shards = shards,
+                               .piece = rank,
                                .metadata = metadata,
                                .creator = "a test",
                                .source = source,
                                .bulk = storage,
                                .staging_bytes = std::size_t{2} << 20};
-    records.push_back(write_rank_part(folder, request, rank));
+    records.push_back(write_rank_part(folder, request));
     if (rank == ranks - 1) write_root_part(folder, request, records);
   }
   EXPECT_EQ(storage.open_files(), 0U);
@@ -129,6 +177,18 @@ std::vector<std::string> on_ranks(int ranks, const std::function<void(comm::Comm
     }
   });
   return failures;
+}
+
+std::string as_version_1(const std::string& manifest) {
+  auto json = nlohmann::json::parse(manifest);
+  json["version"] = 1;
+  json["tensors"] = json.at("layouts").at(0);
+  for (auto& kind : json.at("kinds")) kind = std::string(kind.at("name"));
+  json.erase("layouts");
+  json.erase("hash");
+  const std::string canonical = json.dump();
+  json["hash"] = hash_text(hash_of(std::as_bytes(std::span(canonical))));
+  return json.dump(1) + "\n";
 }
 
 void flip_byte(const std::string& path, std::uint64_t offset) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -45,29 +46,51 @@ std::vector<TensorSpec> large_tensors();
 std::vector<float> whole_tensor(const std::string& kind, const TensorSpec& tensor);
 inline const std::vector<std::string> kKinds = {"master", "exp_avg", "exp_avg_sq"};
 
-/// One rank's state as whole_tensor says.
+/// kKinds, all with one layout, which must outlive what gets them.
+[[nodiscard]] std::vector<StateKind> kinds_over(const ShardMap& layout);
+
+/// Kinds and the tensors of each.
+using KindTensors = std::vector<std::pair<std::string, std::vector<TensorSpec>>>;
+[[nodiscard]] KindTensors kinds_of(const std::vector<TensorSpec>& tensors);
+/// large_tensors() and what Adafactor with momentum keeps of them where unit 1 is frozen: every kind has a table of its
+/// own, unit 1 is empty in the middle of most, and units 2 and 3 at the end of exp_avg_sq.
+[[nodiscard]] KindTensors factored_kinds();
+
+/// ShardMaps of kinds at a number of ranks.
+class Layouts {
+ public:
+  Layouts(const KindTensors& kinds, int ranks);
+  [[nodiscard]] const std::vector<StateKind>& kinds() const noexcept { return kinds_; }
+
+ private:
+  std::vector<std::unique_ptr<ShardMap>> maps_;
+  std::vector<StateKind> kinds_;
+};
+
+/// One piece of the state as whole_tensor says.
 class PatternSource : public StateSource {
  public:
-  PatternSource(const ShardMap& shards, int rank) : shards_(shards), rank_(rank) {}
-  [[nodiscard]] std::vector<std::string> kinds() const override { return kKinds; }
+  PatternSource(std::vector<StateKind> kinds, int piece) : kinds_(std::move(kinds)), piece_(piece) {}
+  [[nodiscard]] std::vector<StateKind> kinds() const override { return kinds_; }
   void read(const std::string& kind, int unit, Range range, std::span<float> to) override;
 
  private:
-  const ShardMap& shards_;
-  int rank_;
+  std::vector<StateKind> kinds_;
+  int piece_;
 };
 
-/// Keeps one rank's state; fails the test unless every element comes once and in order.
+/// Keeps one piece of the state; fails the test unless every element comes once and in order.
 class KeepingSink : public StateSink {
  public:
-  explicit KeepingSink(std::vector<std::string> kinds = kKinds) : kinds_(std::move(kinds)) {}
-  [[nodiscard]] std::vector<std::string> kinds() const override { return kinds_; }
+  explicit KeepingSink(std::vector<StateKind> kinds) : kinds_(std::move(kinds)) {}
+  [[nodiscard]] std::vector<StateKind> kinds() const override { return kinds_; }
   void write(const std::string& kind, int unit, Range range, std::span<const float> from) override;
   /// The elements so far.
   [[nodiscard]] const std::vector<float>& shard(const std::string& kind, int unit) { return shards_[{kind, unit}]; }
+  [[nodiscard]] bool empty() const noexcept { return shards_.empty(); }
 
  private:
-  std::vector<std::string> kinds_;
+  std::vector<StateKind> kinds_;
   std::map<std::pair<std::string, int>, std::vector<float>> shards_;
 };
 
@@ -75,6 +98,8 @@ class KeepingSink : public StateSink {
 [[nodiscard]] bool same_bits(std::span<const float> a, std::span<const float> b);
 
 /// Saves PatternSource's state of all ranks, one rank after the other, without a communicator. \return the folder
+std::string save(const std::string& root, std::int64_t step, const KindTensors& kinds, int ranks,
+                 const std::string& metadata = "{}");
 std::string save(const std::string& root, std::int64_t step, const std::vector<TensorSpec>& tensors, int ranks,
                  const std::string& metadata = "{}");
 
@@ -91,6 +116,9 @@ std::string message_of(Work work) {
   }
   return "nothing was thrown";
 }
+
+/// A manifest's text, of which all kinds share a table, as version 1 of the format had it.
+[[nodiscard]] std::string as_version_1(const std::string& manifest);
 
 void flip_byte(const std::string& path, std::uint64_t offset);
 std::vector<std::string> names_in(const std::string& folder);

@@ -24,7 +24,7 @@ TEST(Layout, OnlyACommittedFolderHasAStep) {
 }
 
 TEST(Layout, DatasetsFillWholeAlignments) {
-  EXPECT_EQ(dataset_elements(0), 1024);
+  EXPECT_EQ(dataset_elements(256), 1024);
   EXPECT_EQ(dataset_elements(1024), 1024);
   EXPECT_EQ(dataset_elements(1280), 2048);
 }

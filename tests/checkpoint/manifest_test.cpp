@@ -13,7 +13,9 @@ using testing::AllOf;
 using testing::HasSubstr;
 
 Manifest example() {
-  Manifest manifest{7, 3, 2, kKinds, small_tensors(), {}};
+  const auto kinds = factored_kinds();
+  Manifest manifest{7, 3, 2, {{"master", 0}, {"exp_avg", 0}, {"exp_avg_sq", 1}}, {small_tensors(), kinds[2].second},
+                    {}};
   manifest.files = {{"rank-00000-of-00002.h5", 8192, 0xFEDCBA9876543210U, {{0, 4096, 1}}},
                     {"rank-00001-of-00002.h5", 8192, 2, {}},
                     {"checkpoint.h5", 100, 3, {{0, 100, 4}}}};
@@ -34,7 +36,9 @@ TEST(Manifest, ComesBackWhole) {
   EXPECT_EQ(read.sequence, 3);
   EXPECT_EQ(read.files[0].hash, 0xFEDCBA9876543210U);
   EXPECT_EQ(read.files[0].metadata[0].bytes, 4096U);
-  EXPECT_EQ(read.shard_map().shard(1, 1), ShardMap(small_tensors(), 2).shard(1, 1));
+  EXPECT_EQ(read.layouts, written.layouts);
+  EXPECT_EQ(read.kinds[2].name, "exp_avg_sq");
+  EXPECT_EQ(read.kinds[2].layout, 1U);
 }
 
 TEST(Manifest, EveryChangedByteIsNoticed) {
@@ -61,9 +65,9 @@ TEST(Manifest, AChangedValueDoesNotMatchTheHash) {
 
 TEST(Manifest, AnotherVersionIsRefusedByNumber) {
   std::string text = manifest_text(example());
-  text.replace(text.find("\"version\": 1"), 12, "\"version\": 2");
+  text.replace(text.find("\"version\": 2"), 12, "\"version\": 3");
 
-  EXPECT_THAT(refusal(text), AllOf(HasSubstr("version 2"), HasSubstr("reads version 1")));
+  EXPECT_THAT(refusal(text), AllOf(HasSubstr("version 3"), HasSubstr("reads versions 1 and 2")));
 }
 
 TEST(Manifest, AnotherFormatIsRefused) {
@@ -86,16 +90,59 @@ TEST(Manifest, NestingThatWouldExhaustTheStackIsRefused) {
   EXPECT_THAT(refusal(text), HasSubstr("m.json: the JSON nests deeper than"));
 }
 
-TEST(Manifest, ATensorBeyondWhatSizesCanCountIsRefused) {
+TEST(Manifest, OfVersion1HasOneTableForAllKinds) {
   Manifest manifest = example();
-  manifest.tensors.back().offset = INT64_MAX - 6000;
-  EXPECT_THAT(refusal(manifest_text(manifest)), HasSubstr("is out of range"));
+  manifest.layouts.pop_back();
+  manifest.kinds.back().layout = 0;
+
+  const Manifest read = parse_manifest(as_version_1(manifest_text(manifest)), "m.json");
+
+  EXPECT_EQ(manifest_text(read), manifest_text(manifest));
 }
 
-TEST(Manifest, OverlappingTensorsAreRefused) {
+class ManifestTables : public testing::TestWithParam<std::size_t> {};
+
+TEST_P(ManifestTables, ThatNoWriterCanMakeAreRefused) {
+  const auto refused = [](const auto& change) {
+    Manifest manifest = example();
+    change(manifest, manifest.layouts[GetParam()].back());
+    return refusal(manifest_text(manifest));
+  };
+
+  EXPECT_THAT(refused([](Manifest& manifest, const TensorSpec& tensor) {
+                manifest.layouts[GetParam()].push_back(tensor);
+                manifest.layouts[GetParam()].back().name = "another";
+              }),
+              HasSubstr("overlaps"));
+  EXPECT_THAT(refused([](Manifest& manifest, TensorSpec tensor) {
+                tensor.offset += round_up(tensor.shape.elements(), kShardAlignment);
+                manifest.layouts[GetParam()].push_back(tensor);
+              }),
+              HasSubstr("weight is there twice"));
+  EXPECT_THAT(refused([](Manifest&, TensorSpec& tensor) { tensor.unit = 2'000'000'000; }),
+              HasSubstr("unit 2000000000, expected 0 to 4095"));
+  EXPECT_THAT(refused([](Manifest&, TensorSpec& tensor) { tensor.unit = -1; }), HasSubstr("unit -1"));
+  EXPECT_THAT(refused([](Manifest&, TensorSpec& tensor) { tensor.offset = -256; }), HasSubstr("at offset -256"));
+  EXPECT_THAT(refused([](Manifest&, TensorSpec& tensor) { tensor.offset = INT64_MAX - 300; }),
+              HasSubstr("out of range"));
+  EXPECT_THAT(refused([](Manifest&, TensorSpec& tensor) { tensor.shape = Shape{std::int64_t{1} << 45}; }),
+              HasSubstr("35184372088832 elements at offset"));
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, ManifestTables, testing::Values(0, 1));
+
+TEST(Manifest, KindsWithoutATableOfTheirsAreRefused) {
   Manifest manifest = example();
-  manifest.tensors[1].offset = 1;
-  EXPECT_THAT(refusal(manifest_text(manifest)), HasSubstr("overlaps"));
+  manifest.kinds[2].layout = 2;
+  EXPECT_THAT(refusal(manifest_text(manifest)), HasSubstr("exp_avg_sq has layout 2, found 2 layouts"));
+  manifest = example();
+  manifest.kinds[1].name = "master";
+  EXPECT_THAT(refusal(manifest_text(manifest)), HasSubstr("\"master\""));
+  manifest.kinds[1].name = "hash/master";
+  EXPECT_THAT(refusal(manifest_text(manifest)), HasSubstr("\"hash/master\""));
+  manifest = example();
+  manifest.layouts.resize(4);
+  EXPECT_THAT(refusal(manifest_text(manifest)), HasSubstr("4 layouts for 3 kinds"));
 }
 
 TEST(Manifest, AFileRecordComesBack) {

@@ -17,11 +17,11 @@ namespace {
 using testing::AllOf;
 using testing::HasSubstr;
 
-FileRecord write_example(const std::string& folder, const ShardMap& shards, int rank) {
-  PatternSource source(shards, rank);
+FileRecord write_example(const std::string& folder, const std::vector<StateKind>& kinds, int piece) {
+  PatternSource source(kinds, piece);
   PlainStorage storage;
   const Staging staging(kHashBlock);
-  return write_rank_file(folder, 5, shards, rank, source, storage, staging.floats());
+  return write_rank_file(folder, 5, piece, source, storage, staging.floats());
 }
 
 std::vector<float> read_whole(const std::string& path, const std::string& name, std::size_t elements) {
@@ -35,14 +35,16 @@ std::vector<float> read_whole(const std::string& path, const std::string& name, 
 
 TEST(RankFile, Hdf5ReadsTheBytesThatWentAroundIt) {
   const ScratchFolder folder;
-  const ShardMap shards(large_tensors(), 2);
-  write_example(folder.path(), shards, 1);
+  const Layouts layouts(factored_kinds(), 2);
+  write_example(folder.path(), layouts.kinds(), 1);
 
-  for (const std::string& kind : kKinds) {
-    for (int unit = 0; unit < shards.units(); ++unit) {
-      std::vector<float> expected(static_cast<std::size_t>(dataset_elements(shards.shard_elements(unit))), 0.0F);
-      const auto used = static_cast<std::size_t>(shards.shard_elements(unit));
-      PatternSource(shards, 1).read(kind, unit, {0, shards.shard_elements(unit)}, std::span(expected).first(used));
+  for (const auto& [kind, layout] : layouts.kinds()) {
+    for (int unit = 0; unit < layout->units(); ++unit) {
+      const auto used = static_cast<std::size_t>(layout->shard_elements(unit));
+      if (used == 0) continue;
+      std::vector<float> expected(static_cast<std::size_t>(dataset_elements(layout->shard_elements(unit))), 0.0F);
+      PatternSource(layouts.kinds(), 1)
+          .read(kind, unit, {0, layout->shard_elements(unit)}, std::span(expected).first(used));
       EXPECT_TRUE(
           same_bits(read_whole(folder / "rank-00001-of-00002.h5", dataset_name(kind, unit), expected.size()), expected))
           << kind << unit;
@@ -50,12 +52,31 @@ TEST(RankFile, Hdf5ReadsTheBytesThatWentAroundIt) {
   }
 }
 
+TEST(RankFile, EmptyUnitsHaveNoDataset) {
+  const ScratchFolder folder;
+  const Layouts layouts(factored_kinds(), 2);
+  const FileRecord record = write_example(folder.path(), layouts.kinds(), 0);
+
+  std::vector<std::string> names;
+  for (const StoredDataset& dataset : read_datasets(folder.path(), record, layouts.kinds()))
+    if (dataset.kind.starts_with("exp_avg_sq")) names.push_back(dataset.name);
+  EXPECT_THAT(names, testing::UnorderedElementsAre("/exp_avg_sq/unit-000", "/exp_avg_sq_row/unit-000",
+                                                   "/exp_avg_sq_row/unit-002", "/exp_avg_sq_row/unit-003",
+                                                   "/exp_avg_sq_col/unit-000", "/exp_avg_sq_col/unit-002",
+                                                   "/exp_avg_sq_col/unit-003"));
+  const hdf5::Session session;
+  const hdf5::File file = hdf5::open_file(folder / record.name);
+  EXPECT_GT(H5Lexists(file.get(), "/exp_avg_sq_row/unit-000", H5P_DEFAULT), 0);
+  EXPECT_EQ(H5Lexists(file.get(), "/exp_avg_sq_row/unit-001", H5P_DEFAULT), 0);
+  EXPECT_EQ(H5Lexists(file.get(), "/hash/exp_avg_sq_row/unit-001", H5P_DEFAULT), 0);
+}
+
 TEST(RankFile, DatasetsLieOnPagesOfTheirOwnWithAHashForEachMiB) {
   const ScratchFolder folder;
   const ShardMap shards(large_tensors(), 2);
-  const FileRecord record = write_example(folder.path(), shards, 0);
+  const FileRecord record = write_example(folder.path(), kinds_over(shards), 0);
 
-  const auto datasets = read_datasets(folder.path(), record, kKinds, shards);
+  const auto datasets = read_datasets(folder.path(), record, kinds_over(shards));
 
   ASSERT_EQ(datasets.size(), 12U);
   for (const StoredDataset& dataset : datasets) {
@@ -68,8 +89,8 @@ TEST(RankFile, DatasetsLieOnPagesOfTheirOwnWithAHashForEachMiB) {
 TEST(RankFile, TheSameStateGivesTheSameFile) {
   const ScratchFolder one, other;
   const ShardMap shards(small_tensors(), 2);
-  write_example(one.path(), shards, 0);
-  write_example(other.path(), shards, 0);
+  write_example(one.path(), kinds_over(shards), 0);
+  write_example(other.path(), kinds_over(shards), 0);
 
   EXPECT_EQ(read_text(one / "rank-00000-of-00002.h5"), read_text(other / "rank-00000-of-00002.h5"));
 }
@@ -77,7 +98,7 @@ TEST(RankFile, TheSameStateGivesTheSameFile) {
 TEST(RankFile, CheckMetadata_NamesAFileThatIsShortMissingOrDamaged) {
   const ScratchFolder folder;
   const ShardMap shards(small_tensors(), 1);
-  const FileRecord record = write_example(folder.path(), shards, 0);
+  const FileRecord record = write_example(folder.path(), kinds_over(shards), 0);
   const std::string path = folder / record.name;
   const auto refusal = [&] { return message_of<DataError>([&] { check_metadata(folder.path(), record); }); };
   EXPECT_EQ(refusal(), "nothing was thrown");
@@ -94,11 +115,11 @@ TEST(RankFile, CheckMetadata_NamesAFileThatIsShortMissingOrDamaged) {
 TEST(RankFile, ReadDatasets_RefusesARecordThatLeavesBytesOut) {
   const ScratchFolder folder;
   const ShardMap shards(small_tensors(), 1);
-  FileRecord record = write_example(folder.path(), shards, 0);
+  FileRecord record = write_example(folder.path(), kinds_over(shards), 0);
   record.metadata.pop_back();
 
   const std::string message =
-      message_of<DataError>([&] { static_cast<void>(read_datasets(folder.path(), record, kKinds, shards)); });
+      message_of<DataError>([&] { static_cast<void>(read_datasets(folder.path(), record, kinds_over(shards))); });
 
   EXPECT_THAT(message, HasSubstr("the manifest does not cover bytes"));
 }
@@ -117,13 +138,25 @@ TEST(RankFile, ReadDatasets_RefusesTensorsThatTheFileHasNoRoomFor_BeforeAllocati
 TEST(RankFile, ReadDatasets_RefusesAnotherFilesHash) {
   const ScratchFolder folder;
   const ShardMap shards(small_tensors(), 1);
-  FileRecord record = write_example(folder.path(), shards, 0);
+  FileRecord record = write_example(folder.path(), kinds_over(shards), 0);
   record.hash ^= 1;
 
   const std::string message =
-      message_of<DataError>([&] { static_cast<void>(read_datasets(folder.path(), record, kKinds, shards)); });
+      message_of<DataError>([&] { static_cast<void>(read_datasets(folder.path(), record, kinds_over(shards))); });
 
   EXPECT_THAT(message, HasSubstr("over the file's hashes, expected"));
+}
+
+TEST(RankFile, ReadDatasets_RefusesATableOfWhichTheFileIsTooSmall) {
+  const ScratchFolder folder;
+  const ShardMap shards(small_tensors(), 1);
+  const FileRecord record = write_example(folder.path(), kinds_over(shards), 0);
+  const ShardMap huge({{"shared.weight", {std::int64_t{1} << 43}, 0, 0}}, 1);
+
+  const std::string message =
+      message_of<DataError>([&] { static_cast<void>(read_datasets(folder.path(), record, kinds_over(huge))); });
+
+  EXPECT_THAT(message, AllOf(HasSubstr(record.name), HasSubstr("/master/unit-000: expected 35184372088832 bytes")));
 }
 
 }  // namespace

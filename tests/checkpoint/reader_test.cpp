@@ -20,14 +20,23 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-void expect_pattern(const ShardMap& shards, int rank, KeepingSink& sink, const std::vector<std::string>& kinds) {
-  for (const std::string& kind : kinds) {
-    for (int unit = 0; unit < shards.units(); ++unit) {
-      std::vector<float> expected(static_cast<std::size_t>(shards.shard_elements(unit)));
-      PatternSource(shards, rank).read(kind, unit, {0, shards.shard_elements(unit)}, expected);
-      EXPECT_TRUE(same_bits(sink.shard(kind, unit), expected)) << kind << " unit " << unit << " rank " << rank;
+void expect_pattern(const std::vector<StateKind>& kinds, int piece, KeepingSink& sink) {
+  for (const auto& [kind, layout] : kinds) {
+    for (int unit = 0; unit < layout->units(); ++unit) {
+      std::vector<float> expected(static_cast<std::size_t>(layout->shard_elements(unit)));
+      PatternSource(kinds, piece).read(kind, unit, {0, layout->shard_elements(unit)}, expected);
+      EXPECT_TRUE(same_bits(sink.shard(kind, unit), expected)) << kind << " unit " << unit << " piece " << piece;
     }
   }
+}
+
+/// Reads a piece into a sink and compares.
+void expect_read(CheckpointReader& reader, const std::vector<StateKind>& kinds, int piece) {
+  PlainStorage storage;
+  KeepingSink sink(kinds);
+  reader.read_shard(piece, storage, sink);
+  expect_pattern(kinds, piece, sink);
+  EXPECT_EQ(storage.open_files(), 0U);
 }
 
 class Reshard : public testing::TestWithParam<std::tuple<int, int>> {};
@@ -36,16 +45,18 @@ TEST_P(Reshard, GivesTheSameBitsAtAnyNumberOfRanks) {
   const auto [writers, readers] = GetParam();
   const ScratchFolder root;
   CheckpointReader reader(save(root.path(), 3, large_tensors(), writers), kHashBlock);
-  const ShardMap shards(large_tensors(), readers);
-  PlainStorage storage;
-  for (int rank = 0; rank < readers; ++rank) {
-    KeepingSink sink;
+  const Layouts layouts(kinds_of(large_tensors()), readers);
 
-    reader.read_shard(shards, rank, storage, sink);
+  for (int rank = 0; rank < readers; ++rank) expect_read(reader, layouts.kinds(), rank);
+}
 
-    expect_pattern(shards, rank, sink, kKinds);
-  }
-  EXPECT_EQ(storage.open_files(), 0U);
+TEST_P(Reshard, GivesEachKindInItsOwnLayout) {
+  const auto [writers, readers] = GetParam();
+  const ScratchFolder root;
+  CheckpointReader reader(save(root.path(), 3, factored_kinds(), writers), kHashBlock);
+  const Layouts layouts(factored_kinds(), readers);
+
+  for (int rank = 0; rank < readers; ++rank) expect_read(reader, layouts.kinds(), rank);
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, Reshard, testing::Combine(testing::Values(1, 2, 3), testing::Values(1, 2, 4)));
@@ -57,9 +68,11 @@ TEST(Reader, KnowsWhatWasWritten) {
   EXPECT_EQ(reader.step(), 123);
   EXPECT_EQ(reader.world_size(), 2);
   EXPECT_EQ(reader.metadata(), R"({"seed": 42})");
-  EXPECT_EQ(reader.kinds(), kKinds);
+  std::vector<std::string> kinds;
+  for (const StateKind& kind : reader.kinds()) kinds.push_back(kind.name);
+  EXPECT_EQ(kinds, kKinds);
   EXPECT_EQ(reader.files().size(), 3U);
-  EXPECT_EQ(reader.shard_map().shard(2, 1), ShardMap(small_tensors(), 2).shard(2, 1));
+  EXPECT_EQ(reader.layout("exp_avg").shard(2, 1), ShardMap(small_tensors(), 2).shard(2, 1));
 }
 
 TEST(Reader, RestoresTensorsThatLieInOtherUnits) {
@@ -73,13 +86,31 @@ TEST(Reader, RestoresTensorsThatLieInOtherUnits) {
   moved[1].offset = round_up(37 * 53, kShardAlignment) + kShardAlignment;
   moved[2].offset = round_up(48 * 53, kShardAlignment);
   const ShardMap shards(moved, 2);
+
+  for (int rank = 0; rank < 2; ++rank) expect_read(reader, kinds_over(shards), rank);
+}
+
+TEST(Reader, KindsThatAreEmptyHaveNothingToRead) {
+  const ScratchFolder root;
+  CheckpointReader reader(save(root.path(), 1, {{"master", small_tensors()}, {"exp_avg", {}}}, 2));
   PlainStorage storage;
 
-  for (int rank = 0; rank < 2; ++rank) {
-    KeepingSink sink;
-    reader.read_shard(shards, rank, storage, sink);
-    expect_pattern(shards, rank, sink, kKinds);
-  }
+  EXPECT_EQ(reader.layout("exp_avg").parameters(), 0);
+  EXPECT_THAT(reader.verify(storage), IsEmpty());
+  const Layouts layouts({{"exp_avg", {}}, {"master", small_tensors()}}, 3);
+  for (int rank = 0; rank < 3; ++rank) expect_read(reader, layouts.kinds(), rank);
+}
+
+TEST(Reader, ACheckpointOfVersion1IsStillRead) {
+  const ScratchFolder root;
+  const std::string folder = save(root.path(), 1, small_tensors(), 2);
+  write_text_durably(folder + "/manifest.json", as_version_1(read_text(folder + "/manifest.json")));
+  CheckpointReader reader(folder);
+  const Layouts layouts(kinds_of(small_tensors()), 3);
+  PlainStorage storage;
+
+  EXPECT_THAT(reader.verify(storage), IsEmpty());
+  for (int rank = 0; rank < 3; ++rank) expect_read(reader, layouts.kinds(), rank);
 }
 
 TEST(Reader, ReadsOnlyTheKindsAndBlocksThatAreNeeded) {
@@ -87,11 +118,11 @@ TEST(Reader, ReadsOnlyTheKindsAndBlocksThatAreNeeded) {
   CheckpointReader reader(save(root.path(), 1, large_tensors(), 2), kHashBlock);
   const ShardMap shards(large_tensors(), 4);
   PlainStorage storage;
-  KeepingSink sink({"master"});
+  KeepingSink sink({{"master", &shards}});
 
-  reader.read_shard(shards, 3, storage, sink);
+  reader.read_shard(3, storage, sink);
 
-  expect_pattern(shards, 3, sink, {"master"});
+  expect_pattern({{"master", &shards}}, 3, sink);
   EXPECT_LT(storage.read_bytes(), 2 * kHashBlock);  // its quarter of 3.2 MB, rounded out to blocks
   EXPECT_TRUE(sink.shard("exp_avg", 0).empty());
 }
@@ -112,40 +143,58 @@ TEST(Reader, ATensorOfAnotherShapeMissingOrUnknownIsNamed) {
   const ScratchFolder root;
   CheckpointReader reader(save(root.path(), 1, small_tensors(), 1));
   PlainStorage storage;
-  KeepingSink sink;
   const auto refusal = [&](const std::vector<TensorSpec>& tensors) {
-    return message_of<DataError>([&] { reader.read_shard(ShardMap(tensors, 1), 0, storage, sink); });
+    const ShardMap shards(small_tensors(), 1), other(tensors, 1);
+    KeepingSink sink({{"master", &shards}, {"exp_avg", &other}});
+    const std::string message = message_of<DataError>([&] { reader.read_shard(0, storage, sink); });
+    EXPECT_TRUE(sink.empty());
+    return message;
   };
 
   auto reshaped = small_tensors();
   reshaped[0].shape = {36, 53};
   EXPECT_THAT(refusal(reshaped),
-              AllOf(HasSubstr("tensor shared.weight: expected (36, 53), found (37, 53)"), HasSubstr("step-000000001")));
+              HasSubstr("step-000000001, exp_avg: tensor shared.weight: expected (36, 53), found (37, 53)"));
   EXPECT_THAT(refusal(large_tensors()), HasSubstr("tensor lm_head.weight: expected (801, 1003), found no such tensor"));
   auto fewer = small_tensors();
   fewer.pop_back();
   EXPECT_THAT(refusal(fewer),
               HasSubstr("tensor decoder.block.0.layer.2.DenseReluDense.wo.weight: expected no such tensor"));
-  EXPECT_EQ(sink.shard("master", 0).size(), 0U);
 }
 
 TEST(Reader, AKindOrTensorThatIsNotThereIsNamed) {
   const ScratchFolder root;
   CheckpointReader reader(save(root.path(), 1, small_tensors(), 1));
   PlainStorage storage;
-  KeepingSink sink({"exp_avg_sq_row"});
+  KeepingSink sink({{"exp_avg_sq_row", &reader.layout("master")}});
 
-  EXPECT_THAT(message_of<DataError>([&] { reader.read_shard(reader.shard_map(), 0, storage, sink); }),
-              HasSubstr("not exp_avg_sq_row"));
+  EXPECT_THAT(message_of<DataError>([&] { reader.read_shard(0, storage, sink); }), HasSubstr("not exp_avg_sq_row"));
   EXPECT_THAT(message_of<DataError>([&] {
                 reader.read_tensor("master", "nothing", {0, 0}, storage, {});
               }),
-              HasSubstr("no tensor nothing"));
+              HasSubstr("master has no tensor nothing"));
+}
+
+TEST(Reader, GivesTensorsOfAKindInTheShapeThatTheyHaveThere) {
+  const ScratchFolder root;
+  CheckpointReader reader(save(root.path(), 1, factored_kinds(), 2));
+  PlainStorage storage;
+  for (const auto& [kind, tensors] : factored_kinds()) {
+    for (const TensorSpec& tensor : tensors) {
+      std::vector<float> to(static_cast<std::size_t>(tensor.shape.elements()));
+      reader.read_tensor(kind, tensor.name, {0, tensor.shape.elements()}, storage, to);
+      EXPECT_TRUE(same_bits(to, whole_tensor(kind, tensor))) << kind << " " << tensor.name;
+    }
+  }
+  EXPECT_THAT(message_of<DataError>([&] {
+                reader.read_tensor("exp_avg_sq", "shared.weight", {0, 0}, storage, {});
+              }),
+              HasSubstr("exp_avg_sq has no tensor shared.weight"));
 }
 
 TEST(Reader, Verify_FindsAnUntouchedCheckpointGood) {
   const ScratchFolder root;
-  CheckpointReader reader(save(root.path(), 1, large_tensors(), 2));
+  CheckpointReader reader(save(root.path(), 1, factored_kinds(), 2));
   PlainStorage storage;
 
   EXPECT_THAT(reader.verify(storage), IsEmpty());
@@ -182,7 +231,7 @@ TEST(Reader, Verify_ListsEveryDamagedMiB) {
   const ScratchFolder root;
   const std::string folder = save(root.path(), 1, large_tensors(), 2);
   CheckpointReader reader(folder);
-  for (const StoredDataset& dataset : read_datasets(folder, reader.files()[1], kKinds, reader.shard_map())) {
+  for (const StoredDataset& dataset : read_datasets(folder, reader.files()[1], reader.kinds())) {
     if (dataset.name == "/exp_avg/unit-003") flip_byte(dataset.path, dataset.offset + 5);
     if (dataset.name == "/master/unit-003") flip_byte(dataset.path, dataset.offset + kHashBlock);
   }
@@ -199,12 +248,13 @@ TEST(Reader, ADamagedMiBIsNotGivenOut) {
   const ScratchFolder root;
   const std::string folder = save(root.path(), 1, large_tensors(), 1);
   CheckpointReader reader(folder);
-  for (const StoredDataset& dataset : read_datasets(folder, reader.files()[0], kKinds, reader.shard_map()))
+  for (const StoredDataset& dataset : read_datasets(folder, reader.files()[0], reader.kinds()))
     if (dataset.name == "/master/unit-003") flip_byte(dataset.path, dataset.offset + 3 * kHashBlock + 1);
   PlainStorage storage;
-  KeepingSink sink;
+  const ShardMap shards(large_tensors(), 2);
+  KeepingSink sink(kinds_over(shards));
 
-  EXPECT_THAT(message_of<DataError>([&] { reader.read_shard(ShardMap(large_tensors(), 2), 1, storage, sink); }),
+  EXPECT_THAT(message_of<DataError>([&] { reader.read_shard(1, storage, sink); }),
               AllOf(HasSubstr("rank-00000-of-00001.h5"), HasSubstr("MiB 3 of /master/unit-003")));
   EXPECT_EQ(storage.open_files(), 0U);
 }
@@ -220,8 +270,8 @@ TEST(Reader, ATruncatedOrMissingFileIsNamed) {
   EXPECT_THAT(reader.verify(storage), ElementsAre(AllOf(HasSubstr(path), HasSubstr("5000 bytes, expected"))));
   std::filesystem::remove(path);
   EXPECT_THAT(reader.verify(storage), ElementsAre(AllOf(HasSubstr(path), HasSubstr("No such file"))));
-  KeepingSink sink;
-  EXPECT_THAT(message_of<DataError>([&] { reader.read_shard(reader.shard_map(), 1, storage, sink); }), HasSubstr(path));
+  KeepingSink sink(reader.kinds());
+  EXPECT_THAT(message_of<DataError>([&] { reader.read_shard(1, storage, sink); }), HasSubstr(path));
   std::filesystem::remove(folder + "/checkpoint.h5");
   EXPECT_THAT(message_of<DataError>([&] { CheckpointReader{folder}; }), HasSubstr("checkpoint.h5"));
 }

@@ -18,12 +18,13 @@ class TensorFileAtRanks : public testing::TestWithParam<int> {};
 
 TEST_P(TensorFileAtRanks, Hdf5ShowsEveryTensorWholeInItsShape) {
   const ScratchFolder root;
-  const std::string folder = save(root.path(), 3, large_tensors(), GetParam());
+  const std::string folder = save(root.path(), 3, factored_kinds(), GetParam());
 
   const hdf5::Session session;
   const hdf5::File file = hdf5::open_file(folder + "/checkpoint.h5");
-  for (const std::string& kind : kKinds) {
-    for (const TensorSpec& tensor : large_tensors()) {
+  EXPECT_EQ(H5Lexists(file.get(), "/exp_avg_sq/shared.weight", H5P_DEFAULT), 0);
+  for (const auto& [kind, tensors] : factored_kinds()) {
+    for (const TensorSpec& tensor : tensors) {
       const hdf5::Dataset dataset(H5Dopen2(file.get(), fmt::format("/{}/{}", kind, tensor.name).c_str(), H5P_DEFAULT));
       ASSERT_TRUE(dataset) << tensor.name;
       const hdf5::Dataspace space(H5Dget_space(dataset.get()));
@@ -42,7 +43,7 @@ TEST_P(TensorFileAtRanks, H5pyShowsEveryTensorWholeWithTheRunsAttributes) {
   if (std::system("/usr/bin/python3 -c 'import h5py' 2>/dev/null") != 0)
     GTEST_SKIP() << "the distribution's python3 has no h5py here";
   const ScratchFolder root;
-  const std::string folder = save(root.path(), 3, large_tensors(), GetParam(), R"({"run": "țară"})");
+  const std::string folder = save(root.path(), 3, factored_kinds(), GetParam(), R"({"run": "țară"})");
   const std::string script = R"(
 import h5py, sys
 folder, out = sys.argv[1:]
@@ -68,8 +69,8 @@ with h5py.File(folder + "/checkpoint.h5") as file:
                                      .c_str());
 
   ASSERT_EQ(status, 0);
-  for (const std::string& kind : kKinds) {
-    for (const TensorSpec& tensor : large_tensors()) {
+  for (const auto& [kind, tensors] : factored_kinds()) {
+    for (const TensorSpec& tensor : tensors) {
       const std::string bytes = read_text(out / fmt::format("{}-{}", kind, tensor.name));
       const auto expected = whole_tensor(kind, tensor);
       EXPECT_EQ(std::string_view(bytes),
@@ -98,7 +99,8 @@ TEST(TensorFile, WorksAfterItsFolderWasMoved) {
 TEST(TensorFile, KeepsTheMetadataAndWhoWroteIt) {
   const ScratchFolder folder;
   const std::string metadata = R"({"cursor": {"epoch": 1}, "text": "ă"})";
-  write_tensor_file(folder.path(), ShardMap(small_tensors(), 2), kKinds, {12, metadata, "spillway 0.1.0"});
+  const ShardMap shards(small_tensors(), 2);
+  write_tensor_file(folder.path(), kinds_over(shards), {12, metadata, "spillway 0.1.0"});
 
   EXPECT_EQ(read_tensor_file_metadata(folder.path()), metadata);
   const hdf5::Session session;

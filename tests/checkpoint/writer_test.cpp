@@ -2,6 +2,7 @@
 #include "checkpoint/writer.hpp"
 
 #include <csignal>
+#include <functional>
 #include <set>
 
 #include <gmock/gmock.h>
@@ -9,6 +10,7 @@
 
 #include "checkpoint/directory.hpp"
 #include "checkpoint/fixtures.hpp"
+#include "checkpoint/manifest.hpp"
 #include "checkpoint/reader.hpp"
 #include "core/error.hpp"
 
@@ -21,18 +23,35 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-/// write_checkpoint of PatternSource's state on one rank.
-std::string save_on(comm::Communicator& communicator, const std::string& root, std::int64_t step, BulkStorage& storage,
-                    const std::string& metadata = "{}") {
-  const ShardMap shards(small_tensors(), communicator.size());
-  PatternSource source(shards, communicator.rank());
+/// write_checkpoint of a source's state.
+std::string save_from(StateSource& source, comm::Communicator& communicator, const std::string& root, std::int64_t step,
+                      int piece, BulkStorage& storage, const std::string& metadata = "{}") {
   return write_checkpoint(communicator, {.root = root,
                                          .step = step,
-                                         .shards = shards,
+                                         .piece = piece,
                                          .metadata = metadata,
                                          .creator = "a test",
                                          .source = source,
                                          .bulk = storage});
+}
+
+/// The same of PatternSource's state; the rank gives the piece of its number.
+std::string save_on(comm::Communicator& communicator, const std::string& root, std::int64_t step, BulkStorage& storage,
+                    const std::string& metadata = "{}") {
+  const ShardMap shards(small_tensors(), communicator.size());
+  PatternSource source(kinds_over(shards), communicator.rank());
+  return save_from(source, communicator, root, step, communicator.rank(), storage, metadata);
+}
+
+/// A piece of the pattern in `kinds`, given as number `piece`. \return what each rank threw
+std::vector<std::string> failures_of_save(int ranks, const std::string& root, const std::vector<StateKind>& kinds,
+                                          const std::function<int(int rank)>& piece_of) {
+  return on_ranks(ranks, [&](comm::Communicator& communicator) {
+    const int piece = piece_of(communicator.rank());
+    PatternSource source(kinds, piece);
+    PlainStorage storage;
+    save_from(source, communicator, root, 1, piece, storage);
+  });
 }
 
 class WriterAtRanks : public testing::TestWithParam<int> {};
@@ -62,7 +81,7 @@ TEST_P(WriterAtRanks, AFullDiskOnTheLastRankIsToldToAllAndLeavesTheEarlierCheckp
     PlainStorage storage(last ? 20'000 : UINT64_MAX);
     try {
       save_on(communicator, root.path(), 2, storage);
-    } catch (const IoError&) {
+    } catch (const SaveFailure&) {
       EXPECT_THAT(names_in(root.path()), ElementsAre("LATEST", "step-000000001"));
       EXPECT_EQ(storage.open_files(), 0U);
       throw;
@@ -92,7 +111,7 @@ TEST_P(WriterAtRanks, TheNextSaveAfterAFailureWorks) {
   const ScratchFolder root;
   const auto failures = on_ranks(GetParam(), [&](comm::Communicator& communicator) {
     PlainStorage full(0), empty;
-    EXPECT_THROW(save_on(communicator, root.path(), 2, full), IoError);
+    EXPECT_THROW(save_on(communicator, root.path(), 2, full), SaveFailure);
     save_on(communicator, root.path(), 2, empty);
     save_on(communicator, root.path(), 2, empty);
   });
@@ -163,23 +182,86 @@ TEST(Writer, WhereverTheSystemRefusesAWriteTheEarlierCheckpointStays) {
     EXPECT_THAT(CheckpointReader(entry.path).verify(storage), IsEmpty());
 }
 
-TEST(Writer, ShardsForAnotherNumberOfRanksAreRefused) {
+TEST(Writer, FilesAreNamedAndOrderedByPieceWhateverRankGivesIt) {
+  const ScratchFolder plain, turned;
+  const Layouts layouts(factored_kinds(), 3);
+
+  EXPECT_THAT(failures_of_save(3, plain.path(), layouts.kinds(), [](int rank) { return rank; }), Each(IsEmpty()));
+  EXPECT_THAT(failures_of_save(3, turned.path(), layouts.kinds(), [](int rank) { return (rank + 1) % 3; }),
+              Each(IsEmpty()));
+
+  for (const char* name : {"rank-00000-of-00003.h5", "rank-00001-of-00003.h5", "rank-00002-of-00003.h5"})
+    EXPECT_EQ(read_text(plain / "step-000000001/" + name), read_text(turned / "step-000000001/" + name)) << name;
+  PlainStorage storage;
+  EXPECT_THAT(CheckpointReader(turned / "step-000000001").verify(storage), IsEmpty());
+}
+
+TEST(Writer, KindsWithEqualLayoutsShareATable) {
+  const ScratchFolder root;
+  const auto manifest_of = [](const std::string& folder) {
+    return parse_manifest(read_text(folder + "/manifest.json"), folder);
+  };
+
+  EXPECT_EQ(manifest_of(save(root.path(), 1, small_tensors(), 2)).layouts.size(), 1U);
+  EXPECT_EQ(manifest_of(save(root.path(), 2, factored_kinds(), 2)).layouts.size(), 5U);
+}
+
+TEST(Writer, StateForAnotherNumberOfRanksIsRefused) {
+  const ScratchFolder root;
+  const ShardMap three(small_tensors(), 3), two(small_tensors(), 2);
+  const auto rank_itself = [](int rank) { return rank; };
+
+  EXPECT_THAT(failures_of_save(2, root.path(), kinds_over(three), rank_itself),
+              Each(HasSubstr("the state is for 3 ranks, the group has 2")));
+  EXPECT_THAT(failures_of_save(2, root.path(), {{"master", &two}, {"exp_avg", &three}}, rank_itself),
+              Each(HasSubstr("exp_avg is for 3 ranks, master for 2")));
+  EXPECT_THAT(failures_of_save(2, root.path(), {}, rank_itself), Each(HasSubstr("no state to save")));
+  EXPECT_THAT(names_in(root.path()), IsEmpty());
+}
+
+TEST(Writer, PiecesThatAreNotEachGivenOnceAreRefused) {
   const ScratchFolder root;
   const ShardMap shards(small_tensors(), 3);
 
-  const auto failures = on_ranks(2, [&](comm::Communicator& communicator) {
-    PatternSource source(shards, communicator.rank());
+  EXPECT_THAT(failures_of_save(3, root.path(), kinds_over(shards), [](int rank) { return rank == 2 ? 0 : rank; }),
+              Each(HasSubstr("ranks 0 and 2 both give piece 0")));
+  EXPECT_THAT(failures_of_save(3, root.path(), kinds_over(shards), [](int rank) { return rank + 1; }),
+              Each(HasSubstr("rank 2: piece 3 of 3 was given")));
+  EXPECT_THAT(names_in(root.path()), IsEmpty());
+}
+
+/// Cannot give its state.
+class FailingSource : public PatternSource {
+ public:
+  FailingSource(std::vector<StateKind> kinds, int piece, Error failure)
+      : PatternSource(std::move(kinds), piece), failure_(std::move(failure)) {}
+  void read(const std::string& /*kind*/, int /*unit*/, Range /*range*/, std::span<float> /*to*/) override {
+    throw failure_;
+  }
+
+ private:
+  Error failure_;
+};
+
+TEST(Writer, AFailedSaveHasTheExitCodeOfTheFirstRankThatFailed) {
+  const ScratchFolder root;
+  const ShardMap shards(small_tensors(), 3);
+  std::vector<ExitCode> codes(3);
+
+  on_ranks(3, [&](comm::Communicator& communicator) {
+    const int rank = communicator.rank();
     PlainStorage storage;
-    write_checkpoint(communicator, {.root = root.path(),
-                                    .step = 1,
-                                    .shards = shards,
-                                    .metadata = "{}",
-                                    .creator = "",
-                                    .source = source,
-                                    .bulk = storage});
+    PatternSource good(kinds_over(shards), rank);
+    FailingSource bad(kinds_over(shards), rank, rank == 1 ? Error(DataError("bad bits")) : Error(IoError("bad disk")));
+    try {
+      save_from(rank == 0 ? good : bad, communicator, root.path(), 1, rank, storage);
+    } catch (const SaveFailure& failure) {
+      codes[static_cast<std::size_t>(rank)] = failure.exit_code();
+      EXPECT_STREQ(failure.what(), "step 1 was not saved: rank 1: bad bits; rank 2: bad disk");
+    }
   });
 
-  EXPECT_THAT(failures, Each(HasSubstr("the shards are for 3 ranks, the group has 2")));
+  EXPECT_THAT(codes, Each(ExitCode::data));
 }
 
 }  // namespace

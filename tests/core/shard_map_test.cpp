@@ -128,17 +128,35 @@ TEST(ShardMap, PiecesOfARange_LeaveOutPaddingAndGaps) {
   EXPECT_TRUE(map.pieces(0, {1000, 1024}).empty());
 }
 
+TEST(ShardMap, UnitsWithoutTensorsAreEmptyAndTheOthersKeepTheirNumbers) {
+  const ShardMap map(
+      {{.name = "b", .shape = {600}, .unit = 3, .offset = 0}, {.name = "a", .shape = {3}, .unit = 1, .offset = 0}}, 2,
+      6);
+
+  EXPECT_EQ(map.units(), 6);
+  for (const int unit : {0, 2, 4, 5}) {
+    EXPECT_EQ(map.shard_elements(unit), 0);
+    EXPECT_EQ(map.unit_elements(unit), 0);
+    EXPECT_EQ(map.shard(unit, 1), (Range{0, 0}));
+    EXPECT_TRUE(map.pieces(unit, {0, 1000}).empty());
+    EXPECT_TRUE(map.norm_blocks(unit).empty());
+  }
+  EXPECT_EQ(map.shard(1, 1), (Range{256, 512}));
+  EXPECT_EQ(map.pieces(1, {0, 1000}).at(0).tensor, 0);
+  EXPECT_EQ(map.shard(3, 1), (Range{512, 1024}));
+  EXPECT_EQ(map.pieces(3, {0, 1000}).at(0).tensor, 1);
+  EXPECT_EQ(map.rank_elements(), 256 + 512);
+  EXPECT_EQ(ShardMap({}, 2).units(), 0);
+}
+
 TEST(ShardMap, WrongLayoutsAreRefusedByName) {
   EXPECT_THAT(message_of({{.name = "a", .shape = {300}, .unit = 0, .offset = 0},
                           {.name = "b", .shape = {3}, .unit = 0, .offset = 256}},
                          1),
               HasSubstr("tensor b: offset 256"));
-  EXPECT_THAT(message_of({{.name = "a", .shape = {3}, .unit = 0, .offset = 0},
-                          {.name = "b", .shape = {3}, .unit = 2, .offset = 0}},
-                         1),
-              HasSubstr("unit 1 is empty"));
-  EXPECT_THAT(message_of({{.name = "a", .shape = {3}, .unit = 1, .offset = 0}}, 1), HasSubstr("unit 0 is empty"));
-  EXPECT_THAT(message_of({{.name = "a", .shape = {3}, .unit = -1, .offset = 0}}, 1), HasSubstr("unit -1 is negative"));
+  EXPECT_THAT(message_of({{.name = "a", .shape = {3}, .unit = -1, .offset = 0}}, 1),
+              HasSubstr("tensor a: unit -1, expected 0 to 4095"));
+  EXPECT_THAT(message_of({{.name = "a", .shape = {3}, .unit = kMostUnits, .offset = 0}}, 1), HasSubstr("unit 4096"));
   EXPECT_THAT(message_of({{.name = "a", .shape = {3}, .unit = 0, .offset = -256}}, 1), HasSubstr("tensor a"));
   EXPECT_THAT(message_of(tensors(), 0), HasSubstr("at least one rank"));
 }
