@@ -14,6 +14,7 @@
 #include "train/agreement.hpp"
 #include "train/checkpoints.hpp"
 #include "train/evaluation.hpp"
+#include "train/hugging_face.hpp"
 #include "train/machine.hpp"
 #include "train/metrics.hpp"
 #include "train/plan_file.hpp"
@@ -318,6 +319,7 @@ Outcome train(const TrainRequest& request, Runtime& runtime) {
     if (!request.dry_run && communicator.rank() == 0) {
       make_writable("train.output_dir", options.train.output_dir);
       if (!options.checkpoint.dir.empty()) make_writable("checkpoint.dir", options.checkpoint.dir);
+      if (options.checkpoint.export_model) check_export_directory(options.train.output_dir + "/model");
     }
     if (!request.dry_run) remove_abandoned_state(options.offload);
     resume_from = find_checkpoint(options.checkpoint, root);

@@ -129,6 +129,45 @@ TEST_P(ProgramCheckpoint, Export_GivesTheModelThatTrainExported) {
   EXPECT_EQ(place_.read(exported + "/config.json"), place_.read("out/model/config.json"));
 }
 
+TEST_P(ProgramCheckpoint, Export_WithASlashAtTheEnd_ReplacesAnEarlierOneAndLeavesNothingBeside) {
+  const std::string folder = output();
+  const std::string exported = folder + "/hf";
+  ASSERT_EQ(checkpoint({"export", kStep3, "--output", exported}).exit_code, 0);
+  place_.write(exported + "/README.md", "of the earlier export");
+
+  const ProgramResult result = checkpoint({"export", kStep6, "--output", exported + "/"});
+
+  ASSERT_EQ(result.exit_code, 0) << describe(result);
+  EXPECT_EQ(place_.read(exported + "/model.safetensors"), place_.read("out/model/model.safetensors"));
+  EXPECT_FALSE(place_.exists(exported + "/README.md"));
+  EXPECT_EQ(run_program({.command = {"ls", "-A", place_.path(folder)}}).out, "hf\n");
+}
+
+TEST_P(ProgramCheckpoint, Export_OntoSomethingElse_IsRefusedAndLeavesItAsItWas) {
+  place_.write("papers/one.txt", "work of years");
+
+  for (const char* other : {"out", "out/", "papers", "papers/one.txt", "model", "."}) {
+    const ProgramResult result = checkpoint({"export", kStep6, "--output", other});
+
+    EXPECT_EQ(result.exit_code, 2) << other << ": " << describe(result);
+    EXPECT_THAT(result.err, HasSubstr("an export replaces all of it")) << other;
+  }
+  EXPECT_EQ(place_.read("papers/one.txt"), "work of years");
+  EXPECT_TRUE(place_.exists(std::string(kStep6) + "/manifest.json"));
+  EXPECT_TRUE(place_.exists("model/config.json"));
+}
+
+TEST_P(ProgramCheckpoint, Train_WhoseExportWouldReplaceSomethingElse_IsRefusedAtTheStart) {
+  const std::string run = output();
+  place_.write(run + "/model/notes.txt", "not a model");
+
+  const ProgramResult result = place_.train(GetParam(), {"train.output_dir=" + run});
+
+  EXPECT_EQ(result.exit_code, 2) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr(run + "/model: an export replaces all of it"));
+  EXPECT_FALSE(place_.exists(run + "/checkpoints"));
+}
+
 TEST_P(ProgramCheckpoint, Resume_FromADamagedOne_NamesTheDamage) {
   const std::string copy = copied(kStep6);
   flip_byte(copy + "/rank-00000-of-00002.h5", 50000);

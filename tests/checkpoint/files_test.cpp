@@ -2,6 +2,7 @@
 #include "checkpoint/files.hpp"
 
 #include <array>
+#include <filesystem>
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
@@ -52,6 +53,21 @@ TEST(Files, WriteFully_ReportsAFullDisk) {
       message_of<IoError>([&] { write_fully(open_file("/dev/full", O_WRONLY), "/dev/full", 0, bytes); });
 
   EXPECT_THAT(message, HasSubstr("No space left on device"));
+}
+
+TEST(Files, PutInPlace_ReplacesAFolderAndKeepsItUnderOneOfTheOtherNames) {
+  const ScratchFolder folder;
+  for (const char* name : {"made", "place"}) {
+    std::filesystem::create_directory(folder / name);
+    write_text_durably(folder / (std::string(name) + "/file"), name);
+  }
+
+  put_in_place(folder / "made", folder / "place", folder / "replaced");
+
+  EXPECT_EQ(read_text(folder / "place/file"), "made");
+  const std::string old = std::filesystem::exists(folder / "made") ? "made" : "replaced";
+  EXPECT_EQ(read_text(folder / (old + "/file")), "place");
+  EXPECT_EQ(names_in(folder.path()).size(), 2U);
 }
 
 TEST(Files, ExchangePaths_SwapsOrSaysThatItCannot) {
