@@ -138,6 +138,16 @@ TEST_P(ProgramGenerate, OntoAFullDisk_IsAnError) {
   EXPECT_THAT(result.err, HasSubstr("/dev/full: cannot be written: No space left on device"));
 }
 
+TEST_P(ProgramGenerate, TakesKeysFromTheEnvironmentToo) {
+  ProgramCall asked = call(GetParam(), {"--input", "sources.txt"});
+  asked.environment["SPILLWAY_EVAL_NUM_BEAMS"] = "none";
+
+  const ProgramResult result = run_program(asked);
+
+  EXPECT_EQ(result.exit_code, 2) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr("SPILLWAY_EVAL_NUM_BEAMS: eval.num_beams = \"none\": expected"));
+}
+
 TEST_P(ProgramGenerate, BadUtf8_IsNamedWithItsLine) {
   ProgramCall bad = call(GetParam(), {});
   bad.input = "fine\n\xff\n";
