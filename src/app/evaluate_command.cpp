@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <filesystem>
 #include <iostream>
 #include <optional>
 
@@ -70,7 +71,7 @@ ExitCode evaluate_command(const EvaluateArguments& arguments, Runtime& runtime) 
   const train::Evaluation result = train::evaluate(engine, communicator);
   if (communicator.rank() == 0) std::cout << train::evaluation_json(result) << std::flush;
   agree(communicator, [&] {
-    if (communicator.rank() != 0 || !own) return;
+    if (communicator.rank() != 0 || !own || !std::filesystem::is_directory(options.train.output_dir)) return;
     if (val) train::write_all_results(options.train.output_dir + "/all_results.json", nullptr, &result);
     if (result.bleu)
       train::write_file(options.train.output_dir + (val ? "/generated_predictions.txt" : "/test_predictions.txt"),
