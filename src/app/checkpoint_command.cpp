@@ -32,6 +32,9 @@ void show(const std::string& folder) {
   const train::RunState state = train::run_state_from_json(reader.metadata(), folder);
   std::cout << fmt::format("step {} of {}, epoch {}, {} samples into it, global batch {}\n", state.step,
                            state.total_steps, state.cursor.epoch, state.cursor.position, state.global_batch_size);
+  if (state.best_metric)
+    std::cout << fmt::format("best {} so far: {:.4f} at step {}\n", state.best_metric_name, *state.best_metric,
+                             state.best_step);
   std::cout << fmt::format("written by {} ranks; numeric signature:", reader.world_size());
   for (const auto& [part, value] : state.signature) std::cout << fmt::format(" {} {};", part, value);
   std::cout << "\n";

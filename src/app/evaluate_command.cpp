@@ -37,13 +37,13 @@ ExitCode evaluate_command(const EvaluateArguments& arguments, Runtime& runtime) 
       {.file = arguments.config, .environment = process_environment(), .arguments = arguments.settings});
   comm::Communicator& communicator = runtime.communicator;
   std::optional<std::string> checkpoint;
-  agree(communicator, [&] {
-    checkpoint = checkpoint_of(arguments, options);
-    if (!arguments.model.empty()) {
-      options.model.path = arguments.model;
-      options.model.init = train::ModelInit::pretrained;
-    }
-  });
+  const std::string chosen =
+      train::text_of_rank_0(communicator, [&] { return checkpoint_of(arguments, options).value_or(""); });
+  if (!chosen.empty()) checkpoint = chosen;
+  if (!arguments.model.empty()) {
+    options.model.path = arguments.model;
+    options.model.init = train::ModelInit::pretrained;
+  }
   const bool val = arguments.split == Split::val;
   const std::string& path = val ? options.data.val : options.data.test;
   if (path.empty())
@@ -62,14 +62,20 @@ ExitCode evaluate_command(const EvaluateArguments& arguments, Runtime& runtime) 
                           engine.state());
     });
   }
+  // Files in output_dir are about the run: only what it has come to is written there. The rest is for standard output.
+  const bool own = checkpoint && arguments.checkpoint.empty();
+  if (!own && arguments.model.empty() && arguments.checkpoint.empty())
+    log::warning(fmt::format("there is no checkpoint to evaluate: these are the weights that training starts from{}",
+                             options.model.init == train::ModelInit::random ? ", drawn at random" : ""));
   log::info(fmt::format("evaluating {} on {}", checkpoint ? *checkpoint : options.model.path, path));
   const train::Evaluation result = train::evaluate(engine, communicator);
   if (communicator.rank() == 0) std::cout << train::evaluation_json(result) << std::flush;
   agree(communicator, [&] {
-    if (communicator.rank() != 0 || !std::filesystem::is_directory(options.train.output_dir)) return;
+    if (communicator.rank() != 0 || !own || !std::filesystem::is_directory(options.train.output_dir)) return;
     if (val) train::write_all_results(options.train.output_dir + "/all_results.json", nullptr, &result);
     if (result.bleu)
-      train::write_file(options.train.output_dir + "/generated_predictions.txt", train::predictions_text(result));
+      train::write_file(options.train.output_dir + (val ? "/generated_predictions.txt" : "/test_predictions.txt"),
+                        train::predictions_text(result));
   });
   return ExitCode::done;
 }

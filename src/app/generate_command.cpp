@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <optional>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include "app/commands.hpp"
 #include "app/config_record.hpp"
+#include "app/output_file.hpp"
 #include "app/overrides.hpp"
 #include "app/shared_config.hpp"
 #include "comm/communicator.hpp"
@@ -41,6 +44,10 @@ std::vector<std::string> read_sources(const std::string& input) {
       throw DataError(fmt::format("{}:{}: not valid UTF-8", input == "-" ? "standard input" : input, lines.size() + 1));
     lines.push_back(std::move(line));
   }
+  // Standard input tells an error from an end only in C.
+  if (from.bad() || (input == "-" && std::ferror(stdin) != 0))
+    throw IoError(
+        fmt::format("{}: reading failed after {} lines", input == "-" ? "standard input" : input, lines.size()), errno);
   return lines;
 }
 
@@ -81,16 +88,6 @@ std::string line_of(const model::Hypothesis& hypothesis, const GenerateArguments
   return line + '\n';
 }
 
-void write_output(const std::string& output, const std::string& text) {
-  if (output == "-") {
-    std::cout << text << std::flush;
-    return;
-  }
-  std::ofstream file(output, std::ios::binary);
-  file << text << std::flush;
-  if (!file) throw IoError(fmt::format("{}: cannot be written", output), errno);
-}
-
 }  // namespace
 
 ExitCode generate_command(const GenerateArguments& arguments, Runtime& runtime) {
@@ -99,6 +96,10 @@ ExitCode generate_command(const GenerateArguments& arguments, Runtime& runtime) 
       communicator, {.file = {}, .environment = process_environment(), .arguments = arguments.settings});
   options.zero.stage = 0;  // every rank decodes its share of the sources with weights of its own
   const std::vector<std::string> lines = shared_sources(arguments.input, communicator);
+  std::optional<OutputFile> output;  // before the work: one that cannot be written is found out now
+  agree(communicator, [&] {
+    if (communicator.rank() == 0) output.emplace(arguments.output);
+  });
 
   std::vector<std::vector<std::int32_t>> sources;
   agree(communicator, [&] {
@@ -112,7 +113,12 @@ ExitCode generate_command(const GenerateArguments& arguments, Runtime& runtime) 
                                       sources.size(), id, source.config.vocab_size));
     }
   });
-  if (lines.empty()) return ExitCode::done;
+  if (lines.empty()) {
+    agree(communicator, [&] {
+      if (output) output->finish("");
+    });
+    return ExitCode::done;
+  }
   std::int64_t longest = 0;
   for (const auto& ids : sources) longest = std::max(longest, static_cast<std::int64_t>(ids.size()));
   const std::int64_t batch = std::min(options.eval.per_device_eval_batch_size, static_cast<std::int64_t>(lines.size()));
@@ -140,7 +146,7 @@ ExitCode generate_command(const GenerateArguments& arguments, Runtime& runtime) 
   }
   const auto all = communicator.exchange(std::as_bytes(std::span(mine)));
   agree(communicator, [&] {
-    if (communicator.rank() != 0) return;
+    if (!output) return;
     std::string text;
     std::vector<std::size_t> at(ranks, 0);
     for (std::size_t i = 0; i < sources.size(); ++i) {
@@ -150,7 +156,7 @@ ExitCode generate_command(const GenerateArguments& arguments, Runtime& runtime) 
       text += from.substr(at[rank], end - at[rank]);
       at[rank] = end;
     }
-    write_output(arguments.output, text);
+    output->finish(text);
   });
   return ExitCode::done;
 }

@@ -69,10 +69,19 @@ int main(int argc, char** argv) {
   try {
     const comm::MpiEnvironment environment(&argc, &argv);
     log::start(environment.rank(), isatty(STDERR_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr);
-    const auto device = make_host_device();
-    const auto communicator = comm::make_mpi_communicator(environment, *device);
-    app::Runtime runtime = {environment, *device, *communicator, start};
-    return static_cast<int>(app::run_and_report({argv + 1, argv + argc}, runtime));
+    // Caught in here: an exception that leaves the environment ends the job before anybody has said why.
+    try {
+      const auto device = make_host_device();
+      const auto communicator = comm::make_mpi_communicator(environment, *device);
+      app::Runtime runtime = {environment, *device, *communicator, start};
+      return static_cast<int>(app::run_and_report({argv + 1, argv + argc}, runtime));
+    } catch (...) {
+      const train::Failure failure = train::current_failure();
+      log::error(failure.message);
+      // The other ranks may be waiting for this one.
+      if (environment.size() > 1) comm::MpiEnvironment::abort(static_cast<int>(failure.code));
+      return static_cast<int>(failure.code);
+    }
   } catch (...) {
     const train::Failure failure = train::current_failure();
     log::error(failure.message);

@@ -149,7 +149,6 @@ std::vector<ConfigKey> storage_keys() {
        .key = "async",
        .binding = boolean(&Run::checkpoint, &CheckpointOptions::async),
        .doc = "training goes on while a checkpoint is written",
-       .missing = asked_when_true("saving while training goes on"),
        .available = kNotYet},
       {.section = "checkpoint",
        .key = "save_final",

@@ -123,14 +123,7 @@ std::string commit_folder(const std::string& root, std::int64_t step) {
   std::string path = path_of(root, step);
   const std::string temporary = path + std::string(kTemporary);
   const std::string replaced = path + std::string(kReplaced);
-  std::error_code code;
-  if (fs::status(path, code).type() == fs::file_type::not_found) {
-    rename_path(temporary, path);
-  } else if (!exchange_paths(temporary, path)) {
-    remove_path(replaced);
-    rename_path(path, replaced);
-    rename_path(temporary, path);
-  }
+  put_in_place(temporary, path, replaced);
   sync_path(root);
   write_text_durably(root + "/" + std::string(kLatest), step_name(step) + "\n");
   remove_path(temporary);

@@ -118,6 +118,17 @@ bool exchange_paths(const std::string& one, const std::string& other) {
   throw IoError(fmt::format("exchanging {} and {} failed", one, other), errno);
 }
 
+void put_in_place(const std::string& made, const std::string& path, const std::string& replaced) {
+  std::error_code code;
+  if (std::filesystem::status(path, code).type() == std::filesystem::file_type::not_found) {
+    rename_path(made, path);
+  } else if (!exchange_paths(made, path)) {
+    remove_path(replaced);
+    rename_path(path, replaced);
+    rename_path(made, path);
+  }
+}
+
 void remove_path(const std::string& path) {
   std::error_code code;
   std::filesystem::remove_all(path, code);

@@ -53,6 +53,11 @@ void rename_path(const std::string& from, const std::string& to);
 /// Swaps two paths in one step. False where the file system cannot. \throws IoError
 [[nodiscard]] bool exchange_paths(const std::string& one, const std::string& other);
 
+/// Gives a complete `made` the name `path`. A folder that had it is `made` or `replaced` afterwards, for the caller to
+/// remove; where the file system cannot exchange two folders there is an instant at which it is `replaced` and nothing
+/// is `path`. \throws IoError
+void put_in_place(const std::string& made, const std::string& path, const std::string& replaced);
+
 /// A file or a folder with all that is in it; nothing if it is not there. \throws IoError
 void remove_path(const std::string& path);
 

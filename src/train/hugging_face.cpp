@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "checkpoint/files.hpp"
 #include "core/error.hpp"
 
 namespace spillway::train {
@@ -50,16 +51,44 @@ void with_io_errors(const Work& work) {
   }
 }
 
+/// The folder that a path means, so that names beside it can be made: "hf/" is "hf", a link is what it points to.
+std::string real_path(const std::string& directory) {
+  fs::path path;
+  with_io_errors([&] { path = fs::weakly_canonical(fs::absolute(directory)); });
+  return (path.has_filename() ? path : path.parent_path()).string();
+}
+
 }  // namespace
 
-HuggingFaceWriter::HuggingFaceWriter(std::string directory, const ModelSource& source, const model::T5Layout& layout)
-    : directory_(std::move(directory)), source_(source), weights_(specs_of(layout, source.dtype)) {}
+void check_export_directory(const std::string& directory) {
+  with_io_errors([&] {
+    if (!fs::exists(directory) || (fs::is_directory(directory) && fs::is_empty(directory))) return;
+    bool config = false, weights = false, other = !fs::is_directory(directory);
+    for (fs::directory_iterator entry = other ? fs::directory_iterator() : fs::directory_iterator(directory), end;
+         entry != end; ++entry) {
+      const std::string name = entry->path().filename().string();
+      config = config || name == "config.json";
+      weights = weights || name.ends_with(".safetensors");
+      other = other || entry->is_directory();
+    }
+    if (!config || !weights || other)
+      throw ConfigError(
+          fmt::format("{}: an export replaces all of it: expected a new folder, an empty one, or an earlier export "
+                      "(config.json, weights and no folders), found something else",
+                      directory));
+  });
+}
 
-std::string HuggingFaceWriter::weights_path() const { return directory_ + ".tmp/model.safetensors"; }
+HuggingFaceWriter::HuggingFaceWriter(std::string directory, const ModelSource& source, const model::T5Layout& layout)
+    : directory_(real_path(directory)), source_(source), weights_(specs_of(layout, source.dtype)) {}
+
+std::string HuggingFaceWriter::folder() const { return directory_ + ".spillway-new"; }
+std::string HuggingFaceWriter::weights_path() const { return folder() + "/model.safetensors"; }
 
 void HuggingFaceWriter::create() const {
+  check_export_directory(directory_);
   with_io_errors([&] {
-    const fs::path folder = directory_ + ".tmp";
+    const fs::path folder = this->folder();
     fs::remove_all(folder);
     fs::create_directories(folder);
     model::T5Config config = source_.config;
@@ -93,11 +122,15 @@ void HuggingFaceWriter::write(const std::string& tensor, std::int64_t begin, std
 }
 
 void HuggingFaceWriter::commit() const {
-  weights_.commit(weights_path());
   with_io_errors([&] {
-    fs::remove_all(directory_);
-    fs::rename(directory_ + ".tmp", directory_);
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder())) checkpoint::sync_path(entry.path());
   });
+  weights_.commit(weights_path());  // syncs the folder too
+  const std::string replaced = directory_ + ".spillway-old";
+  checkpoint::put_in_place(folder(), directory_, replaced);
+  checkpoint::sync_path(checkpoint::folder_of(directory_));
+  checkpoint::remove_path(folder());
+  checkpoint::remove_path(replaced);
 }
 
 }  // namespace spillway::train

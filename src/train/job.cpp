@@ -164,7 +164,7 @@ std::string Job::checkpoint_dir() const {
 
 std::vector<std::string> nvme_directories(const OffloadOptions& offload) {
   const char* scratch = std::getenv("SLURM_TMPDIR");
-  if (offload.nvme_dirs.empty() && scratch != nullptr) return {scratch};
+  if (offload.nvme_dirs.empty() && scratch != nullptr && *scratch != '\0') return {scratch};
   return offload.nvme_dirs;
 }
 

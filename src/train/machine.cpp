@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
-#include <optional>
-#include <set>
+#include <map>
 #include <sstream>
 
 #include <fmt/format.h>
@@ -41,23 +41,22 @@ std::optional<std::size_t> number_in(const std::string& path) {
   return value;
 }
 
-/// What the control group of this process leaves, walking up to the root; nothing if no limit is set.
-std::optional<std::size_t> control_group_room() {
+/// The number after `key` and a blank; 0 if there is none.
+std::size_t entry_of(const std::string& path, const std::string& key) {
+  std::ifstream file(path);
+  std::string name;
+  for (std::size_t value = 0; file >> name >> value;)
+    if (name == key) return value;
+  return 0;
+}
+
+/// This process's group; empty if the system has none of version 2.
+std::string own_control_group() {
   std::ifstream groups("/proc/self/cgroup");
   std::string path;
   for (std::string line; std::getline(groups, line);)
     if (line.starts_with("0::")) path = line.substr(3);
-  std::optional<std::size_t> room;
-  while (!path.empty()) {
-    const std::string folder = "/sys/fs/cgroup" + (path == "/" ? std::string() : path);
-    const auto limit = number_in(folder + "/memory.max");
-    const auto used = number_in(folder + "/memory.current");
-    if (limit && used) room = std::min(room.value_or(*limit), *limit > *used ? *limit - *used : 0);
-    path = path == "/" ? std::string() : path.substr(0, std::max<std::size_t>(path.rfind('/'), 1));
-    if (path.empty()) break;
-    if (path == "/" && !std::ifstream("/sys/fs/cgroup/memory.max")) break;
-  }
-  return room;
+  return path;
 }
 
 }  // namespace
@@ -65,22 +64,44 @@ std::optional<std::size_t> control_group_room() {
 std::size_t resident_bytes() { return kilobyte_line("/proc/self/status", "VmRSS:"); }
 std::size_t peak_resident_bytes() { return kilobyte_line("/proc/self/status", "VmHWM:"); }
 
+std::optional<std::size_t> control_group_room(const std::string& mount, std::string group) {
+  std::optional<std::size_t> room;
+  while (!group.empty()) {
+    const std::string folder = mount + (group == "/" ? std::string() : group);
+    const auto limit = number_in(folder + "/memory.max");
+    const auto current = number_in(folder + "/memory.current");
+    if (limit && current) {
+      const std::size_t used = *current - std::min(*current, entry_of(folder + "/memory.stat", "inactive_file"));
+      room = std::min(room.value_or(*limit), *limit > used ? *limit - used : 0);
+    }
+    group = group == "/" ? std::string() : group.substr(0, std::max<std::size_t>(group.rfind('/'), 1));
+  }
+  return room;
+}
+
 std::size_t available_memory_bytes() {
   const std::size_t available = kilobyte_line("/proc/meminfo", "MemAvailable:");
-  return std::min(available, control_group_room().value_or(available));
+  return std::min(available, control_group_room("/sys/fs/cgroup", own_control_group()).value_or(available));
 }
 
 std::size_t free_disk_bytes(const std::vector<std::string>& directories) {
-  std::set<dev_t> seen;
-  std::size_t sum = 0;
+  struct Disk {
+    std::size_t free = 0, directories = 0;
+  };
+  std::map<dev_t, Disk> disks;
   for (const std::string& directory : directories) {
     struct stat status {};
     struct statvfs space {};
     if (stat(directory.c_str(), &status) != 0 || statvfs(directory.c_str(), &space) != 0)
       throw ConfigError(fmt::format("offload.nvme_dirs: {}: {}", directory, std::strerror(errno)));
-    if (seen.insert(status.st_dev).second) sum += static_cast<std::size_t>(space.f_bavail) * space.f_frsize;
+    Disk& disk = disks[status.st_dev];
+    disk.free = static_cast<std::size_t>(space.f_bavail) * space.f_frsize;
+    ++disk.directories;
   }
-  return sum;
+  std::optional<std::size_t> smallest;
+  for (const auto& [device, disk] : disks)
+    smallest = std::min(smallest.value_or(SIZE_MAX), disk.free / disk.directories);
+  return smallest.value_or(0) * directories.size();
 }
 
 int compute_threads(comm::Communicator& communicator) {

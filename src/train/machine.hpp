@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,7 +16,12 @@ namespace spillway::train {
 [[nodiscard]] std::size_t peak_resident_bytes();
 /// Bytes that this node's processes may still take: MemAvailable, and never more than this control group's limit leaves.
 [[nodiscard]] std::size_t available_memory_bytes();
-/// Bytes free on the file systems of the directories, each counted once. \throws ConfigError naming one that is not there
+/// Bytes that a control group and those above it leave: the limit less what is used and cannot be given back at once, as page cache
+/// that nobody has touched for a while can. Nothing if there is no limit.
+/// \param mount  where version 2 groups are mounted; \param group  "/a/b"
+[[nodiscard]] std::optional<std::size_t> control_group_room(const std::string& mount, std::string group);
+/// Bytes that fit when they are dealt to the directories in equal parts: as many times the smallest part as there are directories,
+/// where those on one file system share what is free there. \throws ConfigError naming one that is not there
 [[nodiscard]] std::size_t free_disk_bytes(const std::vector<std::string>& directories);
 /// Threads that this rank computes with: the CPUs it is bound to, divided by the ranks of the node that are bound to the same ones.
 /// OMP_NUM_THREADS goes before that. Collective.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/run_state.hpp"
 
+#include <cmath>
 #include <set>
 
 #include <fmt/format.h>
@@ -15,7 +16,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kFormat = 1;
+constexpr int kFormat = 2;
 
 /// What may change on resume: where state lives, how much runs at a time, what is written for people (docs/configuration.md, Resuming).
 bool may_change(const std::string& key) {
@@ -47,6 +48,15 @@ bool may_change(const std::string& key) {
 
 std::string precision_name(DType dtype) { return dtype == DType::bf16 ? "bf16" : "fp32"; }
 
+/// \throws ConfigError with the changes, or warns of them
+void refuse(const std::string& changes, bool allow) {
+  if (changes.empty()) return;
+  if (!allow)
+    throw ConfigError("resuming would change what must not change (checkpoint.allow_changes = true allows it):" +
+                      changes);
+  log::warning("resuming with changes, as checkpoint.allow_changes says:" + changes);
+}
+
 }  // namespace
 
 NumericSignature numeric_signature(const Job& job) {
@@ -71,14 +81,19 @@ std::string to_json(const RunState& state) {
                  {"best_step", state.best_step},
                  {"train_seconds", state.train_seconds},
                  {"loss_sum", state.loss_sum},
+                 {"stopped", state.stopped},
                  {"config_toml", state.config.toml},
                  {"config", state.config.values},
                  {"numeric_signature", state.signature},
+                 {"contents", state.contents},
                  {"model", state.model_json},
                  {"model_dtype", name_of(state.model_dtype)},
                  {"generation_config", state.generation_json},
                  {"tokenizer", state.tokenizer}};
-  if (state.best_metric) object["best_metric"] = *state.best_metric;
+  if (state.best_metric) {
+    object["best_metric"] = *state.best_metric;
+    object["best_metric_name"] = state.best_metric_name;
+  }
   return object.dump(2);
 }
 
@@ -98,15 +113,20 @@ RunState run_state_from_json(const std::string& text, const std::string& origin)
     state.best_step = object.at("best_step");
     state.train_seconds = object.at("train_seconds");
     state.loss_sum = object.at("loss_sum");
+    state.stopped = object.at("stopped");
     state.config.toml = object.at("config_toml");
     state.config.values = object.at("config").get<std::map<std::string, std::string>>();
     state.signature = object.at("numeric_signature").get<NumericSignature>();
+    state.contents = object.at("contents").get<ContentRecord>();
     state.model_json = object.at("model");
     const std::string dtype = object.at("model_dtype");
     state.model_dtype = dtype == "bf16" ? DType::bf16 : dtype == "f16" ? DType::f16 : DType::f32;
     state.generation_json = object.at("generation_config");
     state.tokenizer = object.at("tokenizer");
-    if (object.contains("best_metric")) state.best_metric = object.at("best_metric").get<double>();
+    if (object.contains("best_metric")) {
+      state.best_metric = object.at("best_metric").get<double>();
+      state.best_metric_name = object.at("best_metric_name");
+    }
     return state;
   } catch (const json::exception& error) {
     throw DataError(fmt::format("{}: run metadata: {}", origin, error.what()));
@@ -127,11 +147,21 @@ void check_changes(const RunState& saved, const ConfigRecord& now, bool allow) {
     if (old_value != new_value)
       changes += fmt::format("\n  {}: the checkpoint has {}, the configuration {}", key, old_value, new_value);
   }
-  if (changes.empty()) return;
-  if (!allow)
-    throw ConfigError("resuming would change what must not change (checkpoint.allow_changes = true allows it):" +
-                      changes);
-  log::warning("resuming with changes, as checkpoint.allow_changes says:" + changes);
+  refuse(changes, allow);
+}
+
+void check_contents(const RunState& saved, const ContentRecord& now, bool allow) {
+  refuse(differences(saved.contents, "the checkpoint", now, "this run"), allow);
+}
+
+bool take_if_best(RunState& state, const std::string& name, double value, bool greater_is_better) {
+  if (!std::isfinite(value)) return false;
+  const bool comparable = state.best_metric && state.best_metric_name == name;
+  if (comparable && !(greater_is_better ? value > *state.best_metric : value < *state.best_metric)) return false;
+  state.best_metric = value;
+  state.best_metric_name = name;
+  state.best_step = state.step;
+  return true;
 }
 
 std::string signature_changes(const NumericSignature& saved, const NumericSignature& now) {

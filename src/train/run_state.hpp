@@ -7,7 +7,7 @@
 #include <string>
 
 #include "data/sampler.hpp"
-#include "train/job.hpp"
+#include "train/contents.hpp"
 
 namespace spillway::train {
 
@@ -28,12 +28,15 @@ struct RunState {
   data::Cursor cursor;
   std::int64_t total_steps = 0;
   std::int64_t global_batch_size = 0;
-  std::optional<double> best_metric;
-  std::int64_t best_step = -1;  // whose checkpoint retention keeps; -1: none
-  double train_seconds = 0.0;   // of all runs so far
-  double loss_sum = 0.0;        // Σ of the steps' mean losses, for train_loss
+  std::optional<double> best_metric;  // finite
+  std::string best_metric_name;       // of what: "bleu" or "loss"
+  std::int64_t best_step = -1;        // whose checkpoint retention keeps; -1: none
+  double train_seconds = 0.0;         // of all runs so far
+  double loss_sum = 0.0;              // Σ of the steps' mean losses, for train_loss
+  bool stopped = false;               // saved by a stop on request: the same command again goes on from here
   ConfigRecord config;
   NumericSignature signature;
+  ContentRecord contents;
   std::string model_json;          // config.json of the export
   std::string generation_json;     // of the model read; may be empty
   DType model_dtype = DType::f32;  // of the export
@@ -44,9 +47,14 @@ struct RunState {
 [[nodiscard]] std::string to_json(const RunState& state);
 [[nodiscard]] RunState run_state_from_json(const std::string& text, const std::string& origin);
 
+/// Takes a metric as the best if it is finite and better than the best so far, or that was another metric. \return whether it is
+bool take_if_best(RunState& state, const std::string& name, double value, bool greater_is_better);
+
 /// Keys whose change on resume is refused, with both values, unless checkpoint.allow_changes; and a line for each part of the
 /// numeric signature that differs, for the log. \throws ConfigError
 void check_changes(const RunState& saved, const ConfigRecord& now, bool allow);
+/// The same for contents that differ.
+void check_contents(const RunState& saved, const ContentRecord& now, bool allow);
 [[nodiscard]] std::string signature_changes(const NumericSignature& saved, const NumericSignature& now);
 
 }  // namespace spillway::train

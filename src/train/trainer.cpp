@@ -15,10 +15,12 @@
 #include "train/agreement.hpp"
 #include "train/checkpoints.hpp"
 #include "train/evaluation.hpp"
+#include "train/hugging_face.hpp"
 #include "train/machine.hpp"
 #include "train/metrics.hpp"
 #include "train/plan_file.hpp"
 #include "train/progress.hpp"
+#include "train/resume.hpp"
 #include "train/schedule.hpp"
 #include "train/weights.hpp"
 
@@ -63,10 +65,13 @@ class Run {
       step();
       const bool last = state_.step == job_.total_steps;
       if (due(options_.train.logging_steps) || last) write_metrics();
-      if (due(options_.eval.eval_steps) && !last) evaluate_now();
-      const StopReason reason = stop_reason();
-      if (due(options_.checkpoint.save_steps) || reason != StopReason::none) save();
-      if (reason != StopReason::none && !last) return stopped(reason);
+      if (last) break;
+      if (stop_seen_ == StopReason::none && due(options_.eval.eval_steps)) {
+        evaluate_now();
+        share_stop({});  // it may have taken long
+      }
+      if (stop_seen_ != StopReason::none) return stopped();
+      if (due(options_.checkpoint.save_steps)) save();
     }
     return finished();
   }
@@ -83,7 +88,7 @@ class Run {
   void open_outputs() {
     if (!root()) return;
     lock_.emplace(job_.checkpoint_dir());
-    fs::remove(output("REQUEUE"));
+    unmark_results(options_);
     write_file(output("config.toml"), request_.config.toml);
     write_file(output("plan.json"), plan_json(job_));
     metrics_.emplace(output("metrics.jsonl"));
@@ -105,20 +110,15 @@ class Run {
     const StepResult result =
         engine_.step(batch.samples, target_tokens, state_.step, learning_rate_, state_.optimizer_step + 1);
 
-    const auto collective = Clock::now();
     // One exchange a step: the loss for the log, and whether somebody asked any rank to stop.
-    const std::array<double, 3> mine = {result.loss_sum, static_cast<double>(stop_here() == StopReason::signal),
-                                        static_cast<double>(stop_here() == StopReason::time_limit)};
-    const std::vector<double> sums = comm::ordered_sum(communicator_, mine);
-    engine_.clock().add(Activity::collective, seconds_since(collective));
-    stop_seen_ = sums[1] > 0.0 ? StopReason::signal : sums[2] > 0.0 ? StopReason::time_limit : StopReason::none;
+    const double loss_sum = share_stop(result.loss_sum);
 
     state_.cursor = batch.next;
     ++state_.step;
     ++state_.optimizer_step;
-    state_.loss_sum += sums[0] / static_cast<double>(target_tokens);
+    state_.loss_sum += loss_sum / static_cast<double>(target_tokens);
     grad_norm_ = result.grad_norm;
-    interval_.loss += sums[0];
+    interval_.loss += loss_sum;
     interval_.target_tokens += target_tokens;
     interval_.tokens += tokens;
     interval_.samples += static_cast<std::int64_t>(batch.samples.size());
@@ -127,14 +127,34 @@ class Run {
     interval_.seconds += seconds;
     longest_step_ = std::max(longest_step_, seconds);
     state_.train_seconds += seconds;
-    progress_.show(state_.step, fmt::format("loss {:.4f}", sums[0] / static_cast<double>(target_tokens)));
+    progress_.show(state_.step, fmt::format("loss {:.4f}", loss_sum / static_cast<double>(target_tokens)));
   }
 
-  /// A stop leaves time for another step and for saving.
-  [[nodiscard]] StopReason stop_here() const {
-    return stop_.reason(std::chrono::duration<double>(2.0 * longest_step_ + 1.5 * longest_save_));
+  /// \return the sum of `mine` over the ranks, who know afterwards whether any of them has a reason to stop
+  double share_stop(double mine) {
+    const auto start = Clock::now();
+    const StopReason reason = stop_.reason(std::chrono::duration<double>(seconds_to_stop()));
+    const std::array<double, 3> values = {mine, static_cast<double>(reason == StopReason::signal),
+                                          static_cast<double>(reason == StopReason::time_limit)};
+    const std::vector<double> sums = comm::ordered_sum(communicator_, values);
+    stop_seen_ = sums[1] > 0.0 ? StopReason::signal : sums[2] > 0.0 ? StopReason::time_limit : StopReason::none;
+    engine_.clock().add(Activity::collective, seconds_since(start));
+    return sums[0];
   }
-  [[nodiscard]] StopReason stop_reason() const { return stop_seen_; }
+
+  /// What may still run before the next look at the clock, and saving after that. Only between steps is a stop possible.
+  [[nodiscard]] double seconds_to_stop() const {
+    // Nothing was saved yet: 12 bytes a parameter to a slow disk, and what small files cost.
+    const double first = 1.0 + 12.0 * static_cast<double>(job_.map->parameters()) / 2e8;
+    const double save = longest_save_ > 0.0 ? longest_save_ : first;
+    const auto due_at = [](std::int64_t step, std::int64_t every) { return every > 0 && step % every == 0; };
+    double seconds = 2.0 * longest_step_ + 1.5 * save;
+    // This step's number is not counted up yet, and its evaluation and save come first.
+    const std::int64_t step = state_.step + 1;
+    if (step >= job_.total_steps || due_at(step, options_.eval.eval_steps)) seconds += longest_evaluation_;
+    if (due_at(step, options_.checkpoint.save_steps)) seconds += save;
+    return seconds;
+  }
 
   void write_metrics() {
     StepMetrics metrics;
@@ -175,12 +195,9 @@ class Run {
     engine_.finish_update();
     last_evaluation_ = evaluate(engine_, communicator_);
     const Evaluation& e = *last_evaluation_;
-    const bool better =
-        !state_.best_metric || (e.bleu ? e.bleu->score > *state_.best_metric : e.loss < *state_.best_metric);
-    if (better) {
-      state_.best_metric = e.bleu ? e.bleu->score : e.loss;
-      state_.best_step = state_.step;
-    }
+    longest_evaluation_ = std::max(longest_evaluation_, e.seconds);
+    if (e.bleu ? take_if_best(state_, "bleu", e.bleu->score, true) : take_if_best(state_, "loss", e.loss, false))
+      last_saved_ = -1;  // a checkpoint of this step would not say so
     agree(communicator_, [&] {
       if (!root()) return;
       metrics_->write(state_.step, epoch(), e);
@@ -203,20 +220,29 @@ class Run {
     log::info(fmt::format("saved {} in {:.1f} s", folder, seconds_since(start)));
   }
 
-  Outcome stopped(StopReason reason) {
+  void save_stopped() {
+    state_.stopped = true;
+    last_saved_ = -1;
+    save();
     agree(communicator_, [&] {
       if (root())
         write_file(output("REQUEUE"),
-                   fmt::format("stopped at step {} of {} by {}\n", state_.step, job_.total_steps, name_of(reason)));
+                   fmt::format("stopped at step {} of {} by {}\n", state_.step, job_.total_steps, name_of(stop_seen_)));
     });
+  }
+
+  Outcome stopped() {
+    save_stopped();
     log::info(fmt::format("stopped at step {} of {} by {}: run the same command again to go on", state_.step,
-                          job_.total_steps, name_of(reason)));
+                          job_.total_steps, name_of(stop_seen_)));
     return Outcome::stopped;
   }
 
   Outcome finished() {
-    if (options_.checkpoint.save_final) save();
+    // There may be no time for what follows; then the next run does it.
+    if (stop_seen_ != StopReason::none) save_stopped();
     evaluate_now();
+    if (options_.checkpoint.save_final || due(options_.checkpoint.save_steps)) save();
     engine_.finish_update();
     if (options_.checkpoint.export_model) {
       export_model(output("model"), job_.source, *job_.layout, job_.zero, engine_.state(), communicator_);
@@ -229,8 +255,10 @@ class Run {
                            .samples_seen = state_.cursor.epoch * job_.train_examples->size() + state_.cursor.position,
                            .steps = state_.step};
     agree(communicator_, [&] {
-      if (root())
-        write_all_results(output("all_results.json"), &totals, last_evaluation_ ? &*last_evaluation_ : nullptr);
+      if (!root()) return;
+      write_all_results(output("all_results.json"), &totals, last_evaluation_ ? &*last_evaluation_ : nullptr);
+      mark_results(options_, state_);
+      fs::remove(output("REQUEUE"));
     });
     log::info(fmt::format("trained {} steps in {}, {:.1f} samples/s; results in {}", state_.step,
                           duration_text(state_.train_seconds),
@@ -262,7 +290,7 @@ class Run {
   offload::StoreCounters counted_;
   std::int64_t last_saved_ = -1;
   double learning_rate_ = 0.0, grad_norm_ = 0.0;
-  double longest_step_ = 0.0, longest_save_ = 0.0;
+  double longest_step_ = 0.0, longest_save_ = 0.0, longest_evaluation_ = 0.0;
 };
 
 /// A folder that cannot be written to is found out now, not at the first save.
@@ -284,49 +312,29 @@ void remove_abandoned_state(const OffloadOptions& offload) {
       log::info(fmt::format("removed {}, which a run that was killed had left", folder));
 }
 
-/// Whether a run that has come to its last step was not killed after that. Takes back its wish to be started again.
-bool has_results(const RunOptions& options, comm::Communicator& communicator) {
-  const std::string& output = options.train.output_dir;
-  return !text_of_rank_0(communicator, [&] {
-            std::error_code ignored;
-            fs::remove(output + "/REQUEUE", ignored);
-            const bool exported = !options.checkpoint.export_model || fs::is_directory(output + "/model");
-            return std::string(exported && fs::exists(output + "/all_results.json") ? "yes" : "");
-          }).empty();
-}
-
-/// Ranks that would run different programs must not begin: they would wait for each other for ever.
-void compare_programs(const Job& job, comm::Communicator& communicator) {
-  const std::uint64_t mine = job.plan.program.hash();
-  const auto all = communicator.exchange(std::as_bytes(std::span(&mine, 1)));
-  for (std::size_t rank = 0; rank < all.size(); ++rank)
-    if (!std::equal(all[rank].begin(), all[rank].end(), all[0].begin(), all[0].end()))
-      throw CommunicationError(fmt::format("rank {} planned another step program than rank 0", rank));
-}
-
 }  // namespace
 
 Outcome train(const TrainRequest& request, Runtime& runtime) {
   comm::Communicator& communicator = runtime.communicator;
   RunOptions options = request.options;
-  const std::string root =
-      options.checkpoint.dir.empty() ? options.train.output_dir + "/checkpoints" : options.checkpoint.dir;
-
   // From here on: reading a large model takes a while.
   const StopRequest stop(options.train.time_limit, runtime.start);
 
-  std::optional<std::string> resume_from;
-  RunState state;
   agree(communicator, [&] {
-    if (!request.dry_run && communicator.rank() == 0) {
+    if (request.dry_run) return;
+    if (communicator.rank() == 0) {
+      std::error_code ignored;
+      fs::remove(options.train.output_dir + "/REQUEUE", ignored);  // what fails from here on must not ask for it
       make_writable("train.output_dir", options.train.output_dir);
       if (!options.checkpoint.dir.empty()) make_writable("checkpoint.dir", options.checkpoint.dir);
+      if (options.checkpoint.export_model) check_export_directory(options.train.output_dir + "/model");
     }
-    if (!request.dry_run) remove_abandoned_state(options.offload);
-    resume_from = find_checkpoint(options.checkpoint, root);
-    if (!resume_from) return;
-    const checkpoint::CheckpointReader reader(*resume_from);
-    state = run_state_from_json(reader.metadata(), *resume_from);
+    remove_abandoned_state(options.offload);
+  });
+  const std::optional<ResumePoint> resumed = find_resume_point(options, request.config, communicator);
+  RunState state = resumed ? resumed->state : RunState();
+  agree(communicator, [&] {
+    if (!resumed) return;
     check_changes(state, request.config, options.checkpoint.allow_changes);
     if (options.train.global_batch_size == 0) options.train.global_batch_size = state.global_batch_size;
     if (options.train.global_batch_size != state.global_batch_size && !options.checkpoint.allow_changes)
@@ -342,20 +350,25 @@ Outcome train(const TrainRequest& request, Runtime& runtime) {
     if (request.dry_run) request.print(job->plan.ledger.text());
   }
   if (request.dry_run) return Outcome::finished;
-  if (resume_from) {
+  ContentRecord contents;
+  agree(communicator, [&] { contents = contents_of(*job); });
+  compare_ranks(*job, contents, state.step, communicator);
+  if (resumed) {
+    agree(communicator, [&] { check_contents(state, contents, options.checkpoint.allow_changes); });
     if (const std::string changes = signature_changes(state.signature, signature); !changes.empty())
       log::info("the numeric signature changed: " + changes);
     if (state.step >= job->total_steps) {
-      log::info(fmt::format("{} is at step {} of {}: there is nothing left to train", *resume_from, state.step,
+      log::info(fmt::format("{} is at step {} of {}: there is nothing left to train", resumed->folder, state.step,
                             job->total_steps));
-      if (has_results(options, communicator)) return Outcome::finished;
+      const auto done = [&] { return std::string(has_results(options, state) ? "yes" : ""); };
+      if (!text_of_rank_0(communicator, done).empty()) return Outcome::finished;
     }
   }
-  compare_programs(*job, communicator);
   state.total_steps = job->total_steps;
   state.global_batch_size = job->global_batch_size;
   state.config = request.config;
   state.signature = signature;
+  state.contents = contents;
   state.model_json = model::export_config_json(job->source.config, job->source.dtype);
   state.model_dtype = job->source.dtype;
   state.generation_json = job->source.generation_json;
@@ -363,7 +376,8 @@ Outcome train(const TrainRequest& request, Runtime& runtime) {
                         ? job->source.tokenizer
                         : fs::absolute(job->source.tokenizer).string();
   const auto engine = make_engine(*job, runtime);
-  return Run(request, runtime, *job, *engine, stop, resume_from, state).execute();
+  return Run(request, runtime, *job, *engine, stop, resumed ? std::optional(resumed->folder) : std::nullopt, state)
+      .execute();
 }
 
 }  // namespace spillway::train

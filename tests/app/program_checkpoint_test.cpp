@@ -130,6 +130,45 @@ TEST_P(ProgramCheckpoint, Export_GivesTheModelThatTrainExported) {
   EXPECT_EQ(place_.read(exported + "/config.json"), place_.read("out/model/config.json"));
 }
 
+TEST_P(ProgramCheckpoint, Export_WithASlashAtTheEnd_ReplacesAnEarlierOneAndLeavesNothingBeside) {
+  const std::string folder = output();
+  const std::string exported = folder + "/hf";
+  ASSERT_EQ(checkpoint({"export", kStep3, "--output", exported}).exit_code, 0);
+  place_.write(exported + "/README.md", "of the earlier export");
+
+  const ProgramResult result = checkpoint({"export", kStep6, "--output", exported + "/"});
+
+  ASSERT_EQ(result.exit_code, 0) << describe(result);
+  EXPECT_EQ(place_.read(exported + "/model.safetensors"), place_.read("out/model/model.safetensors"));
+  EXPECT_FALSE(place_.exists(exported + "/README.md"));
+  EXPECT_EQ(run_program({.command = {"ls", "-A", place_.path(folder)}}).out, "hf\n");
+}
+
+TEST_P(ProgramCheckpoint, Export_OntoSomethingElse_IsRefusedAndLeavesItAsItWas) {
+  place_.write("papers/one.txt", "work of years");
+
+  for (const char* other : {"out", "out/", "papers", "papers/one.txt", "model", "."}) {
+    const ProgramResult result = checkpoint({"export", kStep6, "--output", other});
+
+    EXPECT_EQ(result.exit_code, 2) << other << ": " << describe(result);
+    EXPECT_THAT(result.err, HasSubstr("an export replaces all of it")) << other;
+  }
+  EXPECT_EQ(place_.read("papers/one.txt"), "work of years");
+  EXPECT_TRUE(place_.exists(std::string(kStep6) + "/manifest.json"));
+  EXPECT_TRUE(place_.exists("model/config.json"));
+}
+
+TEST_P(ProgramCheckpoint, Train_WhoseExportWouldReplaceSomethingElse_IsRefusedAtTheStart) {
+  const std::string run = output();
+  place_.write(run + "/model/notes.txt", "not a model");
+
+  const ProgramResult result = place_.train(GetParam(), {"train.output_dir=" + run});
+
+  EXPECT_EQ(result.exit_code, 2) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr(run + "/model: an export replaces all of it"));
+  EXPECT_FALSE(place_.exists(run + "/checkpoints"));
+}
+
 TEST_P(ProgramCheckpoint, Resume_FromADamagedOne_NamesTheDamage) {
   const std::string copy = copied(kStep6);
   flip_byte(copy + "/rank-00000-of-00002.h5", 50000);
@@ -157,12 +196,98 @@ TEST_P(ProgramCheckpoint, Resume_OfAnotherModelsCheckpoint_NamesTheTensor) {
   place_.copy("model", wider);
   place_.replace(wider + "/config.json", "\"d_ff\": 64", "\"d_ff\": 128");
 
-  const ProgramResult result = place_.train(
-      GetParam(), {"model.path=" + wider, std::string("checkpoint.resume=") + kStep3, "train.output_dir=" + output()});
+  const ProgramResult result =
+      place_.train(GetParam(), {"model.path=" + wider, std::string("checkpoint.resume=") + kStep3,
+                                "train.output_dir=" + output(), "checkpoint.allow_changes=true"});
 
   EXPECT_EQ(result.exit_code, 4) << describe(result);
   EXPECT_THAT(result.err, HasSubstr("out/checkpoints/step-000000003: tensor encoder.block.0.layer.1.DenseReluDense.wi."
                                     "weight: expected (128, 32), found (64, 32)"));
+}
+
+TEST_P(ProgramCheckpoint, Resume_WithAModelOfAnotherFunction_GivesBothValues) {
+  const std::string other = output();
+  place_.copy("model", other);
+  place_.replace(other + "/config.json", "\"relative_attention_max_distance\": 16",
+                 "\"relative_attention_max_distance\": 32");
+
+  const ProgramResult result = place_.train(
+      GetParam(), {"model.path=" + other, std::string("checkpoint.resume=") + kStep3, "train.output_dir=" + output()});
+
+  EXPECT_EQ(result.exit_code, 2) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr("model: relative_attention_max_distance: the checkpoint has 16, this run 32"));
+}
+
+TEST_P(ProgramCheckpoint, Resume_WithOtherTrainingData_GivesBothValues) {
+  const std::string folder = output();
+  for (const char* side : {".source", ".target"}) place_.copy(std::string("data/train") + side, folder + side);
+  place_.write(folder + ".target", place_.read(folder + ".target") + "inca una\n");
+  place_.write(folder + ".source", place_.read(folder + ".source") + "one more\n");
+  const std::vector<std::string> settings = {"train.max_steps=8", std::string("checkpoint.resume=") + kStep3};
+  const Workplace& place = place_;
+  const auto swap = [&] {
+    for (const char* side : {".source", ".target"}) {
+      const std::string now = place.read(std::string("data/train") + side);
+      place.write(std::string("data/train") + side, place.read(folder + side));
+      place.write(folder + side, now);
+    }
+  };
+
+  swap();
+  auto refused = settings;
+  refused.push_back("train.output_dir=" + output());
+  const ProgramResult result = place_.train(GetParam(), refused);
+  swap();
+
+  EXPECT_EQ(result.exit_code, 2) << describe(result);
+  EXPECT_THAT(result.err, AllOf(HasSubstr("data.train: pairs: the checkpoint has 30, this run 31"),
+                                HasSubstr("data.train: hash of all tokens: the checkpoint has ")));
+}
+
+TEST_P(ProgramCheckpoint, Show_KnowsTheBestOfTheFinalEvaluation) {
+  const ProgramResult result = checkpoint({"show", kStep6});
+
+  EXPECT_THAT(result.out, MatchesRegex(".*\nbest bleu so far: [0-9.]+ at step 6\n.*"));
+}
+
+/// A folder for each of two ranks, as nodes without a shared file system have them.
+class TwoFolders : public testing::Test {
+ protected:
+  TwoFolders() {
+    for (const char* name : {"model", "data", "run.toml"})
+      for (const char* rank : {"0/", "1/"}) {
+        place_.write(std::string(rank) + "note", "");
+        place_.copy(name, rank + std::string(name));
+      }
+  }
+  [[nodiscard]] ProgramResult train() const {
+    const ProgramCall alone = place_.train_call(1, {});
+    ProgramCall call = on_ranks(2, {"sh", "-c", "cd $OMPI_COMM_WORLD_RANK && exec \"$@\"", "sh"});
+    call.command.insert(call.command.end(), alone.command.begin(), alone.command.end());
+    call.directory = place_.path(".");
+    return run_program(call);
+  }
+  Workplace place_;
+};
+
+TEST_F(TwoFolders, WithACheckpointOnlyInTheFirst_EveryRankTakesThatOne) {
+  ProgramCall first = place_.train_call(1, {"train.max_steps=3"});
+  first.directory = place_.path("0");
+  ASSERT_EQ(run_program(first).exit_code, 0);
+
+  const ProgramResult result = train();
+
+  EXPECT_EQ(result.exit_code, 4) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr("[rank 1] out/checkpoints/step-000000003"));
+}
+
+TEST_F(TwoFolders, WithOtherDataOnARank_SaysSoBeforeTheFirstStep) {
+  place_.replace("1/data/train.target", "un doi\n", "un trei\n");
+
+  const ProgramResult result = train();
+
+  EXPECT_EQ(result.exit_code, 4) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr("data.train: hash of all tokens: rank 0 has "));
 }
 
 TEST_P(ProgramCheckpoint, Resume_WithAKeyThatMustNotChange_GivesBothValues) {

@@ -73,6 +73,27 @@ TEST_P(ProgramEvaluate, OfAnEarlierCheckpoint_GivesOthers) {
   EXPECT_NE(now.at("eval_loss"), in_training().at("eval_loss"));
 }
 
+TEST_P(ProgramEvaluate, OnlyTheRunsOwnNewestCheckpoint_ChangesTheRunsResults) {
+  const std::string results = place_.read("out/all_results.json");
+  const std::string predictions = place_.read("out/generated_predictions.txt");
+
+  (void)evaluated({"--model", "pretrained", "--set", "eval.num_beams=1"});
+  (void)evaluated({"--checkpoint", "out/checkpoints/step-000000003", "--set", "eval.num_beams=1"});
+  (void)evaluated({"--split", "test"});
+
+  EXPECT_EQ(place_.read("out/all_results.json"), results);
+  EXPECT_EQ(place_.read("out/generated_predictions.txt"), predictions);
+  EXPECT_EQ(lines_of(place_.read("out/test_predictions.txt")).size(), 4U);
+}
+
+TEST_P(ProgramEvaluate, WithoutACheckpoint_WarnsThatNothingWasTrained) {
+  const ProgramResult result = place_.run(GetParam(), evaluate({"--set", "train.output_dir=nowhere"}));
+
+  EXPECT_EQ(result.exit_code, 0) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr("warning: there is no checkpoint to evaluate"));
+  EXPECT_FALSE(place_.exists("nowhere"));
+}
+
 TEST_P(ProgramEvaluate, OfTheTestSplit_ReadsTheOtherFiles) {
   const json now = evaluated({"--split", "test", "--set", "train.output_dir=elsewhere", "--model", "out/model"});
 

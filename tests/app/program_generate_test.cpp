@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // generate: one line for each line, from a file and from standard input, as text and as ids.
+#include <algorithm>
+
 #include <gmock/gmock.h>
 
 #include "app/workplace.hpp"
@@ -79,6 +81,71 @@ TEST_P(ProgramGenerate, WithScores_PutsThemAndATabInFront) {
 
 TEST_P(ProgramGenerate, OfNoLines_GivesNone) {
   EXPECT_THAT(lines(call(GetParam(), {"--input", "/dev/null"})), IsEmpty());
+}
+
+TEST_P(ProgramGenerate, OfNoLines_WritesAnEmptyFile) {
+  const std::string output = "empty-" + std::to_string(GetParam());
+  place().write(output, "of an earlier run\n");
+
+  const ProgramResult result = run_program(call(GetParam(), {"--input", "/dev/null", "--output", output}));
+
+  EXPECT_EQ(result.exit_code, 0) << describe(result);
+  EXPECT_EQ(place().read(output), "");
+}
+
+TEST_P(ProgramGenerate, WhenItFails_LeavesTheOutputAsItWas) {
+  const std::string output = "kept-" + std::to_string(GetParam());
+  place().write(output, "of an earlier run\n");
+
+  // The decoder's memory does not fit: an error after the output was opened.
+  ProgramCall too_long = call(GetParam(), {"--input", "sources.txt", "--output", output});
+  std::ranges::replace(too_long.command, "20", "1000000000");
+
+  const ProgramResult result = run_program(too_long);
+
+  EXPECT_EQ(result.exit_code, 3) << describe(result);
+  EXPECT_EQ(place().read(output), "of an earlier run\n");
+  EXPECT_FALSE(place().exists(output + ".spillway-new"));
+}
+
+TEST_P(ProgramGenerate, AnInputThatCannotBeReadToItsEnd_IsAnError) {
+  const ProgramResult file = run_program(call(GetParam(), {"--input", "/proc/self/mem"}));
+  EXPECT_EQ(file.exit_code, 5) << describe(file);
+  EXPECT_THAT(file.err, HasSubstr("/proc/self/mem: reading failed after 0 lines"));
+
+  if (GetParam() > 1) return;  // the launcher's standard input is not ours
+  ProgramCall from_folder = call(1, {});
+  from_folder.command.insert(from_folder.command.begin(), {"sh", "-c", "exec \"$@\" < .", "sh"});
+  const ProgramResult input = run_program(from_folder);
+  EXPECT_EQ(input.exit_code, 5) << describe(input);
+  EXPECT_THAT(input.err, HasSubstr("standard input: reading failed after 0 lines: Is a directory"));
+}
+
+TEST_P(ProgramGenerate, AnOutputThatCannotBeWritten_IsSaidBeforeTheModelIsRead) {
+  ProgramCall wrong = call(GetParam(), {"--input", "sources.txt", "--output", "nowhere/out"});
+  std::ranges::replace(wrong.command, "pretrained", "nowhere");
+
+  const ProgramResult result = run_program(wrong);
+
+  EXPECT_EQ(result.exit_code, 5) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr("nowhere/out: cannot be written: No such file or directory"));
+}
+
+TEST_P(ProgramGenerate, OntoAFullDisk_IsAnError) {
+  const ProgramResult result = run_program(call(GetParam(), {"--input", "sources.txt", "--output", "/dev/full"}));
+
+  EXPECT_EQ(result.exit_code, 5) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr("/dev/full: cannot be written: No space left on device"));
+}
+
+TEST_P(ProgramGenerate, TakesKeysFromTheEnvironmentToo) {
+  ProgramCall asked = call(GetParam(), {"--input", "sources.txt"});
+  asked.environment["SPILLWAY_EVAL_NUM_BEAMS"] = "none";
+
+  const ProgramResult result = run_program(asked);
+
+  EXPECT_EQ(result.exit_code, 2) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr("SPILLWAY_EVAL_NUM_BEAMS: eval.num_beams = \"none\": expected"));
 }
 
 TEST_P(ProgramGenerate, BadUtf8_IsNamedWithItsLine) {

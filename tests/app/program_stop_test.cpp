@@ -93,8 +93,91 @@ TEST_P(ProgramStop, KilledAfterTheLastStep_IsEvaluatedAndExportedByTheNextRun) {
   EXPECT_TRUE(place_.exists("out/generated_predictions.txt"));
 }
 
-TEST_P(ProgramStop, TimeLimit_DoesTheSame) {
-  expect_stopped(place_.train(GetParam(), quietly({kEndless, "train.time_limit=1s"})), "by train.time_limit");
+TEST_P(ProgramStop, ResultsOfFewerSteps_DoNotPassForThoseOfTheLast) {
+  ASSERT_EQ(place_.train(GetParam()).exit_code, 0);
+  place_.copy("out", "shorter");
+  ASSERT_EQ(place_.train(GetParam(), {"train.max_steps=9"}).exit_code, 0);
+  const std::string model = place_.read("out/model/model.safetensors");
+  // As if the second run had been killed between its last checkpoint and its results.
+  for (const char* result : {"model", "all_results.json", "FINISHED"}) {
+    std::filesystem::remove_all(place_.path(std::string("out/") + result));
+    place_.copy(std::string("shorter/") + result, std::string("out/") + result);
+  }
+
+  const ProgramResult next = place_.train(GetParam(), {"train.max_steps=9"});
+
+  EXPECT_EQ(next.exit_code, 0) << describe(next);
+  EXPECT_EQ(place_.read("out/model/model.safetensors"), model);
+  EXPECT_NE(place_.read("out/FINISHED"), place_.read("shorter/FINISHED"));
+}
+
+TEST_P(ProgramStop, TimeLimit_DoesTheSameWithinTheLimit) {
+  const auto start = std::chrono::steady_clock::now();
+
+  const ProgramResult result =
+      place_.train(GetParam(), quietly({kEndless, "train.time_limit=4s", "eval.eval_steps=50"}));
+
+  const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
+  expect_stopped(result, "by train.time_limit");
+  // The launcher takes its time before and after the ranks.
+  EXPECT_LT(passed.count(), GetParam() == 1 ? 4.0 : 6.0);
+}
+
+TEST_P(ProgramStop, ASignalWhenAnEvaluationIsDue_SavesFirst) {
+  Program program(place_.train_call(GetParam(), quietly({kEndless, "eval.eval_steps=1"})));
+
+  send(program, SIGUSR1, "data/train: 30 pairs");
+
+  expect_stopped(program.wait(), "by a signal");
+  EXPECT_THAT(place_.read("out/metrics.jsonl"), Not(HasSubstr("eval_loss")));
+}
+
+TEST_P(ProgramStop, KilledInTheFinalEvaluationAfterASignal_AsksToBeRequeued) {
+  const std::vector<std::string> settings =
+      quietly({"train.max_steps=1", "eval.num_beams=8", "eval.max_length=500", "eval.length_penalty=5"});
+  {
+    Program program(place_.train_call(GetParam(), settings));
+    send(program, SIGUSR1, "data/train: 30 pairs");
+    ASSERT_TRUE(wait_until([&] { return place_.exists("out/REQUEUE"); })) << program.err();
+    const std::vector<pid_t> ranks = GetParam() == 1 ? std::vector<pid_t>{program.pid()} : program.children();
+    for (const pid_t rank : ranks) ::kill(rank, SIGKILL);
+    ASSERT_NE(program.wait().exit_code, 0) << "it was done before it could be killed";
+  }
+  EXPECT_TRUE(place_.exists("out/checkpoints/step-000000001/manifest.json"));
+  EXPECT_TRUE(place_.exists("out/REQUEUE"));
+
+  const ProgramResult next = place_.train(GetParam(), settings);
+
+  EXPECT_EQ(next.exit_code, 0) << describe(next);
+  EXPECT_TRUE(place_.exists("out/model"));
+  EXPECT_FALSE(place_.exists("out/REQUEUE"));
+}
+
+TEST_P(ProgramStop, ARunThatFailsEarly_TakesBackTheWishOfTheOneBefore) {
+  place_.write("out/REQUEUE", "stopped at step 3 of 6 by a signal\n");
+
+  const ProgramResult failed = place_.train(GetParam(), {"data.train=nowhere"});
+
+  EXPECT_EQ(failed.exit_code, 4) << describe(failed);
+  EXPECT_FALSE(place_.exists("out/REQUEUE"));
+}
+
+TEST_P(ProgramStop, TheSameCommandGoesOn_AlsoWhenItSaysWhereToBegin) {
+  const std::vector<std::string> settings = quietly({kEndless, "checkpoint.resume=none"});
+  Program first(place_.train_call(GetParam(), settings));
+  send(first, SIGUSR1);
+  expect_stopped(first.wait(), "by a signal");
+
+  Program next(place_.train_call(GetParam(), settings));
+  send(next, SIGUSR1);
+
+  const ProgramResult second = next.wait();
+  EXPECT_THAT(second.err, AllOf(HasSubstr("was left by a stop of this run: going on from it, not from"),
+                                HasSubstr("resumed from out/checkpoints/step-")));
+  const ProgramResult another = place_.train(
+      GetParam(), {"checkpoint.resume=out/checkpoints/" + lines_of(place_.read("out/checkpoints/LATEST")).at(0),
+                   "train.max_steps=1"});
+  EXPECT_THAT(another.err, Not(HasSubstr("was left by a stop"))) << "another command";
 }
 
 TEST_P(ProgramStop, KilledInTheMiddle_GoesOnFromTheNewestCheckpointToTheSameBits) {
@@ -147,6 +230,21 @@ TEST_P(ProgramStop, TheOffloadFoldersOfAKilledRun_AreRemovedByTheNext) {
   }
   EXPECT_THAT(folders(), IsEmpty());
   EXPECT_TRUE(place_.exists("nvme/note"));
+}
+
+TEST(ProgramStopOfOneRank, ASignalToOneRank_StopsBoth) {
+  Workplace place;
+  Program program(place.train_call(2, quietly({kEndless})));
+  ASSERT_TRUE(wait_until([&] { return program.err().find("\nstep ") != std::string::npos; })) << program.err();
+  const std::vector<pid_t> ranks = program.children();
+  ASSERT_EQ(ranks.size(), 2U);
+
+  ::kill(ranks[1], SIGUSR1);
+
+  const ProgramResult result = program.wait(std::chrono::seconds(20));
+  EXPECT_NE(result.exit_code, 0) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr("by a signal: run the same command again"));
+  EXPECT_TRUE(place.exists("out/REQUEUE")) << describe(result);
 }
 
 TEST(ProgramStopOfOneRank, ARankThatDies_EndsTheJobWithinSecondsAndAsksForNothing) {

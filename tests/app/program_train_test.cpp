@@ -188,18 +188,28 @@ TEST(ProgramTrain, TheEnvironmentGoesBeforeTheFileAndSetBeforeTheEnvironment) {
 
 TEST(ProgramTrain, OnATerminal_ShowsABar_InColoursOnlyWithoutNoColor) {
   const Workplace place;
-  // script gives the program a terminal.
-  ProgramCall call = place.train_call(1, {"train.sed=1"});
+  const ProgramResult probe = run_program({.command = {"script", "-qec", "true", "/dev/null"}});
+  if (probe.exit_code != 0) GTEST_SKIP() << "there is no script(1) to give the program a terminal";
+  ProgramCall call = place.train_call(1, {"train.logging_steps=3"});
   std::string line;
   for (const std::string& word : call.command) line += "'" + word + "' ";
   call.command = {"script", "-qec", line, "/dev/null"};
-  const ProgramResult probe = run_program({.command = {"script", "-qec", "true", "/dev/null"}});
-  if (probe.exit_code != 0) GTEST_SKIP() << "there is no script(1) to give the program a terminal";
   ProgramCall without = call;
+  without.command[2] += "--set train.output_dir=without";
   without.environment["NO_COLOR"] = "1";
 
-  EXPECT_THAT(run_program(call).out, HasSubstr("\033["));
-  EXPECT_THAT(run_program(without).out, AllOf(HasSubstr("unknown key train.sed"), Not(HasSubstr("\033["))));
+  const ProgramResult coloured = run_program(call);
+  const ProgramResult plain = run_program(without);
+
+  for (const ProgramResult& result : {coloured, plain}) {
+    EXPECT_EQ(result.exit_code, 0) << describe(result);
+    // The first step is drawn at once, the last in any case.
+    EXPECT_THAT(result.out, AllOf(HasSubstr("\r\033[K[#####.........................] 1/6 "),
+                                  HasSubstr("\r\033[K[##############################] 6/6 ")));
+  }
+  // The bar is gone before a line of the log.
+  EXPECT_THAT(coloured.out, HasSubstr("\r\033[K\033[32mstep 3/6"));
+  EXPECT_THAT(plain.out, AllOf(HasSubstr("\r\033[Kstep 3/6"), Not(HasSubstr("\033[3"))));
 }
 
 TEST(ProgramTrain, InitWritesAConfigurationThatTrainReads) {

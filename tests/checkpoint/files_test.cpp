@@ -55,6 +55,21 @@ TEST(Files, WriteFully_ReportsAFullDisk) {
   EXPECT_THAT(message, HasSubstr("No space left on device"));
 }
 
+TEST(Files, PutInPlace_ReplacesAFolderAndKeepsItUnderOneOfTheOtherNames) {
+  const ScratchFolder folder;
+  for (const char* name : {"made", "place"}) {
+    std::filesystem::create_directory(folder / name);
+    write_text_durably(folder / (std::string(name) + "/file"), name);
+  }
+
+  put_in_place(folder / "made", folder / "place", folder / "replaced");
+
+  EXPECT_EQ(read_text(folder / "place/file"), "made");
+  const std::string old = std::filesystem::exists(folder / "made") ? "made" : "replaced";
+  EXPECT_EQ(read_text(folder / (old + "/file")), "place");
+  EXPECT_EQ(names_in(folder.path()).size(), 2U);
+}
+
 TEST(Files, ExchangePaths_SwapsOrSaysThatItCannot) {
   const ScratchFolder folder;
   write_text_durably(folder / "a", "first");
