@@ -11,6 +11,7 @@
 #include "core/error.hpp"
 #include "core/log.hpp"
 #include "kernels/cpu/attention_workspace.hpp"
+#include "kernels/cpu/mixed_gemm.hpp"
 #include "offload/state_ring.hpp"
 #include "train/agreement.hpp"
 #include "train/batches.hpp"
@@ -133,8 +134,11 @@ std::size_t workspace_bytes(const Job& job) {
                                                   .longest_keys = std::max(longest, generated),
                                                   .sequences = limits.sequences,
                                                   .heads = config.num_heads,
+                                                  .head_size = config.d_kv,
                                                   .buckets = config.relative_attention_num_buckets,
-                                                  .threads = job.threads});
+                                                  .dtype = DType::f32,
+                                                  .threads = job.threads}) +
+         kernels::cpu::mixed_gemm_workspace_bytes(DType::f32, job.threads);
 }
 
 std::optional<plan::Tier> wish_of(TierChoice own, TierChoice placement) {
