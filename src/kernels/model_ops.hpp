@@ -156,16 +156,16 @@ struct CrossEntropy {
   TensorView losses;
 };
 
+/// The maths of a T5's forward and backward pass: each op once, in the order of the queue it is given. Tensors are dense and
+/// row-major and must live until the queue has passed the op. Gradients of weights are added to, in fp32. Results do not depend
+/// on the number of threads. A row-wise op looks at its `sequences` only where a dropout is active.
+///
 /// Storage. Activations and their gradients (x, y, dx, dy, hidden, normed, branch, u, out, q, k, v and d_...) and weights (w, table,
 /// norm weights) of one op are all f32 or all bf16, but for what an op says of f32. Always f32: rstd, log_sum_exp, logits, losses,
 /// and the gradients of weights (dw, d_table, d_weight, d_bias), which are added to. Arithmetic is fp32 whatever the storage: bf16 is
 /// widened when it is read, an element is rounded once, to nearest even, when it is stored; what an op adds to (Output::add, d_hidden)
 /// is widened, added to and rounded. Nothing else is rounded: no probability, partial sum or dropped value, but where an op writes a
 /// tensor and goes on with it, it goes on with what is stored. With f32 nothing is rounded at all.
-///
-/// The maths of a T5's forward and backward pass: each op once, in the order of the queue it is given. Tensors are dense and
-/// row-major and must live until the queue has passed the op. Gradients of weights are added to, in fp32. Results do not depend
-/// on the number of threads. A row-wise op looks at its `sequences` only where a dropout is active.
 /// \throws Error if shapes or dtypes do not fit, at once, before anything is queued; ids and labels are looked at by the queue
 class ModelOps {
  public:

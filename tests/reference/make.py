@@ -283,18 +283,20 @@ def in_bfloat16(name):
     folder = HERE / name
     reference = json.loads((folder / "reference.json").read_text())
     pairs = list(zip(reference["sources"], reference["targets"]))
-    result = {"transformers": transformers.__version__, "torch": torch.__version__}
+    result, found = {"transformers": transformers.__version__, "torch": torch.__version__}, {}
     for key, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
         model = T5ForConditionalGeneration.from_pretrained(folder).to(torch.bfloat16).to(dtype).eval()
         output, labels = forward(model, pairs)
         loss = torch.nn.functional.cross_entropy(output.logits.float().transpose(1, 2), labels)
         model.zero_grad()
         loss.backward()
-        norms = {parameter: p.grad.float().norm().item() for parameter, p in model.named_parameters()}
-        result[key] = {"loss": loss.item(), "gradient_norms": norms}
-    worst = max(abs(norm / result["fp32"]["gradient_norms"][parameter] - 1)
-                for parameter, norm in result["bf16"]["gradient_norms"].items())
-    print(f"{name}: loss {result['bf16']['loss']:.6f}, in fp32 {result['fp32']['loss']:.6f}; norms within {worst:.4f}")
+        found[key] = {parameter: p.grad.float() for parameter, p in model.named_parameters()}
+        result[key] = {"loss": loss.item(), "gradient_norms": {name: g.norm().item() for name, g in found[key].items()}}
+    # How far the bf16 gradient is from the fp32 one, as a part of that one's norm.
+    result["gradient_errors"] = {name: ((found["bf16"][name] - exact).norm() / exact.norm()).item()
+                                 for name, exact in found["fp32"].items()}
+    print(f"{name}: loss {result['bf16']['loss']:.6f}, in fp32 {result['fp32']['loss']:.6f}; "
+          f"gradients within {max(result['gradient_errors'].values()):.4f}")
     write_json(folder / "bf16.json", result)
 
 

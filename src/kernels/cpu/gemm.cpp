@@ -39,12 +39,14 @@ GemmTile gemm_tile(std::int64_t m, std::int64_t n, std::int64_t k) noexcept {
     const std::int64_t work = tile.m * tile.n * k;
     const GemmTile least = least_tile(tiles);
     if (work <= kSmallWork || (tiles >= 16 && work <= kLargeWork) || tiles >= 64) return tile;
-    if (tile.m >= 2 * least.m) {
-      tile.m = halved(tile.m);
-    } else if (tile.n >= 2 * least.n) {
+    const bool rows = tile.m >= 2 * least.m, columns = tile.n >= 2 * least.n;
+    if (!rows && !columns) return tile;
+    // A tile's operands are packed for it alone, at a cost of 1 / m + 1 / n of its work: nearer to a square is cheaper
+    // (224 x 512 rather than 112 x 512 of a product of 224 rows: 18 %).
+    if (columns && (tile.n > tile.m || !rows)) {
       tile.n = halved(tile.n);
     } else {
-      return tile;
+      tile.m = halved(tile.m);
     }
   }
 }

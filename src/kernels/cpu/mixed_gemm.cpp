@@ -108,7 +108,8 @@ void gemm(ThreadPool& pool, const MixedGemm& product) {
   });
 }
 
-std::size_t mixed_gemm_workspace_bytes(int threads) noexcept {
+std::size_t mixed_gemm_workspace_bytes(DType dtype, int threads) noexcept {
+  if (dtype == DType::f32) return 0;
   return static_cast<std::size_t>(threads) * (kTileFloats + 2 * kPanelFloats) * sizeof(float);
 }
 

@@ -23,7 +23,7 @@ struct MixedGemm {
 /// rounded once, after the old value has been added. Does not depend on the number of threads.
 void gemm(ThreadPool& pool, const MixedGemm& product);
 
-/// What each thread keeps for tiles in fp32 once it has met a bf16 operand: for the ledger.
-[[nodiscard]] std::size_t mixed_gemm_workspace_bytes(int threads) noexcept;
+/// What the threads keep for tiles in fp32 if activations and weights are `dtype`, nothing for f32: for the ledger.
+[[nodiscard]] std::size_t mixed_gemm_workspace_bytes(DType dtype, int threads) noexcept;
 
 }  // namespace spillway::kernels::cpu
