@@ -15,6 +15,7 @@
 #include "core/error.hpp"
 #include "core/log.hpp"
 #include "model/t5_layout.hpp"
+#include "model/t5_presets.hpp"
 
 namespace spillway::train {
 namespace {

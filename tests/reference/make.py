@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the small models and reference numbers beside this file. Run by hand; README.md has the exact lines.
 
-    make.py models     needs transformers 4.40: every folder with config.json, model.safetensors, reference.json
-    make.py resave     needs transformers 5: saves some of those models again, as transformers 5 writes them
+    make.py models [NAME...]   needs transformers 4.40: the folders with config.json, model.safetensors, reference.json
+    make.py resave             needs transformers 5: saves some of those models again, as transformers 5 writes them
 """
 import json
 import pathlib
@@ -12,7 +12,7 @@ import sys
 
 import torch
 import transformers
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, T5ForConditionalGeneration
 
 HERE = pathlib.Path(__file__).resolve().parent
 BYTES = 384  # ByT5's vocabulary: pad, </s>, <unk>, 256 bytes, 125 sentinels
@@ -30,6 +30,13 @@ MODELS = {
                        num_decoder_layers=3),
     "uneven_3_1": dict(SMALL, vocab_size=97, d_model=24, d_kv=12, num_heads=3, d_ff=36, num_layers=3,
                        num_decoder_layers=1),
+    "mt5": dict(SMALL, **V11, model_type="mt5", vocab_size=97, d_model=24, d_kv=8, num_heads=3, d_ff=36, num_layers=2),
+    "umt5": dict(SMALL, **V11, model_type="umt5", vocab_size=97, d_model=24, d_kv=8, num_heads=3, d_ff=36, num_layers=3,
+                 num_decoder_layers=2),
+    "byt5": dict(SMALL, **V11, vocab_size=BYTES, d_model=32, d_kv=8, num_heads=3, d_ff=56, num_layers=3,
+                 num_decoder_layers=1),
+    "silu": dict(SMALL, feed_forward_proj="gated-silu", vocab_size=97, d_model=24, d_kv=8, num_heads=3, d_ff=36,
+                 num_layers=1, num_decoder_layers=3),
 }
 RESAVED = ["v10", "v11"]
 TRAINED = {"v10": 5e-4, "v11": 1e-3}  # with this learning rate
@@ -168,7 +175,7 @@ def generate(model, sources, settings):
 
 def perturbed(model, seed=1):
     """The same model with a rounding's worth of noise: what changes with it is no reference."""
-    other = T5ForConditionalGeneration(model.config)
+    other = AutoModelForSeq2SeqLM.from_config(model.config)
     other.load_state_dict(model.state_dict())
     noise = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -213,13 +220,15 @@ def make(name, settings):
     shutil.rmtree(folder, ignore_errors=True)
     rng = random.Random(name)
     torch.manual_seed(11)
-    config = T5Config(**settings)
-    model = T5ForConditionalGeneration(config)
+    config = AutoConfig.for_model(**{"model_type": "t5", **settings})
+    model = AutoModelForSeq2SeqLM.from_config(config)
     # T5's random initialisation repeats one token for ever; some steps make the beams worth comparing.
     practice = [pairs_of(config, rng, [rng.randrange(4, 30) for _ in range(16)]) for _ in range(8)]
     curve = train(model, practice, 200, 10, 0.0, 3e-3)
     print(f"{name}: {sum(p.numel() for p in model.parameters())} parameters, loss {curve[0]['loss']:.3f} -> {curve[-1]['loss']:.3f}")
     model.save_pretrained(folder)
+    if name == "byt5":
+        (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "ByT5Tokenizer", "extra_ids": 125}\n')
 
     pairs = pairs_of(config, rng, [9, 24, 45])
     sources = [pair[0] for pair in pairs + pairs_of(config, rng, [5, 15, 30])] + [[1]]
@@ -248,9 +257,9 @@ def resave(name):
 
 def main():
     torch.set_num_threads(1)
-    if sys.argv[1:] == ["models"]:
-        for name, settings in MODELS.items():
-            make(name, settings)
+    if sys.argv[1:2] == ["models"]:
+        for name in sys.argv[2:] or MODELS:
+            make(name, MODELS[name])
     elif sys.argv[1:] == ["resave"]:
         for name in RESAVED:
             resave(name)

@@ -1,28 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/activation.hpp"
 
+#include "kernels/cpu/activation_functions.hpp"
 #include "kernels/cpu/dropout.hpp"
 #include "kernels/cpu/instruction_set.hpp"
 #include "kernels/cpu/lanes.hpp"
-#include "kernels/cpu/math.hpp"
 #include "kernels/cpu/rows.hpp"
 
 namespace spillway::kernels::cpu {
 namespace {
-
-struct Relu {
-  [[gnu::always_inline]] static Lanes value(const Lanes& x) {
-    return where_less(x, all_lanes(0.0F), all_lanes(0.0F), x);
-  }  // NaN stays NaN
-  [[gnu::always_inline]] static Lanes slope(const Lanes& x) {
-    return where_less(all_lanes(0.0F), x, all_lanes(1.0F), all_lanes(0.0F));
-  }
-};
-
-struct GeluNew {
-  [[gnu::always_inline]] static Lanes value(const Lanes& x) { return gelu_new(x); }
-  [[gnu::always_inline]] static Lanes slope(const Lanes& x) { return gelu_new_slope(x); }
-};
 
 template <typename Function>
 [[gnu::always_inline]] inline void activate(const Activation& op, std::int64_t begin, std::int64_t end) {
@@ -37,7 +23,7 @@ template <typename Function>
       const float* factors = dropout.factors(chunk);
       const std::int64_t chunk_end = std::min(width, chunk + kDropoutChunk);
       for (std::int64_t c = chunk; c < chunk_end; c += kLanes) {
-        Lanes value = Function::value(load(u + c, width - c));
+        Lanes value = value_of<Function>(load(u + c, width - c));
         if (op.gated) value = value * load(u + width + c, width - c);
         store(out + c, value * load(factors + (c - chunk)), width - c);
       }
@@ -66,13 +52,29 @@ template <typename Function>
         const Lanes x = load(u + c, count);
         if (op.gated) {
           const Lanes gate = load(u + width + c, count);
-          store(du + c, d * gate * Function::slope(x), count);
-          store(du + width + c, d * Function::value(x), count);
+          store(du + c, d * gate * slope_of<Function>(x), count);
+          store(du + width + c, d * value_of<Function>(x), count);
         } else {
-          store(du + c, d * Function::slope(x), count);
+          store(du + c, d * slope_of<Function>(x), count);
         }
       }
     }
+  }
+}
+
+/// Calls `body` with an object of the kind's function.
+template <typename Body>
+void with_function(ActivationKind kind, const Body& body) {
+  switch (kind) {
+    case ActivationKind::relu: return body(Relu{});
+    case ActivationKind::relu_squared: return body(ReluSquared{});
+    case ActivationKind::gelu: return body(Gelu{});
+    case ActivationKind::gelu_new: return body(GeluNew{});
+    case ActivationKind::quick_gelu: return body(QuickGelu{});
+    case ActivationKind::silu: return body(Silu{});
+    case ActivationKind::sigmoid: return body(Sigmoid{});
+    case ActivationKind::tanh: return body(Tanh{});
+    case ActivationKind::mish: return body(Mish{});
   }
 }
 
@@ -80,21 +82,14 @@ template <typename Function>
 
 void activation(ThreadPool& pool, const Activation& op) {
   parallel_rows(pool, op.u.extent(0), op.u.extent(1), [&](std::int64_t begin, std::int64_t end) {
-    if (op.kind == ActivationKind::relu) {
-      vectorised<activate<Relu>>(op, begin, end);
-    } else {
-      vectorised<activate<GeluNew>>(op, begin, end);
-    }
+    with_function(op.kind, [&]<typename Function>(Function) { vectorised<activate<Function>>(op, begin, end); });
   });
 }
 
 void activation_gradient(ThreadPool& pool, const ActivationGradient& op) {
   parallel_rows(pool, op.u.extent(0), op.u.extent(1), [&](std::int64_t begin, std::int64_t end) {
-    if (op.kind == ActivationKind::relu) {
-      vectorised<activate_gradient<Relu>>(op, begin, end);
-    } else {
-      vectorised<activate_gradient<GeluNew>>(op, begin, end);
-    }
+    with_function(op.kind,
+                  [&]<typename Function>(Function) { vectorised<activate_gradient<Function>>(op, begin, end); });
   });
 }
 
