@@ -59,8 +59,8 @@ void export_model(const std::string& folder, const std::string& output, checkpoi
                                           [](const TensorSpec& tensor) { return tensor.name == "lm_head.weight"; });
   source.dtype = state.model_dtype;
   source.generation_json = state.generation_json;
-  if (std::filesystem::exists(state.tokenizer)) source.tokenizer = state.tokenizer;
-  else if (!state.tokenizer.empty() && state.tokenizer != "bytes")
+  if (state.tokenizer == "bytes" || std::filesystem::exists(state.tokenizer)) source.tokenizer = state.tokenizer;
+  else if (!state.tokenizer.empty())
     std::cerr << fmt::format("warning: {}: the run's tokenizer is not there any more: {} has none\n", state.tokenizer,
                              output);
   const model::T5Layout layout(source.config);

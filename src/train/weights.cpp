@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "checkpoint/safetensors_file.hpp"
+#include "checkpoint/weight_reader.hpp"
 #include "core/philox.hpp"
 #include "train/hugging_face.hpp"
 
@@ -16,8 +16,8 @@ constexpr std::uint64_t kInitialisation = 0x1717;  // keeps this stream apart fr
 
 void load_weights(const ModelSource& source, const model::T5Layout& layout, std::uint64_t seed, double embedding_std,
                   const Zero& zero, Parameters& parameters) {
-  std::unique_ptr<checkpoint::SafetensorsFile> file;
-  if (!source.weights.empty()) file = std::make_unique<checkpoint::SafetensorsFile>(source.weights);
+  std::unique_ptr<checkpoint::WeightReader> file;
+  if (!source.weights.empty()) file = checkpoint::open_weights(source.weights);
   for (int unit = 0; unit < zero.map->units(); ++unit) {
     const auto values = parameters.owned(unit).as<float>();
     for (const TensorPiece& piece : zero.map->pieces(unit, zero.owned(unit))) {

@@ -3,7 +3,9 @@
 
     make.py models [NAME...]   needs transformers 4.40: the folders with config.json, model.safetensors, reference.json
     make.py resave             needs transformers 5: saves some of those models again, as transformers 5 writes them
+    make.py torch              with any torch: torch/, files of torch.save in this torch's form and in the oldest one
 """
+import collections
 import json
 import pathlib
 import random
@@ -255,11 +257,28 @@ def resave(name):
                                            "sources": reference["sources"], "targets": reference["targets"], "loss": loss})
 
 
+def torch_files():
+    """Tensors of every kind that a state dict has; tests/checkpoint/torch_file_test.cpp knows the numbers."""
+    folder = HERE / "torch"
+    folder.mkdir(exist_ok=True)
+    a = torch.arange(12, dtype=torch.float32).reshape(3, 4) / 4 - 1
+    state = collections.OrderedDict(
+        a=a, alias=a, transposed=a.T, row=a[1], parameter=torch.nn.Parameter(a[:, :2].clone()), half=a[0].half(),
+        bfloat=a[0].bfloat16(), double=a[0].double(), integers=torch.arange(3), scalar=torch.tensor(2.5),
+        empty=torch.zeros(0, 4))
+    state._metadata = collections.OrderedDict({"": {"version": 1}})
+    version = ".".join(torch.__version__.split(".")[:2])
+    torch.save(state, folder / f"zip_{version}.bin")
+    torch.save(state, folder / f"legacy_{version}.bin", _use_new_zipfile_serialization=False)
+
+
 def main():
     torch.set_num_threads(1)
     if sys.argv[1:2] == ["models"]:
         for name in sys.argv[2:] or MODELS:
             make(name, MODELS[name])
+    elif sys.argv[1:] == ["torch"]:
+        torch_files()
     elif sys.argv[1:] == ["resave"]:
         for name in RESAVED:
             resave(name)
