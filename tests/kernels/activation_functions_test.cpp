@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/activation_functions.hpp"
 
+#include <array>
 #include <cmath>
 #include <vector>
 
@@ -116,6 +117,26 @@ TYPED_TEST(ActivationFunctions, FarOut_AreFinite_AndNaNStays) {
     EXPECT_TRUE(std::isfinite(slope_of<TypeParam>(lanes)[0])) << x;
   }
   EXPECT_TRUE(std::isnan(value_of<TypeParam>(all_lanes(NAN))[0]));
+}
+
+template <typename Function>
+void expect_values(const std::array<float, 5>& wanted) {
+  const std::array<float, 5> x = {-3.0F, -0.75F, 0.1F, 1.5F, 4.0F};
+  for (std::size_t i = 0; i < x.size(); ++i)
+    EXPECT_NEAR(value_of<Function>(all_lanes(x[i]))[0], wanted[i], 1e-6F) << x[i];
+}
+
+TEST(ActivationValues, AreThoseOfTransformers) {
+  // ACT2FN of transformers 5.23 with torch 2.11, in fp32.
+  expect_values<Relu>({0.0F, 0.0F, 0.1F, 1.5F, 4.0F});
+  expect_values<ReluSquared>({0.0F, 0.0F, 0.01F, 2.25F, 16.0F});
+  expect_values<Gelu>({-0.00405022502F, -0.169970512F, 0.0539827831F, 1.39978909F, 3.99987364F});
+  expect_values<GeluNew>({-0.00363743305F, -0.170039445F, 0.0539827533F, 1.39957154F, 3.9999299F});
+  expect_values<QuickGelu>({-0.0180713106F, -0.163609952F, 0.0542447567F, 1.39166224F, 3.99558496F});
+  expect_values<Silu>({-0.142277613F, -0.240615964F, 0.0524979196F, 1.22636163F, 3.92805505F});
+  expect_values<Sigmoid>({0.0474258736F, 0.320821285F, 0.524979174F, 0.817574441F, 0.982013762F});
+  expect_values<Tanh>({-0.995054781F, -0.635148942F, 0.0996679962F, 0.905148268F, 0.999329329F});
+  expect_values<Mish>({-0.145647466F, -0.276494741F, 0.0631794184F, 1.40337825F, 3.99741292F});
 }
 
 TEST(Tanh, NearZero_KeepsItsRelativePrecision) {
