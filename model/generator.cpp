@@ -107,7 +107,7 @@ void Generator::encode(Queue& queue, const MicroBatch& batch) {
     parameters_.acquire(unit);
     if (batch.source.rows > 0)
       ops_.linear(queue, {.x = t5_.encoder_output(batch),
-                          .w = weight(unit, layout_.decoder_block().cross_kv, {2 * config_.inner(), config_.d_model}),
+                          .w = weight({unit, layout_.decoder_block().cross_kv}, {2 * config_.inner(), config_.d_model}),
                           .y = memory_.cross_kv[static_cast<std::size_t>(block)].rows(0, batch.source.rows)});
     parameters_.release(unit);
   }
@@ -136,15 +136,15 @@ kernels::PackedSequences Generator::single_rows(std::int64_t rows) const {
           .longest = 1};
 }
 
-ConstTensorView Generator::weight(int unit, std::int64_t offset, Shape shape) {
-  return parameters_.weights(unit).flat(offset, shape.elements()).reshape(shape);
+ConstTensorView Generator::weight(const Place& place, Shape shape) {
+  return parameters_.weights(place.unit).flat(place.offset, shape.elements()).reshape(shape);
 }
 
 void Generator::decode_one(Queue& queue, const MicroBatch& batch, std::int64_t rows, std::int64_t position) {
   if (rows > 0)
     ops_.embedding(queue, {.sequences = single_rows(rows),
                            .ids = memory_.tokens.rows(0, rows),
-                           .table = weight(0, layout_.persistent().shared, {config_.vocab_size, config_.d_model}),
+                           .table = weight(layout_.places().shared, {config_.vocab_size, config_.d_model}),
                            .out = memory_.hidden.rows(0, rows)});
   for (std::int64_t block = 0; block < config_.num_decoder_layers; ++block) {
     const int unit = layout_.decoder_unit(block);
@@ -153,26 +153,25 @@ void Generator::decode_one(Queue& queue, const MicroBatch& batch, std::int64_t r
     if (rows > 0) decode_block(queue, batch, rows, position, block);
     parameters_.release(unit);
   }
-  const int head = layout_.head_unit();
-  if (head != 0) parameters_.acquire(head);
+  const int head = layout_.head().unit;
+  if (!layout_.persistent(head)) parameters_.acquire(head);
   if (rows > 0) {
-    norm(queue, rows, layout_.persistent().decoder_norms.back(), true);
+    norm(queue, rows, layout_.places().decoder_norms.back(), true);
     const float alpha =
         config_.scale_logits ? static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.d_model))) : 1.0F;
-    ops_.linear(queue,
-                {.x = memory_.normed.rows(0, rows),
-                 .w = weight(head, head == 0 ? layout_.persistent().shared : 0, {config_.vocab_size, config_.d_model}),
-                 .y = memory_.logits.rows(0, rows),
-                 .alpha = alpha});
+    ops_.linear(queue, {.x = memory_.normed.rows(0, rows),
+                        .w = weight(layout_.head(), {config_.vocab_size, config_.d_model}),
+                        .y = memory_.logits.rows(0, rows),
+                        .alpha = alpha});
   }
-  if (head != 0) parameters_.release(head);
+  if (!layout_.persistent(head)) parameters_.release(head);
 }
 
-void Generator::norm(Queue& queue, std::int64_t rows, std::int64_t offset, bool add_branch) {
+void Generator::norm(Queue& queue, std::int64_t rows, const Place& weight_place, bool add_branch) {
   ops_.residual_norm(queue, {.sequences = single_rows(rows),
                              .hidden_in = memory_.hidden.rows(0, rows),
                              .branch = add_branch ? memory_.branch.rows(0, rows) : TensorView{},
-                             .weight = weight(0, offset, {config_.d_model}),
+                             .weight = weight(weight_place, {config_.d_model}),
                              .epsilon = static_cast<float>(config_.layer_norm_epsilon),
                              .hidden_out = memory_.hidden.rows(0, rows),
                              .normed = memory_.normed.rows(0, rows),
@@ -192,9 +191,9 @@ void Generator::decode_block(Queue& queue, const MicroBatch& batch, std::int64_t
   const TensorView attended = memory_.attended.rows(0, rows);
   const TensorView branch = memory_.branch.rows(0, rows);
 
-  norm(queue, rows, layout_.persistent().decoder_norms[3 * index], block > 0);
+  norm(queue, rows, layout_.places().decoder_norms[3 * index], block > 0);
   const TensorView qkv = memory_.qkv.rows(0, rows);
-  ops_.linear(queue, {.x = normed, .w = weight(unit, at.qkv, {3 * inner, d}), .y = qkv});
+  ops_.linear(queue, {.x = normed, .w = weight({unit, at.qkv}, {3 * inner, d}), .y = qkv});
   generation_ops_.append_to_cache(queue, {.rows = rows,
                                           .capacity = capacity,
                                           .position = position,
@@ -215,17 +214,17 @@ void Generator::decode_block(Queue& queue, const MicroBatch& batch, std::int64_t
               .cache_k = memory_.cache_k[index].rows(0, rows),
               .cache_v = memory_.cache_v[index].rows(0, rows),
               .ancestry = memory_.ancestry.rows(0, rows),
-              .bias = {.table = weight(0, layout_.persistent().decoder_bias,
+              .bias = {.table = weight(layout_.places().decoder_biases[index],
                                        {config_.relative_attention_num_buckets, config_.num_heads}),
                        .bidirectional = false,
                        .max_distance = config_.relative_attention_max_distance},
               .out = attended});
-  ops_.linear(queue, {.x = attended, .w = weight(unit, at.o, {d, inner}), .y = branch});
+  ops_.linear(queue, {.x = attended, .w = weight({unit, at.o}, {d, inner}), .y = branch});
 
-  norm(queue, rows, layout_.persistent().decoder_norms[3 * index + 1], true);
+  norm(queue, rows, layout_.places().decoder_norms[3 * index + 1], true);
   const TensorView q = memory_.qkv.flat(0, rows * inner).reshape({rows, inner});
   const TensorView kv = memory_.cross_kv[index].rows(0, batch.source.rows);
-  ops_.linear(queue, {.x = normed, .w = weight(unit, at.cross_q, {inner, d}), .y = q});
+  ops_.linear(queue, {.x = normed, .w = weight({unit, at.cross_q}, {inner, d}), .y = q});
   generation_ops_.cached_cross_attention(queue, {.keys = batch.source,
                                                  .rows = rows,
                                                  .heads = config_.num_heads,
@@ -237,15 +236,15 @@ void Generator::decode_block(Queue& queue, const MicroBatch& batch, std::int64_t
                                                  .k_stride = 2 * inner,
                                                  .v_stride = 2 * inner,
                                                  .out = attended});
-  ops_.linear(queue, {.x = attended, .w = weight(unit, at.cross_o, {d, inner}), .y = branch});
+  ops_.linear(queue, {.x = attended, .w = weight({unit, at.cross_o}, {d, inner}), .y = branch});
 
-  norm(queue, rows, layout_.persistent().decoder_norms[3 * index + 2], true);
+  norm(queue, rows, layout_.places().decoder_norms[3 * index + 2], true);
   const TensorView u = memory_.u.rows(0, rows);
   const TensorView act = memory_.act.rows(0, rows);
-  ops_.linear(queue, {.x = normed, .w = weight(unit, at.wi, {config_.ff_in(), d}), .y = u});
+  ops_.linear(queue, {.x = normed, .w = weight({unit, at.wi}, {config_.ff_in(), d}), .y = u});
   ops_.activation(
       queue, {.sequences = single_rows(rows), .kind = config_.activation, .gated = config_.gated, .u = u, .out = act});
-  ops_.linear(queue, {.x = act, .w = weight(unit, at.wo, {d, config_.d_ff}), .y = branch});
+  ops_.linear(queue, {.x = act, .w = weight({unit, at.wo}, {d, config_.d_ff}), .y = branch});
 }
 
 }  // namespace spillway::model

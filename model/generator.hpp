@@ -51,9 +51,9 @@ class Generator {
   void decode_one(Queue& queue, const MicroBatch& batch, std::int64_t rows, std::int64_t position);
   void decode_block(Queue& queue, const MicroBatch& batch, std::int64_t rows, std::int64_t position,
                     std::int64_t block);
-  void norm(Queue& queue, std::int64_t rows, std::int64_t offset, bool add_branch);
+  void norm(Queue& queue, std::int64_t rows, const Place& weight_place, bool add_branch);
   [[nodiscard]] kernels::PackedSequences single_rows(std::int64_t rows) const;
-  [[nodiscard]] ConstTensorView weight(int unit, std::int64_t offset, Shape shape);
+  [[nodiscard]] ConstTensorView weight(const Place& place, Shape shape);
   void reorder(const BeamSearch& search, std::int64_t rows);
 
   const T5Config& config_;

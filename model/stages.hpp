@@ -16,7 +16,9 @@ enum class StageKind { encoder_embedding, encoder_block, encoder_output, decoder
 struct Stage {
   StageKind kind = StageKind::encoder_embedding;
   std::int64_t block = 0;  // of encoder_block and decoder_block
-  int unit = 0;            // whose weights it needs besides the persistent unit's
+  int unit = 0;            // whose weights it needs besides the persistent units'; 0: none
+  bool backward =
+      true;  // false: nothing in it or before it is trainable, so no gradient comes here and nothing is kept for one
 };
 
 /// All stages in forward order.

@@ -38,7 +38,6 @@ Attention T5Model::self_attention(int stage, const MicroBatch& batch, const Pass
                                   const BlockActivations& a) {
   const bool decoder = in_decoder(stage);
   const std::int64_t inner = config_.inner();
-  const PersistentOffsets& at = layout_.persistent();
   return {.queries = rows_of(stage, batch),
           .keys = rows_of(stage, batch),
           .heads = config_.num_heads,
@@ -49,8 +48,7 @@ Attention T5Model::self_attention(int stage, const MicroBatch& batch, const Pass
           .q_stride = 3 * inner,
           .k_stride = 3 * inner,
           .v_stride = 3 * inner,
-          .bias = {.table = weight(0, decoder ? at.decoder_bias : at.encoder_bias,
-                                   {config_.relative_attention_num_buckets, config_.num_heads}),
+          .bias = {.table = weight(bias_place(stage), {config_.relative_attention_num_buckets, config_.num_heads}),
                    .bidirectional = !decoder,
                    .max_distance = config_.relative_attention_max_distance},
           .causal = decoder,
@@ -79,11 +77,10 @@ Attention T5Model::cross_attention(int stage, const MicroBatch& batch, const Pas
 
 void T5Model::block(Queue& queue, int stage, const MicroBatch& batch, const PassOptions& options, bool recompute) {
   const bool decoder = in_decoder(stage);
-  const bool training = batch.gradient_scale != 0.0F;
   const int unit = stages_[static_cast<std::size_t>(stage)].unit;
   const BlockOffsets& at = decoder ? layout_.decoder_block() : layout_.encoder_block();
   const kernels::PackedSequences& sequences = rows_of(stage, batch);
-  const BlockActivations a = block_of(stage, batch, training && options.keep_activations);
+  const BlockActivations a = block_of(stage, batch, needs_gradient(stage, batch) && options.keep_activations);
   const std::int64_t d = config_.d_model;
   const std::int64_t inner = config_.inner();
   const TensorView input = input_of(stage, batch);
@@ -94,7 +91,7 @@ void T5Model::block(Queue& queue, int stage, const MicroBatch& batch, const Pass
     ops_.residual_norm(queue, {.sequences = sequences,
                                .hidden_in = hidden_in,
                                .branch = added,
-                               .weight = weight(0, norm_offset(stage, sublayer), {d}),
+                               .weight = weight(norm_place(stage, sublayer), {d}),
                                .dropout = added ? dropout_at(stage, site, batch, options) : kernels::Dropout{},
                                .epsilon = static_cast<float>(config_.layer_norm_epsilon),
                                .hidden_out = hidden_out,
@@ -103,16 +100,16 @@ void T5Model::block(Queue& queue, int stage, const MicroBatch& batch, const Pass
   };
 
   residual_norm(input, {}, 0, 0, {}, a.self.normed, a.self.rstd);
-  ops_.linear(queue, {.x = a.self.normed, .w = weight(unit, at.qkv, {3 * inner, d}), .y = a.self.q});
+  ops_.linear(queue, {.x = a.self.normed, .w = weight({unit, at.qkv}, {3 * inner, d}), .y = a.self.q});
   ops_.attention(queue, self_attention(stage, batch, options, a));
-  ops_.linear(queue, {.x = a.self.out, .w = weight(unit, at.o, {d, inner}), .y = branch});
+  ops_.linear(queue, {.x = a.self.out, .w = weight({unit, at.o}, {d, inner}), .y = branch});
 
   if (decoder) {
     residual_norm(input, branch, sites::kSelfBranch, 1, a.hidden_attention, a.cross.normed, a.cross.rstd);
-    ops_.linear(queue, {.x = a.cross.normed, .w = weight(unit, at.cross_q, {inner, d}), .y = a.cross.q});
-    ops_.linear(queue, {.x = encoder_output(batch), .w = weight(unit, at.cross_kv, {2 * inner, d}), .y = a.cross.kv});
+    ops_.linear(queue, {.x = a.cross.normed, .w = weight({unit, at.cross_q}, {inner, d}), .y = a.cross.q});
+    ops_.linear(queue, {.x = encoder_output(batch), .w = weight({unit, at.cross_kv}, {2 * inner, d}), .y = a.cross.kv});
     ops_.attention(queue, cross_attention(stage, batch, options, a));
-    ops_.linear(queue, {.x = a.cross.out, .w = weight(unit, at.cross_o, {d, inner}), .y = branch});
+    ops_.linear(queue, {.x = a.cross.out, .w = weight({unit, at.cross_o}, {d, inner}), .y = branch});
     residual_norm(a.hidden_attention, branch, sites::kCrossBranch, 2, a.hidden_cross, a.feed_forward.normed,
                   a.feed_forward.rstd);
   } else {
@@ -120,7 +117,7 @@ void T5Model::block(Queue& queue, int stage, const MicroBatch& batch, const Pass
   }
 
   ops_.linear(queue,
-              {.x = a.feed_forward.normed, .w = weight(unit, at.wi, {config_.ff_in(), d}), .y = a.feed_forward.u});
+              {.x = a.feed_forward.normed, .w = weight({unit, at.wi}, {config_.ff_in(), d}), .y = a.feed_forward.u});
   ops_.activation(queue, {.sequences = sequences,
                           .kind = config_.activation,
                           .gated = config_.gated,
@@ -128,7 +125,7 @@ void T5Model::block(Queue& queue, int stage, const MicroBatch& batch, const Pass
                           .dropout = dropout_at(stage, sites::kFeedForward, batch, options),
                           .out = a.feed_forward.act});
   if (recompute) return;
-  ops_.linear(queue, {.x = a.feed_forward.act, .w = weight(unit, at.wo, {d, config_.d_ff}), .y = branch});
+  ops_.linear(queue, {.x = a.feed_forward.act, .w = weight({unit, at.wo}, {d, config_.d_ff}), .y = branch});
   ops_.residual_add(queue, {.sequences = sequences,
                             .hidden_in = decoder ? a.hidden_cross : a.hidden_attention,
                             .branch = branch,
@@ -150,11 +147,12 @@ void T5Model::block_backward(Queue& queue, int stage, const MicroBatch& batch, c
   const TensorView d_branch = first(scratch_.branch, rows, d);
   const TensorView d_normed = first(scratch_.d_normed, rows, d);
   const TensorView d_inner = first(scratch_.d_inner, rows, inner);
-  // y = x wᵀ backwards: dw += dyᵀ x, and dx from dy.
+  // y = x wᵀ backwards: dw += dyᵀ x, and dx from dy where it is wanted.
   const auto linear_backward = [&](ConstTensorView dy, ConstTensorView x, std::int64_t offset, Shape shape,
                                    TensorView dx, Output output = Output::overwrite) {
-    ops_.linear_weight_gradient(queue, {.dy = dy, .x = x, .dw = gradient(unit, offset, shape)});
-    ops_.linear_input_gradient(queue, {.dy = dy, .w = weight(unit, offset, shape), .dx = dx, .output = output});
+    ops_.linear_weight_gradient(queue, {.dy = dy, .x = x, .dw = gradient({unit, offset}, shape)});
+    if (!dx) return;
+    ops_.linear_input_gradient(queue, {.dy = dy, .w = weight({unit, offset}, shape), .dx = dx, .output = output});
   };
   const auto norm_backward = [&](ConstTensorView hidden, ConstTensorView rstd, int sublayer, int site,
                                  TensorView d_branch_out) {
@@ -163,11 +161,11 @@ void T5Model::block_backward(Queue& queue, int stage, const MicroBatch& batch, c
                                  .d_normed = d_normed,
                                  .hidden = hidden,
                                  .rstd = rstd,
-                                 .weight = weight(0, norm_offset(stage, sublayer), {d}),
+                                 .weight = weight(norm_place(stage, sublayer), {d}),
                                  .dropout = d_branch_out ? dropout_at(stage, site, batch, options) : kernels::Dropout{},
                                  .d_hidden = d_hidden,
                                  .d_branch = d_branch_out,
-                                 .d_weight = gradient(0, norm_offset(stage, sublayer), {d})});
+                                 .d_weight = gradient(norm_place(stage, sublayer), {d})});
   };
 
   ops_.residual_add_gradient(queue, {.sequences = sequences,
@@ -197,7 +195,8 @@ void T5Model::block_backward(Queue& queue, int stage, const MicroBatch& batch, c
                                     .d_v = columns(d_kv, inner),
                                     .d_bias = {}});
     linear_backward(d_kv, encoder_output(batch), at.cross_kv, {2 * inner, d},
-                    output_of(encoder_output_stage_, batch).d_normed, Output::add);
+                    output_of(encoder_output_stage_, batch).d_normed,
+                    Output::add);  // not given if the encoder is frozen
     linear_backward(d_q, a.cross.normed, at.cross_q, {inner, d}, d_normed);
     norm_backward(a.hidden_attention, a.cross.rstd, 1, sites::kSelfBranch, d_branch);
   } else {
@@ -206,14 +205,13 @@ void T5Model::block_backward(Queue& queue, int stage, const MicroBatch& batch, c
 
   linear_backward(d_branch, a.self.out, at.o, {d, inner}, d_inner);
   const TensorView d_qkv = first(scratch_.d_wide, rows, 3 * inner);
-  const PersistentOffsets& persistent = layout_.persistent();
-  ops_.attention_gradient(queue, {.forward = self_attention(stage, batch, options, a),
-                                  .d_out = d_inner,
-                                  .d_q = d_qkv,
-                                  .d_k = columns(d_qkv, inner),
-                                  .d_v = columns(d_qkv, 2 * inner),
-                                  .d_bias = gradient(0, decoder ? persistent.decoder_bias : persistent.encoder_bias,
-                                                     {config_.relative_attention_num_buckets, config_.num_heads})});
+  ops_.attention_gradient(
+      queue, {.forward = self_attention(stage, batch, options, a),
+              .d_out = d_inner,
+              .d_q = d_qkv,
+              .d_k = columns(d_qkv, inner),
+              .d_v = columns(d_qkv, 2 * inner),
+              .d_bias = gradient(bias_place(stage), {config_.relative_attention_num_buckets, config_.num_heads})});
   linear_backward(d_qkv, a.self.normed, at.qkv, {3 * inner, d}, d_normed);
   norm_backward(input_of(stage, batch), a.self.rstd, 0, 0, {});
 }

@@ -8,7 +8,6 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "core/edit_distance.hpp"
 #include "core/error.hpp"
 #include "core/json_depth.hpp"
 
@@ -68,25 +67,63 @@ constexpr std::int64_t kMostLayers = 4096;
 constexpr std::int64_t kMostWidth = std::int64_t{1} << 20;
 constexpr std::int64_t kMostVocabulary = std::int64_t{1} << 24;
 
-struct Preset {
-  std::string_view name;
-  std::int64_t d_model, d_ff, d_kv, heads, layers;
-  bool version_1_1;
-};
+using kernels::ActivationKind;
 
-// Sizes of the released checkpoints (T5 and T5 v1.1; FLAN has the shapes of v1.1).
-constexpr std::array<Preset, 10> kPresets = {{
-    {"t5-small", 512, 2048, 64, 8, 6, false},
-    {"t5-base", 768, 3072, 64, 12, 12, false},
-    {"t5-large", 1024, 4096, 64, 16, 24, false},
-    {"t5-3b", 1024, 16384, 128, 32, 24, false},
-    {"t5-11b", 1024, 65536, 128, 128, 24, false},
-    {"v1_1-small", 512, 1024, 64, 6, 8, true},
-    {"v1_1-base", 768, 2048, 64, 12, 12, true},
-    {"v1_1-large", 1024, 2816, 64, 16, 24, true},
-    {"v1_1-xl", 2048, 5120, 64, 32, 24, true},
-    {"v1_1-xxl", 4096, 10240, 64, 64, 24, true},
+// What ACT2FN calls them. The tanh forms of gelu are one function.
+constexpr std::array<std::pair<std::string_view, ActivationKind>, 15> kActivations = {{
+    {"relu", ActivationKind::relu},
+    {"relu2", ActivationKind::relu_squared},
+    {"gelu", ActivationKind::gelu},
+    {"gelu_python", ActivationKind::gelu},
+    {"gelu_new", ActivationKind::gelu_new},
+    {"gelu_fast", ActivationKind::gelu_new},
+    {"gelu_accurate", ActivationKind::gelu_new},
+    {"gelu_pytorch_tanh", ActivationKind::gelu_new},
+    {"gelu_python_tanh", ActivationKind::gelu_new},
+    {"quick_gelu", ActivationKind::quick_gelu},
+    {"silu", ActivationKind::silu},
+    {"swish", ActivationKind::silu},
+    {"sigmoid", ActivationKind::sigmoid},
+    {"tanh", ActivationKind::tanh},
+    {"mish", ActivationKind::mish},
 }};
+
+/// feed_forward_proj says it all ("gated-silu"); dense_act_fn and is_gated_act, which transformers derives from it and writes
+/// beside it, stand in for it in some files and go before it in all.
+void read_activation(const Keys& keys, T5Config& config) {
+  std::string name = config.model_type == "t5" ? "relu" : "gated-gelu";
+  const char* key = "feed_forward_proj";
+  keys.text(key, name);
+  const bool short_form = name == "gated-gelu";  // means gelu_new
+  config.gated = name.starts_with("gated-");
+  if (config.gated) name.erase(0, std::string_view("gated-").size());
+  if (short_form) name = "gelu_new";
+  if (keys.has("dense_act_fn")) key = "dense_act_fn";
+  keys.text("dense_act_fn", name);
+  config.gated = keys.flag("is_gated_act", config.gated);
+  const auto* const found = std::ranges::find(kActivations, name, [](const auto& entry) { return entry.first; });
+  if (found == kActivations.end()) {
+    std::string known;
+    for (const auto& [activation, kind] : kActivations)
+      known += fmt::format("{}{}", known.empty() ? "" : ", ", activation);
+    keys.fail(key,
+              fmt::format("one of {}{}", known, key == std::string_view("dense_act_fn") ? "" : ", or gated- and one"));
+  }
+  config.activation = found->second;
+}
+
+/// Whose head is it, and is it scaled? The weights have the last word on the first (docs/hugging-face.md).
+void read_head(const Keys& keys, T5Config& config) {
+  const bool tied = keys.flag("tie_word_embeddings", config.model_type != "mt5");
+  const bool scaled = keys.flag("scale_decoder_outputs", tied);
+  config.scale_logits = config.model_type == "t5" && scaled;
+  config.untied_head = !tied || (config.model_type == "t5" && !scaled);
+}
+
+const char* architecture_of(const T5Config& config) {
+  if (config.model_type == "mt5") return "MT5ForConditionalGeneration";
+  return config.model_type == "umt5" ? "UMT5ForConditionalGeneration" : "T5ForConditionalGeneration";
+}
 
 }  // namespace
 
@@ -104,7 +141,15 @@ T5Config parse_t5_config(const std::string& text, const std::string& origin) {
   T5Config config;
   config.json = text;
   keys.text("model_type", config.model_type);
-  if (config.model_type != "t5") keys.fail("model_type", "\"t5\" (mt5, umt5 and byt5 are not supported yet)");
+  if (config.model_type != "t5" && config.model_type != "mt5" && config.model_type != "umt5")
+    keys.fail("model_type", "\"t5\", \"mt5\" or \"umt5\"");
+  if (config.model_type != "t5") {  // their classes' own defaults
+    config.vocab_size = 250112;
+    config.d_ff = 1024;
+    config.num_heads = 6;
+    config.num_layers = 8;
+  }
+  config.bias_in_every_block = config.model_type == "umt5";
   keys.positive("vocab_size", config.vocab_size, kMostVocabulary);
   for (const auto& [key, value] : std::initializer_list<std::pair<const char*, std::int64_t*>>{
            {"d_model", &config.d_model},
@@ -127,22 +172,8 @@ T5Config parse_t5_config(const std::string& text, const std::string& origin) {
   keys.number("layer_norm_epsilon", config.layer_norm_epsilon, 0.0, 1.0);
   keys.number("initializer_factor", config.initializer_factor, 0.0, 1e6);
 
-  // Some configurations carry only the two keys that transformers derives from feed_forward_proj. There "gated-gelu" means
-  // gelu_new, and gelu_pytorch_tanh is the same function.
-  const char* key = keys.has("feed_forward_proj") ? "feed_forward_proj" : "dense_act_fn";
-  const bool whole = key == std::string_view("feed_forward_proj");
-  std::string activation = "relu";
-  keys.text(key, activation);
-  if (!whole && keys.flag("is_gated_act", false)) activation = "gated-" + activation;
-  config.gated = activation == "gated-gelu_new" || activation == "gated-gelu_pytorch_tanh" ||
-                 (whole && activation == "gated-gelu");
-  if (config.gated) config.activation = kernels::ActivationKind::gelu_new;
-  else if (activation != "relu") keys.fail(key, "relu or gated gelu_new (other activations are not supported yet)");
-
-  const bool tied = keys.flag("tie_word_embeddings", true);
-  config.scale_logits = keys.flag("scale_decoder_outputs", tied);
-  config.untied_head = !tied || !config.scale_logits;
-
+  read_activation(keys, config);
+  read_head(keys, config);
   keys.token("pad_token_id", config.pad_token_id, config.vocab_size);
   keys.token("eos_token_id", config.eos_token_id, config.vocab_size);
   config.decoder_start_token_id = config.pad_token_id;
@@ -150,59 +181,15 @@ T5Config parse_t5_config(const std::string& text, const std::string& origin) {
   return config;
 }
 
-const std::vector<std::string>& preset_names() {
-  static const std::vector<std::string> names = [] {
-    std::vector<std::string> list;
-    for (const Preset& preset : kPresets) list.emplace_back(preset.name);
-    return list;
-  }();
-  return names;
-}
-
-T5Config t5_preset(const std::string& name) {
-  const auto found =
-      std::find_if(kPresets.begin(), kPresets.end(), [&](const Preset& preset) { return preset.name == name; });
-  if (found == kPresets.end()) {
-    const auto nearest = std::min_element(kPresets.begin(), kPresets.end(), [&](const Preset& a, const Preset& b) {
-      return edit_distance(a.name, name) < edit_distance(b.name, name);
-    });
-    throw ConfigError(fmt::format(
-        "model.path = \"{}\" is neither a directory nor a preset; the nearest preset is \"{}\"", name, nearest->name));
-  }
-  const json object = {{"architectures", {"T5ForConditionalGeneration"}},
-                       {"model_type", "t5"},
-                       {"is_encoder_decoder", true},
-                       {"vocab_size", 32128},
-                       {"d_model", found->d_model},
-                       {"d_ff", found->d_ff},
-                       {"d_kv", found->d_kv},
-                       {"num_heads", found->heads},
-                       {"num_layers", found->layers},
-                       {"num_decoder_layers", found->layers},
-                       {"relative_attention_num_buckets", 32},
-                       {"relative_attention_max_distance", 128},
-                       {"dropout_rate", 0.1},
-                       {"layer_norm_epsilon", 1e-6},
-                       {"initializer_factor", 1.0},
-                       {"feed_forward_proj", found->version_1_1 ? "gated-gelu" : "relu"},
-                       {"tie_word_embeddings", !found->version_1_1},
-                       {"pad_token_id", 0},
-                       {"eos_token_id", 1},
-                       {"decoder_start_token_id", 0},
-                       {"n_positions", 512},
-                       {"use_cache", true}};
-  return parse_t5_config(object.dump(2), name);
-}
-
 std::string export_config_json(const T5Config& config, DType dtype) {
   json object = json::parse(config.json);
-  object["architectures"] = {"T5ForConditionalGeneration"};
+  object["architectures"] = {architecture_of(config)};
   object.erase("_name_or_path");
   object.erase("dtype");
   object["torch_dtype"] = dtype == DType::bf16 ? "bfloat16" : dtype == DType::f16 ? "float16" : "float32";
   // Both keys, so that transformers 4 and 5 read the same head: see docs/hugging-face.md.
   object["tie_word_embeddings"] = !config.untied_head;
-  object["scale_decoder_outputs"] = config.scale_logits;
+  if (config.model_type == "t5") object["scale_decoder_outputs"] = config.scale_logits;
   return object.dump(2) + "\n";
 }
 

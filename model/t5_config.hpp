@@ -9,9 +9,9 @@
 
 namespace spillway::model {
 
-/// The shape and constants of a T5, as config.json has them (transformers 4 and 5 styles).
+/// The shape and constants of a T5, mT5, umT5 or ByT5, as config.json has them (transformers 4 and 5 styles).
 struct T5Config {
-  std::string model_type = "t5";
+  std::string model_type = "t5";  // t5 (ByT5 too), mt5 or umt5
   std::int64_t vocab_size = 32128;
   std::int64_t d_model = 512;
   std::int64_t d_kv = 64;  // size of a head; num_heads * d_kv need not be d_model
@@ -25,7 +25,9 @@ struct T5Config {
   double layer_norm_epsilon = 1e-6;
   double initializer_factor = 1.0;
   kernels::ActivationKind activation = kernels::ActivationKind::relu;
-  bool gated = false;        // wi_0 and wi_1 instead of wi
+  bool gated = false;  // wi_0 and wi_1 instead of wi
+  bool bias_in_every_block =
+      false;                 // umT5: each block has relative biases of its own, not the first of its stack alone
   bool untied_head = false;  // lm_head.weight is a tensor of its own
   bool scale_logits = true;  // logits = d_model^-0.5 · h · headᵀ
   std::int32_t pad_token_id = 0;
@@ -43,10 +45,6 @@ struct T5Config {
 /// \param origin  file name for messages
 /// \throws DataError naming the key, what was expected and found; for model types and activations that are not supported
 [[nodiscard]] T5Config parse_t5_config(const std::string& text, const std::string& origin);
-
-/// One of preset_names(). \throws ConfigError with the nearest name
-[[nodiscard]] T5Config t5_preset(const std::string& name);
-[[nodiscard]] const std::vector<std::string>& preset_names();
 
 /// config.json for the export: what was read, with the keys that the weights decide brought up to date.
 /// \param dtype  of the exported weights

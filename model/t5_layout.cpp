@@ -2,6 +2,7 @@
 #include "model/t5_layout.hpp"
 
 #include <cmath>
+#include <optional>
 
 #include <fmt/format.h>
 
@@ -16,7 +17,11 @@ class UnitBuilder {
   UnitBuilder(std::vector<TensorSpec>& tensors, std::vector<TensorTraits>& traits, int unit)
       : tensors_(tensors), traits_(traits), unit_(unit) {}
 
-  /// The next tensor on a shard boundary. \return its offset
+  /// The next tensor on a shard boundary. \return where it starts
+  Place place(std::string name, Shape shape, TensorTraits traits) {
+    return {unit_, start(std::move(name), shape, traits)};
+  }
+  /// The same. \return its offset
   std::int64_t start(std::string name, Shape shape, TensorTraits traits) {
     end_ = round_up(end_, kShardAlignment);
     return follow(std::move(name), shape, traits);
@@ -71,32 +76,44 @@ void add_feed_forward(UnitBuilder& unit, const std::string& prefix, const T5Conf
 
 }  // namespace
 
-T5Layout::T5Layout(const T5Config& c) : encoder_blocks_(c.num_layers) {
+T5Layout::T5Layout(const T5Config& c, const Freezing& freezing) : encoder_blocks_(c.num_layers) {
   const TensorTraits norm{.deviation = 0.0F, .decay = false};
   const TensorTraits embedding{.deviation = static_cast<float>(c.initializer_factor)};
   const TensorTraits bias{.deviation = power(c.d_model, c), .decay = false};
   const Shape bias_shape{c.relative_attention_num_buckets, c.num_heads};
+  const auto add_unit = [&](std::string name, bool trainable) {
+    unit_names_.push_back(std::move(name));
+    trainable_.push_back(trainable);
+    return UnitBuilder(tensors_, traits_, units() - 1);
+  };
 
-  UnitBuilder persistent(tensors_, traits_, 0);
-  unit_names_.emplace_back("persistent");
-  persistent_.shared = persistent.start("shared.weight", {c.vocab_size, c.d_model}, embedding);
-  const auto add_stack = [&](const std::string& stack, std::int64_t blocks, int sublayers,
-                             std::vector<std::int64_t>& norms) {
-    const std::int64_t offset =
-        persistent.start(stack + ".block.0.layer.0.SelfAttention.relative_attention_bias.weight", bias_shape, bias);
+  UnitBuilder persistent = add_unit("persistent", true);
+  std::optional<UnitBuilder> frozen;
+  if (freezing.embeddings || freezing.encoder) {
+    frozen.emplace(add_unit("persistent.frozen", false));
+    persistent_units_ = 2;
+  }
+  places_.shared = (frozen ? *frozen : persistent).place("shared.weight", {c.vocab_size, c.d_model}, embedding);
+  const auto add_stack = [&](UnitBuilder& unit, const std::string& stack, std::int64_t blocks, int sublayers,
+                             std::vector<Place>& biases, std::vector<Place>& norms) {
+    for (std::int64_t block = 0; block < blocks; ++block)
+      biases.push_back(block > 0 && !c.bias_in_every_block
+                           ? biases.front()
+                           : unit.place(fmt::format("{}.block.{}.layer.0.SelfAttention.relative_attention_bias.weight",
+                                                    stack, block),
+                                        bias_shape, bias));
     for (std::int64_t block = 0; block < blocks; ++block)
       for (int layer = 0; layer < sublayers; ++layer)
-        norms.push_back(persistent.start(fmt::format("{}.block.{}.layer.{}.layer_norm.weight", stack, block, layer),
-                                         {c.d_model}, norm));
-    norms.push_back(persistent.start(stack + ".final_layer_norm.weight", {c.d_model}, norm));
-    return offset;
+        norms.push_back(
+            unit.place(fmt::format("{}.block.{}.layer.{}.layer_norm.weight", stack, block, layer), {c.d_model}, norm));
+    norms.push_back(unit.place(stack + ".final_layer_norm.weight", {c.d_model}, norm));
   };
-  persistent_.encoder_bias = add_stack("encoder", c.num_layers, 2, persistent_.encoder_norms);
-  persistent_.decoder_bias = add_stack("decoder", c.num_decoder_layers, 3, persistent_.decoder_norms);
+  add_stack(freezing.encoder ? *frozen : persistent, "encoder", c.num_layers, 2, places_.encoder_biases,
+            places_.encoder_norms);
+  add_stack(persistent, "decoder", c.num_decoder_layers, 3, places_.decoder_biases, places_.decoder_norms);
 
   for (std::int64_t block = 0; block < c.num_layers; ++block) {
-    UnitBuilder unit(tensors_, traits_, units());
-    unit_names_.push_back(fmt::format("encoder.{}", block));
+    UnitBuilder unit = add_unit(fmt::format("encoder.{}", block), !freezing.encoder);
     const std::string prefix = fmt::format("encoder.block.{}.layer.", block);
     const AttentionOffsets self = add_attention(unit, prefix + "0.SelfAttention", c, false);
     encoder_.qkv = self.q;
@@ -104,8 +121,7 @@ T5Layout::T5Layout(const T5Config& c) : encoder_blocks_(c.num_layers) {
     add_feed_forward(unit, prefix + "1.DenseReluDense", c, encoder_);
   }
   for (std::int64_t block = 0; block < c.num_decoder_layers; ++block) {
-    UnitBuilder unit(tensors_, traits_, units());
-    unit_names_.push_back(fmt::format("decoder.{}", block));
+    UnitBuilder unit = add_unit(fmt::format("decoder.{}", block), true);
     const std::string prefix = fmt::format("decoder.block.{}.layer.", block);
     const AttentionOffsets self = add_attention(unit, prefix + "0.SelfAttention", c, false);
     decoder_.qkv = self.q;
@@ -116,12 +132,8 @@ T5Layout::T5Layout(const T5Config& c) : encoder_blocks_(c.num_layers) {
     decoder_.cross_o = cross.o;
     add_feed_forward(unit, prefix + "2.DenseReluDense", c, decoder_);
   }
-  if (c.untied_head) {
-    head_unit_ = units();
-    UnitBuilder unit(tensors_, traits_, units());
-    unit_names_.emplace_back("head");
-    unit.start("lm_head.weight", {c.vocab_size, c.d_model}, embedding);
-  }
+  head_ = c.untied_head ? add_unit("head", true).place("lm_head.weight", {c.vocab_size, c.d_model}, embedding)
+                        : places_.shared;
 }
 
 }  // namespace spillway::model

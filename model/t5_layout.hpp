@@ -24,18 +24,33 @@ struct BlockOffsets {
   std::int64_t wi = 0, wo = 0;
 };
 
-/// Where the persistent unit's tensors lie.
-struct PersistentOffsets {
-  std::int64_t shared = 0, encoder_bias = 0, decoder_bias = 0;
-  std::vector<std::int64_t> encoder_norms;  // two a block, then the final one
-  std::vector<std::int64_t> decoder_norms;  // three a block, then the final one
+/// What is not trained. transformers' encoder holds the embeddings too, so freezing it freezes them, and with them a tied head.
+struct Freezing {
+  bool embeddings = false;  // shared.weight; an untied head stays trainable
+  bool encoder = false;     // all of the encoder, and shared.weight
+};
+
+/// Where a tensor starts.
+struct Place {
+  int unit = 0;
+  std::int64_t offset = 0;  // elements from the start of the unit's flat buffer
+  bool operator==(const Place&) const = default;
+};
+
+/// Where the tensors of the persistent units lie.
+struct PersistentPlaces {
+  Place shared;
+  std::vector<Place> encoder_biases, decoder_biases;  // one a block: the same place for all blocks that share one
+  std::vector<Place> encoder_norms;                   // two a block, then the final one
+  std::vector<Place> decoder_norms;                   // three a block, then the final one
 };
 
 /// Every parameter of a T5 with its Hugging Face name, shape, unit and place. Units in forward order: the persistent unit (0), the
-/// encoder blocks, the decoder blocks, the head if it is untied.
+/// encoder blocks, the decoder blocks, the head if it is untied. What is frozen lies in units of its own: whole blocks, and for
+/// embeddings, norms and biases a second persistent unit (1), which is there only then.
 class T5Layout {
  public:
-  explicit T5Layout(const T5Config& config);
+  explicit T5Layout(const T5Config& config, const Freezing& freezing = {});
 
   [[nodiscard]] const std::vector<TensorSpec>& tensors() const noexcept { return tensors_; }
   /// Parallel to tensors().
@@ -43,22 +58,30 @@ class T5Layout {
   [[nodiscard]] int units() const noexcept { return static_cast<int>(unit_names_.size()); }
   /// "persistent", "encoder.0", "decoder.3", "head": for logs and errors.
   [[nodiscard]] const std::string& unit_name(int unit) const { return unit_names_.at(static_cast<std::size_t>(unit)); }
-  [[nodiscard]] int encoder_unit(std::int64_t block) const { return static_cast<int>(1 + block); }
-  [[nodiscard]] int decoder_unit(std::int64_t block) const { return static_cast<int>(1 + encoder_blocks_ + block); }
-  /// The unit that holds the head's weight: the last one, or the persistent unit if it is tied.
-  [[nodiscard]] int head_unit() const noexcept { return head_unit_; }
+  [[nodiscard]] int encoder_unit(std::int64_t block) const { return static_cast<int>(persistent_units_ + block); }
+  [[nodiscard]] int decoder_unit(std::int64_t block) const {
+    return static_cast<int>(persistent_units_ + encoder_blocks_ + block);
+  }
+  /// Its weights are held for the whole step: embeddings, norms and biases.
+  [[nodiscard]] bool persistent(int unit) const noexcept { return unit < persistent_units_; }
+  /// False: the unit is frozen and has neither gradients nor optimizer state. Unit 0 never is.
+  [[nodiscard]] bool trainable(int unit) const { return trainable_.at(static_cast<std::size_t>(unit)); }
+  /// Where the head's weight starts: in the last unit, or at shared.weight if it is tied.
+  [[nodiscard]] const Place& head() const noexcept { return head_; }
   [[nodiscard]] const BlockOffsets& encoder_block() const noexcept { return encoder_; }
   [[nodiscard]] const BlockOffsets& decoder_block() const noexcept { return decoder_; }
-  [[nodiscard]] const PersistentOffsets& persistent() const noexcept { return persistent_; }
+  [[nodiscard]] const PersistentPlaces& places() const noexcept { return places_; }
 
  private:
   std::vector<TensorSpec> tensors_;
   std::vector<TensorTraits> traits_;
   std::vector<std::string> unit_names_;
+  std::vector<bool> trainable_;
   std::int64_t encoder_blocks_ = 0;
-  int head_unit_ = 0;
+  int persistent_units_ = 1;
   BlockOffsets encoder_, decoder_;
-  PersistentOffsets persistent_;
+  PersistentPlaces places_;
+  Place head_;
 };
 
 }  // namespace spillway::model

@@ -35,7 +35,9 @@ void T5Model::forward(Queue& queue, int stage, const MicroBatch& batch, const Pa
 }
 
 void T5Model::backward(Queue& queue, int stage, const MicroBatch& batch, const PassOptions& options) {
-  switch (stages_.at(static_cast<std::size_t>(stage)).kind) {
+  const Stage& which = stages_.at(static_cast<std::size_t>(stage));
+  if (!which.backward) return;
+  switch (which.kind) {
     case StageKind::encoder_embedding:
     case StageKind::decoder_embedding: return embed_backward(queue, stage, batch, options);
     case StageKind::encoder_block:
@@ -58,11 +60,15 @@ TensorView T5Model::input_of(int stage, const MicroBatch& batch) {
 
 OutputActivations T5Model::output_of(int stage, const MicroBatch& batch) {
   Carver carver(residuals_.stage_memory(stage, batch.slot));
-  return carve_output(carver, config_, dtype_, rows_of(stage, batch).rows, batch.gradient_scale != 0.0F);
+  return carve_output(carver, config_, dtype_, rows_of(stage, batch).rows, needs_gradient(stage, batch));
 }
 
 TensorView T5Model::stream_gradient(int stage, const MicroBatch& batch) {
   return output_of(in_decoder(stage) ? static_cast<int>(stages_.size()) - 1 : encoder_output_stage_, batch).d_hidden;
+}
+
+bool T5Model::needs_gradient(int stage, const MicroBatch& batch) const {
+  return batch.gradient_scale != 0.0F && stages_[static_cast<std::size_t>(stage)].backward;
 }
 
 Dropout T5Model::dropout_at(int stage, int site, const MicroBatch& batch, const PassOptions& options) const {
@@ -71,33 +77,32 @@ Dropout T5Model::dropout_at(int stage, int site, const MicroBatch& batch, const 
           .site = static_cast<std::uint32_t>(stage * dropout_sites::kPerStage + site)};
 }
 
-ConstTensorView T5Model::weight(int unit, std::int64_t offset, Shape shape) {
-  return parameters_.weights(unit).flat(offset, shape.elements()).reshape(shape);
+ConstTensorView T5Model::weight(const Place& place, Shape shape) {
+  return parameters_.weights(place.unit).flat(place.offset, shape.elements()).reshape(shape);
 }
 
-TensorView T5Model::gradient(int unit, std::int64_t offset, Shape shape) {
-  return parameters_.gradient(unit).flat(offset, shape.elements()).reshape(shape);
+TensorView T5Model::gradient(const Place& place, Shape shape) {
+  return parameters_.gradient(place.unit).flat(place.offset, shape.elements()).reshape(shape);
 }
 
 void T5Model::embed(Queue& queue, int stage, const MicroBatch& batch, const PassOptions& options) {
   ops_.embedding(queue, {.sequences = rows_of(stage, batch),
                          .ids = in_decoder(stage) ? batch.decoder_ids : batch.source_ids,
-                         .table = weight(0, layout_.persistent().shared, {config_.vocab_size, config_.d_model}),
+                         .table = weight(layout_.places().shared, {config_.vocab_size, config_.d_model}),
                          .dropout = dropout_at(stage, dropout_sites::kOutput, batch, options),
                          .out = input_of(stage + 1, batch)});
 }
 
 void T5Model::embed_backward(Queue& queue, int stage, const MicroBatch& batch, const PassOptions& options) {
-  ops_.embedding_gradient(queue,
-                          {.sequences = rows_of(stage, batch),
-                           .ids = in_decoder(stage) ? batch.decoder_ids : batch.source_ids,
-                           .d_out = stream_gradient(stage, batch),
-                           .dropout = dropout_at(stage, dropout_sites::kOutput, batch, options),
-                           .d_table = gradient(0, layout_.persistent().shared, {config_.vocab_size, config_.d_model})});
+  ops_.embedding_gradient(queue, {.sequences = rows_of(stage, batch),
+                                  .ids = in_decoder(stage) ? batch.decoder_ids : batch.source_ids,
+                                  .d_out = stream_gradient(stage, batch),
+                                  .dropout = dropout_at(stage, dropout_sites::kOutput, batch, options),
+                                  .d_table = gradient(layout_.places().shared, {config_.vocab_size, config_.d_model})});
 }
 
-std::int64_t T5Model::norm_offset(int stage, int sublayer) const {
-  const PersistentOffsets& at = layout_.persistent();
+const Place& T5Model::norm_place(int stage, int sublayer) const {
+  const PersistentPlaces& at = layout_.places();
   const Stage& where = stages_[static_cast<std::size_t>(stage)];
   switch (where.kind) {
     case StageKind::encoder_block: return at.encoder_norms[static_cast<std::size_t>(2 * where.block + sublayer)];
@@ -107,16 +112,21 @@ std::int64_t T5Model::norm_offset(int stage, int sublayer) const {
   }
 }
 
+const Place& T5Model::bias_place(int stage) const {
+  const auto block = static_cast<std::size_t>(stages_[static_cast<std::size_t>(stage)].block);
+  return in_decoder(stage) ? layout_.places().decoder_biases[block] : layout_.places().encoder_biases[block];
+}
+
 void T5Model::final_norm(Queue& queue, int stage, const MicroBatch& batch, const PassOptions& options) {
   const OutputActivations a = output_of(stage, batch);
   ops_.residual_norm(queue, {.sequences = rows_of(stage, batch),
                              .hidden_in = a.hidden,
-                             .weight = weight(0, norm_offset(stage, 0), {config_.d_model}),
+                             .weight = weight(norm_place(stage, 0), {config_.d_model}),
                              .output_dropout = dropout_at(stage, dropout_sites::kOutput, batch, options),
                              .epsilon = static_cast<float>(config_.layer_norm_epsilon),
                              .normed = a.normed,
                              .rstd = a.rstd});
-  if (batch.gradient_scale == 0.0F) return;
+  if (!needs_gradient(stage, batch)) return;
   ops_.fill_zero(queue, a.d_normed);
   ops_.fill_zero(queue, a.d_hidden);
 }
@@ -127,18 +137,17 @@ void T5Model::final_norm_backward(Queue& queue, int stage, const MicroBatch& bat
                                       .d_normed = a.d_normed,
                                       .hidden = a.hidden,
                                       .rstd = a.rstd,
-                                      .weight = weight(0, norm_offset(stage, 0), {config_.d_model}),
+                                      .weight = weight(norm_place(stage, 0), {config_.d_model}),
                                       .output_dropout = dropout_at(stage, dropout_sites::kOutput, batch, options),
                                       .d_hidden = a.d_hidden,
-                                      .d_weight = gradient(0, norm_offset(stage, 0), {config_.d_model})});
+                                      .d_weight = gradient(norm_place(stage, 0), {config_.d_model})});
 }
 
 void T5Model::head(Queue& queue, int stage, const MicroBatch& batch, const PassOptions& options) {
   final_norm(queue, stage, batch, options);
   const OutputActivations a = output_of(stage, batch);
   const bool training = batch.gradient_scale != 0.0F;
-  const int unit = layout_.head_unit();
-  const std::int64_t offset = config_.untied_head ? 0 : layout_.persistent().shared;
+  const Place& place = layout_.head();
   const Shape shape{config_.vocab_size, config_.d_model};
   const float alpha =
       config_.scale_logits ? static_cast<float>(1.0 / std::sqrt(static_cast<double>(config_.d_model))) : 1.0F;
@@ -146,17 +155,18 @@ void T5Model::head(Queue& queue, int stage, const MicroBatch& batch, const PassO
   for (std::int64_t begin = 0; begin < batch.target.rows; begin += chunk) {
     const std::int64_t end = std::min(begin + chunk, batch.target.rows);
     const TensorView logits = scratch_.logits.rows(0, end - begin);
-    ops_.linear(queue, {.x = a.normed.rows(begin, end), .w = weight(unit, offset, shape), .y = logits, .alpha = alpha});
+    ops_.linear(queue, {.x = a.normed.rows(begin, end), .w = weight(place, shape), .y = logits, .alpha = alpha});
     ops_.cross_entropy(queue, {.logits = logits,
                                .labels = batch.labels.rows(begin, end),
                                .label_smoothing = options.label_smoothing,
                                .gradient_scale = batch.gradient_scale,
                                .losses = batch.losses.rows(begin, end)});
     if (!training) continue;
-    ops_.linear_weight_gradient(
-        queue, {.dy = logits, .x = a.normed.rows(begin, end), .dw = gradient(unit, offset, shape), .alpha = alpha});
+    if (layout_.trainable(place.unit))
+      ops_.linear_weight_gradient(
+          queue, {.dy = logits, .x = a.normed.rows(begin, end), .dw = gradient(place, shape), .alpha = alpha});
     ops_.linear_input_gradient(
-        queue, {.dy = logits, .w = weight(unit, offset, shape), .dx = a.d_normed.rows(begin, end), .alpha = alpha});
+        queue, {.dy = logits, .w = weight(place, shape), .dx = a.d_normed.rows(begin, end), .alpha = alpha});
   }
   if (training) final_norm_backward(queue, stage, batch, options);
 }

@@ -29,7 +29,8 @@ class T5Model {
   void forward(Queue& queue, int stage, const MicroBatch& batch, const PassOptions& options);
 
   /// Runs one stage backward: its weights' gradients are added to, the gradient of its input is left for the stage before.
-  /// Nothing is left to do for the head stage.
+  /// Nothing is left to do for the head stage, nor for one without a backward pass (Stage::backward). Gradients of frozen units are
+  /// never asked for.
   void backward(Queue& queue, int stage, const MicroBatch& batch, const PassOptions& options);
 
   /// The encoder's output of a micro-batch, (source rows, d_model), after the encoder_output stage.
@@ -45,9 +46,12 @@ class T5Model {
   [[nodiscard]] BlockActivations block_of(int stage, const MicroBatch& batch, bool kept);
   [[nodiscard]] kernels::Dropout dropout_at(int stage, int site, const MicroBatch& batch,
                                             const PassOptions& options) const;
-  [[nodiscard]] ConstTensorView weight(int unit, std::int64_t offset, Shape shape);
-  [[nodiscard]] TensorView gradient(int unit, std::int64_t offset, Shape shape);
-  [[nodiscard]] std::int64_t norm_offset(int stage, int sublayer) const;
+  [[nodiscard]] ConstTensorView weight(const Place& place, Shape shape);
+  [[nodiscard]] TensorView gradient(const Place& place, Shape shape);
+  [[nodiscard]] const Place& norm_place(int stage, int sublayer) const;
+  [[nodiscard]] const Place& bias_place(int stage) const;
+  /// Whether the stage's backward pass will run and its forward pass keeps what that needs.
+  [[nodiscard]] bool needs_gradient(int stage, const MicroBatch& batch) const;
   [[nodiscard]] kernels::Attention self_attention(int stage, const MicroBatch& batch, const PassOptions& options,
                                                   const BlockActivations& a);
   [[nodiscard]] kernels::Attention cross_attention(int stage, const MicroBatch& batch, const PassOptions& options,

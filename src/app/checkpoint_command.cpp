@@ -65,8 +65,8 @@ void export_model(const std::string& folder, const std::string& output, checkpoi
   source.dtype = state.model_dtype;
   source.generation_json = state.generation_json;
   std::error_code code;
-  if (std::filesystem::exists(state.tokenizer, code)) source.tokenizer = state.tokenizer;
-  else if (!state.tokenizer.empty() && state.tokenizer != "bytes")
+  if (state.tokenizer == "bytes" || std::filesystem::exists(state.tokenizer, code)) source.tokenizer = state.tokenizer;
+  else if (!state.tokenizer.empty())
     std::cerr << fmt::format("warning: {}: the run's tokenizer is not there any more: {} has none\n", state.tokenizer,
                              output);
   const model::T5Layout layout(source.config);

@@ -45,13 +45,13 @@ ExitCode evaluate_command(const EvaluateArguments& arguments, Runtime& runtime) 
     options.model.init = train::ModelInit::pretrained;
   }
   const bool val = arguments.split == Split::val;
-  const std::string& path = val ? options.data.val : options.data.test;
-  if (path.empty())
+  const std::vector<std::string>& paths = val ? options.data.val : options.data.test;
+  if (paths.empty())
     throw train::AgreedFailure(fmt::format("data.{} is not set: there is nothing to evaluate", val ? "val" : "test"),
                                ExitCode::config);
 
   train::Runtime lent = lend(runtime);
-  const auto job = train::prepare_job(options, train::Purpose::evaluate, lent, {}, path);
+  const auto job = train::prepare_job(options, train::Purpose::evaluate, lent, {}, paths);
   const auto made = train::make_engine(*job, lent);
   train::Engine& engine = *made;
   if (checkpoint) {
@@ -67,7 +67,7 @@ ExitCode evaluate_command(const EvaluateArguments& arguments, Runtime& runtime) 
   if (!own && arguments.model.empty() && arguments.checkpoint.empty())
     log::warning(fmt::format("there is no checkpoint to evaluate: these are the weights that training starts from{}",
                              options.model.init == train::ModelInit::random ? ", drawn at random" : ""));
-  log::info(fmt::format("evaluating {} on {}", checkpoint ? *checkpoint : options.model.path, path));
+  log::info(fmt::format("evaluating {} on {}", checkpoint ? *checkpoint : options.model.path, fmt::join(paths, ", ")));
   const train::Evaluation result = train::evaluate(engine, communicator);
   if (communicator.rank() == 0) std::cout << train::evaluation_json(result) << std::flush;
   agree(communicator, [&] {

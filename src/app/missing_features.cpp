@@ -56,13 +56,4 @@ MissingFeature asked_by(std::vector<std::pair<ConfigValue, std::string>> values)
   };
 }
 
-MissingFeature asked_by_data_files() {
-  return [](const ConfigValue& value) -> Feature {
-    if (std::holds_alternative<ConfigValue::List>(value.content)) return "data in several files";
-    const auto* path = std::get_if<std::string>(&value.content);
-    if (path != nullptr && path->ends_with(".tsv")) return "data in a .tsv file";
-    return std::nullopt;
-  };
-}
-
 }  // namespace spillway::app

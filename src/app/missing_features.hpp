@@ -20,7 +20,5 @@ namespace spillway::app {
 [[nodiscard]] MissingFeature asked_when_not_empty(std::string feature);
 /// One of some values, each with its feature.
 [[nodiscard]] MissingFeature asked_by(std::vector<std::pair<ConfigValue, std::string>> values);
-/// A list of data files, or a .tsv file.
-[[nodiscard]] MissingFeature asked_by_data_files();
 
 }  // namespace spillway::app

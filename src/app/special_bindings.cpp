@@ -67,28 +67,49 @@ KeyBinding betas() {
       });
 }
 
+namespace {
+
+/// A list of strings that are not empty, or the only one as a string.
+std::optional<std::vector<std::string>> strings_in(const ConfigValue& value) {
+  if (const auto* one = std::get_if<std::string>(&value.content)) {
+    return one->empty() ? std::nullopt : std::optional(std::vector{*one});
+  }
+  const auto* list = std::get_if<ConfigValue::List>(&value.content);
+  if (list == nullptr) return std::nullopt;
+  std::vector<std::string> content;
+  for (const ConfigValue& item : *list) {
+    const auto* text = std::get_if<std::string>(&item.content);
+    if (text == nullptr || text->empty()) return std::nullopt;
+    content.push_back(*text);
+  }
+  return content;
+}
+
+std::string list_text(const std::vector<std::string>& content) {
+  ConfigValue::List list;
+  for (const std::string& text : content) list.push_back({text});
+  return toml_text({list});
+}
+
+}  // namespace
+
 KeyBinding folders() {
-  return bind_member(
-      "a list of directories", &Run::offload, &OffloadOptions::nvme_dirs,
+  return bind_member("a list of directories", &Run::offload, &OffloadOptions::nvme_dirs, strings_in, list_text);
+}
+
+KeyBinding data_files(std::vector<std::string> DataOptions::*member) {
+  KeyBinding binding = bind_member(
+      "a string or a list of strings", &Run::data, member,
       [](const ConfigValue& value) -> std::optional<std::vector<std::string>> {
-        if (const auto* one = std::get_if<std::string>(&value.content)) {
-          return one->empty() ? std::nullopt : std::optional(std::vector{*one});
-        }
-        const auto* list = std::get_if<ConfigValue::List>(&value.content);
-        if (list == nullptr) return std::nullopt;
-        std::vector<std::string> content;
-        for (const ConfigValue& item : *list) {
-          const auto* folder = std::get_if<std::string>(&item.content);
-          if (folder == nullptr || folder->empty()) return std::nullopt;
-          content.push_back(*folder);
-        }
-        return content;
+        const auto* one = std::get_if<std::string>(&value.content);
+        return one != nullptr && one->empty() ? std::optional(std::vector<std::string>()) : strings_in(value);
       },
       [](const std::vector<std::string>& content) {
-        ConfigValue::List list;
-        for (const std::string& folder : content) list.push_back({folder});
-        return toml_text({list});
+        if (content.size() > 1) return list_text(content);
+        return toml_string(content.empty() ? "" : content.front());
       });
+  binding.takes_text = true;
+  return binding;
 }
 
 }  // namespace spillway::app

@@ -4,6 +4,8 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "app/config_schema.hpp"
 
@@ -19,5 +21,7 @@ namespace spillway::app {
 [[nodiscard]] KeyBinding betas();
 /// offload.nvme_dirs: a list, or the only one as a string.
 [[nodiscard]] KeyBinding folders();
+/// data.train, val, test: a list of files, or the only one as a string; "" is none.
+[[nodiscard]] KeyBinding data_files(std::vector<std::string> train::DataOptions::*member);
 
 }  // namespace spillway::app

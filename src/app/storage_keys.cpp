@@ -14,12 +14,8 @@ constexpr bool kNotYet = false;
 
 ConfigValue word(const char* text) { return {std::string(text)}; }
 
-constexpr bool kDeviceOnly = true;
-constexpr bool kAnyTier = false;
-
-KeyBinding tier(TierChoice OffloadOptions::*member, bool device_only) {
+KeyBinding tier(TierChoice OffloadOptions::*member) {
   using enum TierChoice;
-  if (device_only) return choice(&Run::offload, member, {{word("auto"), automatic}, {word("device"), device}});
   return choice(&Run::offload, member,
                 {{word("auto"), automatic}, {word("device"), device}, {word("host"), host}, {word("nvme"), nvme}});
 }
@@ -30,9 +26,8 @@ std::vector<ConfigKey> storage_keys() {
   return {
       {.section = "zero",
        .key = "stage",
-       .binding = choice(&Run::zero, &ZeroOptions::stage, {{{std::int64_t{0}}, 0}, {{std::int64_t{3}}, 3}}),
-       .doc = "0: every rank has everything; 3: ranks share parameters, gradients and optimizer state",
-       .missing = asked_by({{{std::int64_t{1}}, "ZeRO stage 1"}, {{std::int64_t{2}}, "ZeRO stage 2"}})},
+       .binding = integer(&Run::zero, &ZeroOptions::stage, 0, 3),
+       .doc = "0: every rank has everything; ranks share 1: optimizer state, 2: gradients too, 3: parameters too"},
       {.section = "zero",
        .key = "reduce_dtype",
        .binding = choice(&Run::zero, &ZeroOptions::reduce_dtype,
@@ -45,9 +40,9 @@ std::vector<ConfigKey> storage_keys() {
        .doc = "of gradients at rest: \"auto\" (the weight's) or \"fp32\""},
       {.section = "zero",
        .key = "shard_group",
-       .binding = choice(&Run::zero, &ZeroOptions::shard_group, {{word("all"), ShardGroup::all}}),
-       .doc = "\"all\": shards go over all ranks",
-       .missing = asked_by({{word("node"), "shards within a node and replicas across nodes"}})},
+       .binding = choice(&Run::zero, &ZeroOptions::shard_group,
+                         {{word("all"), ShardGroup::all}, {word("node"), ShardGroup::node}}),
+       .doc = "\"all\": shards go over all ranks; \"node\": over those of a node, and every node has a copy"},
       {.section = "memory",
        .key = "device",
        .binding = budget(&MemoryOptions::device),
@@ -64,27 +59,23 @@ std::vector<ConfigKey> storage_keys() {
            "bytes of one node in offload.nvme_dirs, an equal part for each of its ranks; \"auto\": what is free there"},
       {.section = "offload",
        .key = "placement",
-       .binding = tier(&OffloadOptions::placement, kAnyTier),
+       .binding = tier(&OffloadOptions::placement),
        .doc = "of what has \"auto\" below: \"device\", \"host\", \"nvme\"; \"auto\": the first of them that has room"},
       {.section = "offload",
        .key = "weight",
-       .binding = tier(&OffloadOptions::weight, kDeviceOnly),
-       .doc = "\"auto\" or \"device\"",
-       .missing =
-           asked_by({{word("host"), "weights outside the device"}, {word("nvme"), "weights outside the device"}})},
+       .binding = tier(&OffloadOptions::weight),
+       .doc = "\"auto\": offload.placement; \"device\", \"host\", \"nvme\""},
       {.section = "offload",
        .key = "master",
-       .binding = tier(&OffloadOptions::master, kDeviceOnly),
-       .doc = "\"auto\" or \"device\"",
-       .missing = asked_by(
-           {{word("host"), "master weights outside the device"}, {word("nvme"), "master weights outside the device"}})},
+       .binding = tier(&OffloadOptions::master),
+       .doc = "likewise; in fp32 the weight is its own master"},
       {.section = "offload",
        .key = "exp_avg",
-       .binding = tier(&OffloadOptions::exp_avg, kAnyTier),
+       .binding = tier(&OffloadOptions::exp_avg),
        .doc = "\"auto\": offload.placement; \"device\", \"host\", \"nvme\""},
       {.section = "offload",
        .key = "exp_avg_sq",
-       .binding = tier(&OffloadOptions::exp_avg_sq, kAnyTier),
+       .binding = tier(&OffloadOptions::exp_avg_sq),
        .doc = "\"auto\": offload.placement; \"device\", \"host\", \"nvme\""},
       {.section = "offload",
        .key = "nvme_dirs",
@@ -138,9 +129,11 @@ std::vector<ConfigKey> storage_keys() {
       {.section = "checkpoint",
        .key = "export_dtype",
        .binding = choice(&Run::checkpoint, &CheckpointOptions::export_dtype,
-                         {{word("auto"), ExportDType::automatic}, {word("fp32"), ExportDType::fp32}}),
-       .doc = "of the exported model: \"auto\", that of the model read, or \"fp32\"",
-       .missing = asked_by({{word("bf16"), "an export in bf16"}, {word("fp16"), "an export in fp16"}})},
+                         {{word("auto"), ExportDType::automatic},
+                          {word("fp32"), ExportDType::fp32},
+                          {word("bf16"), ExportDType::bf16},
+                          {word("fp16"), ExportDType::fp16}}),
+       .doc = "of the exported model, rounded to nearest even; \"auto\": that of the model read"},
       {.section = "checkpoint",
        .key = "resume",
        .binding = text(&Run::checkpoint, &CheckpointOptions::resume, false),

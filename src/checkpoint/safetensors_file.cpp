@@ -2,7 +2,6 @@
 #include "checkpoint/safetensors_file.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <set>
 
@@ -10,7 +9,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "core/dtype.hpp"
+#include "checkpoint/stored_values.hpp"
 #include "core/error.hpp"
 #include "core/json_depth.hpp"
 
@@ -21,13 +20,11 @@ using Json = nlohmann::json;
 
 constexpr std::uint64_t kLengthBytes = 8;
 
-std::uint64_t bytes_of_dtype(const std::string& dtype) {
-  static const std::map<std::string, std::uint64_t> kBytes = {
-      {"F64", 8}, {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"I64", 8}, {"I32", 4},
-      {"I16", 2}, {"I8", 1},  {"U64", 8}, {"U32", 4},  {"U16", 2},     {"U8", 1},      {"BOOL", 1}};
-  const auto found = kBytes.find(dtype);
-  return found == kBytes.end() ? 0 : found->second;
-}
+/// A tensor with its range of bytes from the start of the file.
+struct Entry {
+  StoredTensor tensor;
+  std::uint64_t begin = 0, end = 0;
+};
 
 /// Parses, refusing what the JSON library lets pass: a name twice in one object, and nesting deeper than a header has.
 Json parse_strictly(const std::string& text, const std::string& path) {
@@ -54,20 +51,19 @@ std::uint64_t unsigned_of(const Json& value) {
 }
 
 /// \throws Error saying what is wrong, without file and tensor
-SafetensorsEntry entry_from(const std::string& name, const Json& json, std::uint64_t data_begin,
-                            std::uint64_t file_bytes) {
+Entry entry_from(const std::string& name, const Json& json, std::uint64_t data_begin, std::uint64_t file_bytes) {
   if (!json.is_object() || json.size() != 3 || !json.contains("dtype") || !json.contains("shape") ||
       !json.contains("data_offsets"))
     throw Error("expected an object of dtype, shape and data_offsets");
-  SafetensorsEntry entry{name, json.at("dtype").get<std::string>(), {}, 0, 0};
-  std::uint64_t bytes = bytes_of_dtype(entry.dtype);
-  if (bytes == 0) throw Error(fmt::format("dtype {} is not known", entry.dtype));
+  Entry entry{.tensor = {.name = name, .dtype = json.at("dtype").get<std::string>(), .shape = {}}};
+  std::uint64_t bytes = bytes_of_dtype(entry.tensor.dtype);
+  if (bytes == 0) throw Error(fmt::format("dtype {} is not known", entry.tensor.dtype));
   if (!json.at("shape").is_array()) throw Error(fmt::format("shape {} is no list", json.at("shape").dump()));
   for (const Json& extent : json.at("shape")) {
     const std::uint64_t value = unsigned_of(extent);
     if (value > INT64_MAX || __builtin_mul_overflow(bytes, value, &bytes))
       throw Error(fmt::format("the size of shape {} overflows", json.at("shape").dump()));
-    entry.shape.push_back(static_cast<std::int64_t>(value));
+    entry.tensor.shape.push_back(static_cast<std::int64_t>(value));
   }
   const Json& offsets = json.at("data_offsets");
   if (!offsets.is_array() || offsets.size() != 2)
@@ -78,32 +74,13 @@ SafetensorsEntry entry_from(const std::string& name, const Json& json, std::uint
     throw Error(fmt::format("data_offsets {} to {} do not lie in the {} bytes of data", begin, end, available));
   if (end - begin != bytes)
     throw Error(fmt::format("data_offsets {} to {} hold {} bytes, expected {} for {} {}", begin, end, end - begin,
-                            bytes, entry.dtype, json.at("shape").dump()));
+                            bytes, entry.tensor.dtype, json.at("shape").dump()));
   entry.begin = data_begin + begin;
   entry.end = data_begin + end;
   return entry;
 }
 
-FileDescriptor open_input(const std::string& path) {
-  try {
-    return open_file(path, O_RDONLY);
-  } catch (const IoError& error) {
-    throw DataError(error.what());
-  }
-}
-
-void widen(const std::string& dtype, std::span<const std::uint16_t> from, std::span<float> to) {
-  if (dtype == "BF16") std::ranges::transform(from, to.begin(), float_from_bf16);
-  else std::ranges::transform(from, to.begin(), float_from_f16);
-}
-
 }  // namespace
-
-std::int64_t SafetensorsEntry::elements() const noexcept {
-  std::int64_t product = 1;
-  for (const std::int64_t extent : shape) product *= extent;
-  return product;
-}
 
 SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path), file_(open_input(path)) {
   const std::uint64_t file_bytes = size_of_file(path);
@@ -125,59 +102,46 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path), file_(o
 
 void SafetensorsFile::parse_header(const std::string& text, std::uint64_t data_begin, std::uint64_t file_bytes) {
   const Json header = parse_strictly(text, path_);
+  std::vector<Entry> entries;
   for (const auto& [name, value] : header.items()) {
     try {
       if (name == "__metadata__") {
         if (!value.is_object()) throw Error("expected an object of strings");
         for (const auto& [key, entry] : value.items()) metadata_[key] = entry.get<std::string>();
       } else {
-        tensors_.push_back(entry_from(name, value, data_begin, file_bytes));
+        entries.push_back(entry_from(name, value, data_begin, file_bytes));
       }
     } catch (const std::exception& error) {
       throw DataError(fmt::format("{}: tensor {}: {}", path_, name, error.what()));
     }
   }
-  std::ranges::sort(tensors_, {}, [](const SafetensorsEntry& entry) { return std::pair(entry.begin, entry.end); });
+  std::ranges::sort(entries, {}, [](const Entry& entry) { return std::pair(entry.begin, entry.end); });
   std::uint64_t end = data_begin;
-  for (std::size_t i = 0; i < tensors_.size(); ++i) {
-    const SafetensorsEntry& entry = tensors_[i];
+  for (Entry& entry : entries) {
     if (entry.begin != end)
-      throw DataError(fmt::format("{}: tensor {}: starts at byte {}, expected {}: tensors {}", path_, entry.name,
+      throw DataError(fmt::format("{}: tensor {}: starts at byte {}, expected {}: tensors {}", path_, entry.tensor.name,
                                   entry.begin - data_begin, end - data_begin,
                                   entry.begin < end ? "overlap" : "leave a hole"));
     end = entry.end;
-    by_name_.emplace(entry.name, i);
+    tensors_.push_back(std::move(entry.tensor));
+    begins_.push_back(entry.begin);
   }
   if (end != file_bytes)
     throw DataError(fmt::format("{}: the tensors end at byte {}, the file at {}", path_, end, file_bytes));
 }
 
-const SafetensorsEntry* SafetensorsFile::find(const std::string& name) const noexcept {
-  const auto found = by_name_.find(name);
-  return found == by_name_.end() ? nullptr : &tensors_[found->second];
-}
-
-void SafetensorsFile::read(const std::string& name, std::int64_t begin, std::span<float> to) const {
-  const SafetensorsEntry* entry = find(name);
-  if (entry == nullptr) throw DataError(fmt::format("{}: there is no tensor {}", path_, name));
+void SafetensorsFile::read(std::string_view name, std::int64_t begin, std::span<float> to) const {
+  const StoredTensor* tensor = find(name);
+  if (tensor == nullptr) throw DataError(fmt::format("{}: there is no tensor {}", path_, name));
   const auto count = static_cast<std::int64_t>(to.size());
-  if (begin < 0 || begin > entry->elements() || count > entry->elements() - begin)
+  if (begin < 0 || begin > tensor->elements() || count > tensor->elements() - begin)
     throw DataError(
-        fmt::format("{}: tensor {}: elements {} to {} of {}", path_, name, begin, begin + count, entry->elements()));
-  const std::uint64_t bytes = bytes_of_dtype(entry->dtype);
-  const std::uint64_t offset = entry->begin + static_cast<std::uint64_t>(begin) * bytes;
-  if (entry->dtype == "F32") {
-    read_fully(file_, path_, offset, std::as_writable_bytes(to));
-  } else if (entry->dtype == "F16" || entry->dtype == "BF16") {
-    std::array<std::uint16_t, 16384> chunk;
-    for (std::size_t done = 0; done < to.size(); done += chunk.size()) {
-      const auto values = std::span(chunk).first(std::min(chunk.size(), to.size() - done));
-      read_fully(file_, path_, offset + done * bytes, std::as_writable_bytes(values));
-      widen(entry->dtype, values, to.subspan(done));
-    }
-  } else {
-    throw DataError(fmt::format("{}: tensor {}: dtype {}, expected F32, F16 or BF16", path_, name, entry->dtype));
-  }
+        fmt::format("{}: tensor {}: elements {} to {} of {}", path_, name, begin, begin + count, tensor->elements()));
+  if (!is_float_dtype(tensor->dtype))
+    throw DataError(fmt::format("{}: tensor {}: dtype {}, expected F64, F32, F16 or BF16", path_, name, tensor->dtype));
+  const std::uint64_t offset = begins_[static_cast<std::size_t>(tensor - tensors_.data())];
+  read_floats(file_, path_, offset + static_cast<std::uint64_t>(begin) * bytes_of_dtype(tensor->dtype), tensor->dtype,
+              to);
 }
 
 }  // namespace spillway::checkpoint

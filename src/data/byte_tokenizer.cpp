@@ -29,12 +29,16 @@ class ByteTokenizer : public Tokenizer {
   std::vector<std::int32_t> encode(std::string_view text) const override {
     std::vector<std::int32_t> ids;
     ids.reserve(text.size() + 1);
-    for (const auto& part : special_.split(text)) {
-      if (part.id) {
-        ids.push_back(*part.id);
+    const auto parts = special_.split(text);
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      if (parts[i].id) {
+        ids.push_back(*parts[i].id);
         continue;
       }
-      for (const char byte : part.text) ids.push_back(kFirstByte + static_cast<unsigned char>(byte));
+      std::string_view plain = parts[i].text;
+      if (i > 0 && takes_space(parts[i - 1])) plain = strip_start(plain);
+      if (i + 1 < parts.size() && takes_space(parts[i + 1])) plain = strip_end(plain);
+      for (const char byte : plain) ids.push_back(kFirstByte + static_cast<unsigned char>(byte));
     }
     return ids;
   }
@@ -53,6 +57,9 @@ class ByteTokenizer : public Tokenizer {
   std::int32_t eos_id() const override { return kEos; }
 
  private:
+  /// ByT5Tokenizer's <pad>, </s> and <unk> swallow the white space around them; its sentinels do not.
+  static bool takes_space(const SpecialTokens::Part& part) { return part.id && *part.id < kFirstByte; }
+
   SpecialTokens special_;
 };
 

@@ -14,7 +14,7 @@
 
 namespace spillway::data {
 
-/// Fills an Examples from either form of file.
+/// Fills an Examples from files of every form.
 class ExamplesReader {
  public:
   ExamplesReader(const ExamplesOptions& options, const Tokenizer& tokenizer)
@@ -26,12 +26,18 @@ class ExamplesReader {
   }
 
   Examples read() {
-    if (options_.path.ends_with(".jsonl")) {
-      read_jsonl();
-    } else {
-      read_pair_of_files();
+    for (const std::string& path : options_.paths) {
+      if (full()) break;
+      if (path.ends_with(".jsonl")) {
+        read_jsonl(path);
+      } else if (path.ends_with(".tsv")) {
+        read_tsv(path);
+      } else {
+        read_pair_of_files(path);
+      }
     }
-    if (examples_.size() == 0) throw DataError(options_.path + ": no examples, the data is empty");
+    if (examples_.size() == 0)
+      throw DataError(fmt::format("{}: no examples, the data is empty", fmt::join(options_.paths, ", ")));
     examples_.sources_.shrink();
     examples_.targets_.shrink();
     examples_.source_texts_.shrink();
@@ -42,9 +48,9 @@ class ExamplesReader {
  private:
   bool full() const { return options_.max_samples > 0 && examples_.size() >= options_.max_samples; }
 
-  void read_pair_of_files() {
-    LineReader sources(options_.path + ".source");
-    LineReader targets(options_.path + ".target");
+  void read_pair_of_files(const std::string& base) {
+    LineReader sources(base + ".source");
+    LineReader targets(base + ".target");
     for (;;) {
       const auto source = sources.next();
       const auto target = targets.next();
@@ -54,7 +60,22 @@ class ExamplesReader {
       if (full()) continue;
       if (is_blank(*source)) sources.fail("empty line where a source was expected");
       if (is_blank(*target)) targets.fail("empty line where a target was expected");
-      add(*source, *target);
+      add(sources, *source, targets, *target);
+    }
+  }
+
+  void read_tsv(const std::string& path) {
+    LineReader lines(path);
+    while (!full()) {
+      const auto line = lines.next();
+      if (!line) return;
+      if (is_blank(*line)) lines.fail("empty line where a source, a tab and a target were expected");
+      const std::size_t tab = line->find('\t');
+      if (const auto tabs = std::ranges::count(*line, '\t'); tabs != 1)
+        lines.fail(fmt::format("one tab between source and target was expected, found {}", tabs));
+      if (is_blank(line->substr(0, tab))) lines.fail("the source before the tab is empty");
+      if (is_blank(line->substr(tab + 1))) lines.fail("the target after the tab is empty");
+      add(lines, line->substr(0, tab), lines, line->substr(tab + 1));
     }
   }
 
@@ -66,8 +87,8 @@ class ExamplesReader {
                                 shorter.path(), first_without, shorter.line(), longer.path(), longer.line()));
   }
 
-  void read_jsonl() {
-    LineReader lines(options_.path);
+  void read_jsonl(const std::string& path) {
+    LineReader lines(path);
     while (!full()) {
       const auto line = lines.next();
       if (!line) return;
@@ -75,7 +96,7 @@ class ExamplesReader {
       const nlohmann::json object = parse(lines, *line);
       const std::string& source = value(lines, object, options_.source_key);
       const std::string& target = value(lines, object, options_.target_key);
-      add(source, target);
+      add(lines, source, lines, target);
     }
   }
 
@@ -109,10 +130,13 @@ class ExamplesReader {
     return text;
   }
 
-  void add(std::string_view source, std::string_view target) {
+  void add(const LineReader& source_lines, std::string_view source, const LineReader& target_lines,
+           std::string_view target) {
     const auto source_ids = cut(tokenizer_.encode(options_.source_prefix + std::string(source)),
                                 options_.max_source_length, examples_.truncated_sources_);
     const auto target_ids = cut(tokenizer_.encode(target), options_.max_target_length, examples_.truncated_targets_);
+    check(source_lines, source_ids);
+    check(target_lines, target_ids);
     examples_.longest_source_ = std::max(examples_.longest_source_, static_cast<std::int64_t>(source_ids.size()));
     examples_.longest_target_ = std::max(examples_.longest_target_, static_cast<std::int64_t>(target_ids.size()));
     examples_.sources_.append(source_ids);
@@ -121,6 +145,13 @@ class ExamplesReader {
       examples_.source_texts_.append(source);
       examples_.target_texts_.append(target);
     }
+  }
+
+  void check(const LineReader& lines, const std::vector<std::int32_t>& ids) const {
+    if (options_.vocabulary == 0) return;
+    for (const std::int32_t id : ids)
+      if (id >= options_.vocabulary)
+        lines.fail(fmt::format("the tokenizer gives id {}, but the model's vocab_size is {}", id, options_.vocabulary));
   }
 
   std::vector<std::int32_t> cut(std::vector<std::int32_t> ids, std::int64_t longest, std::int64_t& truncated) const {

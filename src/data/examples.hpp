@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "data/packed_lists.hpp"
 #include "data/tokenizer.hpp"
@@ -14,23 +15,26 @@ namespace spillway::data {
 
 /// Where the pairs are and how they become tokens.
 struct ExamplesOptions {
-  std::string path = {};              ///< BASE of BASE.source + BASE.target, or a .jsonl file
+  /// Each BASE of BASE.source + BASE.target, a .jsonl file or a .tsv file (source, tab, target); read in this order.
+  std::vector<std::string> paths = {};
   std::string source_key = "source";  ///< of a .jsonl file; dots go inside: "translation.en"
   std::string target_key = "target";
   std::string source_prefix = {};        ///< put in front of every source before it is tokenized
   std::int64_t max_source_length = 128;  ///< tokens, </s> included; longer is truncated and counted
   std::int64_t max_target_length = 128;
   std::int64_t max_samples = 0;  ///< the first so many; 0: all
+  std::int64_t vocabulary = 0;   ///< ids of the model; a token beyond them is refused; 0: any may come
   bool keep_text = true;         ///< false: source_text() and target_text() are not available (training)
 };
 
-/// The tokenized pairs of one data set, in file order. Immutable and wholly in memory.
+/// The tokenized pairs of one data set, in the order of the files. Immutable and wholly in memory.
 class Examples {
  public:
   /// Every sequence ends with `</s>`, also a truncated one (as transformers truncates). Lines after `max_samples` are
-  /// not tokenized; those of a BASE are still counted.
+  /// not tokenized; those of a BASE that was begun are still counted.
   /// \throws DataError that names file and line: file missing, no pairs at all, source or target blank, not UTF-8,
-  ///         source and target of different length; in .jsonl bad JSON, a key missing, its value not a string.
+  ///         source and target of different length, a token that the model does not know; in .jsonl bad JSON, a key
+  ///         missing, its value not a string; in .tsv not exactly one tab.
   ///         ConfigError if a maximal length is below 1
   [[nodiscard]] static Examples read(const ExamplesOptions& options, const Tokenizer& tokenizer);
 

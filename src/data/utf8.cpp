@@ -91,6 +91,15 @@ std::string join_words(std::string_view text) {
   return joined;
 }
 
+std::string_view strip_start(std::string_view text) noexcept {
+  while (!text.empty()) {
+    const std::size_t length = whitespace_length(text, 0);
+    if (length == 0) break;
+    text.remove_prefix(length);
+  }
+  return text;
+}
+
 std::string_view strip_end(std::string_view text) noexcept {
   std::size_t end = 0;
   for (std::size_t at = 0; at < text.size();) {

@@ -28,7 +28,8 @@ namespace spillway::data {
 /// The words of `text` with one space between them: Python's " ".join(text.split()).
 [[nodiscard]] std::string join_words(std::string_view text);
 
-/// `text` without the white space at its end: Python's rstrip().
+/// `text` without the white space at its start, at its end: Python's lstrip(), rstrip().
+[[nodiscard]] std::string_view strip_start(std::string_view text) noexcept;
 [[nodiscard]] std::string_view strip_end(std::string_view text) noexcept;
 
 }  // namespace spillway::data

@@ -88,8 +88,10 @@ struct ResidualAddGradient {
   TensorView d_branch;
 };
 
-/// relu(x); gelu_new(x) = 0.5 x (1 + tanh(sqrt(2/π) (x + 0.044715 x³))).
-enum class ActivationKind { relu, gelu_new };
+/// The functions that transformers' ACT2FN gives a T5, σ the logistic function and Φ the normal distribution:
+/// relu max(x, 0); relu_squared relu(x)²; gelu x Φ(x); gelu_new 0.5 x (1 + tanh(sqrt(2/π) (x + 0.044715 x³)));
+/// quick_gelu x σ(1.702 x); silu x σ(x); sigmoid σ(x); tanh; mish x tanh(ln(1 + eˣ)).
+enum class ActivationKind { relu, relu_squared, gelu, gelu_new, quick_gelu, silu, sigmoid, tanh, mish };
 
 /// out = dropout(f(u)), or dropout(f(u[:, :width]) · u[:, width:]) if gated. u (N, width or 2 width), out (N, width).
 struct Activation {

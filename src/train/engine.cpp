@@ -90,7 +90,7 @@ void Engine::make_state(Runtime& runtime) {
   if (nvme) log::info(fmt::format("nvme tier: {}", store_->description()));
   if (state_->on_nvme(StateKind::weight))
     weight_reader_ =
-        std::make_unique<WeightReader>(*state_, arena_.bytes(plan::entry::kWeightStaging), runtime.device);
+        std::make_unique<NvmeWeightReader>(*state_, arena_.bytes(plan::entry::kWeightStaging), runtime.device);
 }
 
 void Engine::make_gradients() {

@@ -19,7 +19,7 @@
 #include "train/shard_state.hpp"
 #include "train/step_clock.hpp"
 #include "train/step_executor.hpp"
-#include "train/weight_reader.hpp"
+#include "train/nvme_weight_reader.hpp"
 
 namespace spillway::train {
 
@@ -80,7 +80,7 @@ class Engine {
   std::unique_ptr<offload::BlockStore> store_;
   StepClock clock_;
   std::unique_ptr<ShardState> state_;
-  std::unique_ptr<WeightReader> weight_reader_;
+  std::unique_ptr<NvmeWeightReader> weight_reader_;
   std::unique_ptr<Gradients> gradients_;
   std::unique_ptr<Parameters> parameters_;
   std::unique_ptr<TrainingResiduals> training_residuals_;

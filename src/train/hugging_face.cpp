@@ -103,7 +103,10 @@ void HuggingFaceWriter::create() const {
                   "\n"
             : source_.generation_json;
     write_text(folder / "generation_config.json", generation);
-    if (!source_.tokenizer.empty() && source_.tokenizer != "bytes") {
+    if (source_.tokenizer == "bytes") {
+      write_text(folder / "tokenizer_config.json",
+                 nlohmann::json{{"tokenizer_class", "ByT5Tokenizer"}, {"extra_ids", 125}}.dump(2) + "\n");
+    } else if (!source_.tokenizer.empty()) {
       fs::copy_file(source_.tokenizer, folder / "spiece.model");
       const fs::path beside = fs::path(source_.tokenizer).parent_path();
       for (const char* name : {"tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"})

@@ -17,24 +17,18 @@
 namespace spillway::train {
 namespace {
 
-data::Examples read_examples(const DataOptions& data, const std::string& path, std::int64_t max_samples, bool keep_text,
-                             const data::Tokenizer& tokenizer, std::int64_t vocabulary) {
-  data::Examples examples = data::Examples::read({.path = path,
-                                                  .source_key = data.source_key,
-                                                  .target_key = data.target_key,
-                                                  .source_prefix = data.source_prefix,
-                                                  .max_source_length = data.max_source_length,
-                                                  .max_target_length = data.max_target_length,
-                                                  .max_samples = max_samples,
-                                                  .keep_text = keep_text},
-                                                 tokenizer);
-  for (std::int64_t i = 0; i < examples.size(); ++i)
-    for (const auto ids : {examples.source(i), examples.target(i)})
-      for (const std::int32_t id : ids)
-        if (id >= vocabulary)
-          throw DataError(fmt::format("{}: pair {}: the tokenizer gives id {}, but the model's vocab_size is {}", path,
-                                      i + 1, id, vocabulary));
-  return examples;
+data::Examples read_examples(const DataOptions& data, const std::vector<std::string>& paths, std::int64_t max_samples,
+                             bool keep_text, const data::Tokenizer& tokenizer, std::int64_t vocabulary) {
+  return data::Examples::read({.paths = paths,
+                               .source_key = data.source_key,
+                               .target_key = data.target_key,
+                               .source_prefix = data.source_prefix,
+                               .max_source_length = data.max_source_length,
+                               .max_target_length = data.max_target_length,
+                               .max_samples = max_samples,
+                               .vocabulary = vocabulary,
+                               .keep_text = keep_text},
+                              tokenizer);
 }
 
 std::string truncation_note(const data::Examples& examples, const DataOptions& data) {
@@ -43,25 +37,25 @@ std::string truncation_note(const data::Examples& examples, const DataOptions& d
                      data.max_source_length, examples.truncated_targets(), data.max_target_length);
 }
 
-void read_data(Job& job, Runtime& runtime, const std::string& eval_path) {
+void read_data(Job& job, Runtime& runtime, const std::vector<std::string>& eval_paths) {
   const RunOptions& o = job.options;
   agree(runtime.communicator, [&] {
     job.tokenizer = open_tokenizer(job.source);
     if (job.purpose == Purpose::train) {
       if (o.data.train.empty())
-        throw ConfigError("data.train is not set: name BASE of BASE.source and BASE.target, or a .jsonl file");
+        throw ConfigError("data.train is not set: name BASE of BASE.source and BASE.target, a .jsonl or a .tsv file");
       job.train_examples = read_examples(o.data, o.data.train, o.data.max_train_samples, false, *job.tokenizer,
                                          job.source.config.vocab_size);
     }
-    if (!eval_path.empty())
-      job.eval_examples =
-          read_examples(o.data, eval_path, o.data.max_eval_samples, true, *job.tokenizer, job.source.config.vocab_size);
+    if (!eval_paths.empty())
+      job.eval_examples = read_examples(o.data, eval_paths, o.data.max_eval_samples, true, *job.tokenizer,
+                                        job.source.config.vocab_size);
   });
   if (job.train_examples)
-    log::info(fmt::format("{}: {} pairs{}", o.data.train, job.train_examples->size(),
+    log::info(fmt::format("{}: {} pairs{}", fmt::join(o.data.train, ", "), job.train_examples->size(),
                           truncation_note(*job.train_examples, o.data)));
   if (job.eval_examples)
-    log::info(fmt::format("{}: {} pairs{}", eval_path, job.eval_examples->size(),
+    log::info(fmt::format("{}: {} pairs{}", fmt::join(eval_paths, ", "), job.eval_examples->size(),
                           truncation_note(*job.eval_examples, o.data)));
 }
 
@@ -116,7 +110,8 @@ void lay_out_state(Job& job, const Runtime& runtime) {
   const comm::NodeLayout groups =
       o.zero.shard_group == ShardGroup::node ? runtime.nodes : comm::NodeLayout::filled(1, ranks);
   job.zero = Zero::over(*job.map, o.zero.stage, runtime.communicator.rank(), groups);
-  for (int unit = 0; unit < job.map->units(); ++unit) job.units.push_back({.persistent = unit == 0});
+  for (int unit = 0; unit < job.map->units(); ++unit)
+    job.units.push_back({.persistent = job.layout->persistent(unit), .trainable = job.layout->trainable(unit)});
 
   const DType weight = o.train.precision == Precision::bf16 ? DType::bf16 : DType::f32;
   const OffloadOptions& offload = o.offload;
@@ -169,15 +164,18 @@ std::vector<std::string> nvme_directories(const OffloadOptions& offload) {
 }
 
 std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Runtime& runtime,
-                                 const GenerateLimits& generate, const std::string& eval_path) {
+                                 const GenerateLimits& generate, const std::vector<std::string>& eval_paths) {
   auto job = std::make_unique<Job>();
   job->options = options;
   job->purpose = purpose;
   comm::Communicator& communicator = runtime.communicator;
   const int ranks = communicator.size();
   agree(communicator, [&] { job->source = open_model(options.model); });
-  if (options.checkpoint.export_dtype == ExportDType::fp32) job->source.dtype = DType::f32;
-  job->layout = std::make_unique<model::T5Layout>(job->source.config);
+  job->source.dtype = export_dtype(options.checkpoint.export_dtype, job->source.dtype);
+  const bool trains = purpose == Purpose::train;
+  job->layout = std::make_unique<model::T5Layout>(
+      job->source.config, model::Freezing{.embeddings = trains && options.train.freeze_embeds,
+                                          .encoder = trains && options.train.freeze_encoder});
   job->map = std::make_unique<ShardMap>(job->layout->tensors(), ranks);
   agree(communicator, [&] { lay_out_state(*job, runtime); });
   job->stages = model::t5_stages(job->source.config, *job->layout);
@@ -185,7 +183,7 @@ std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Run
   job->nvme_dirs = nvme_directories(options.offload);
   job->extent_elements = extent_elements(*job);
 
-  if (purpose != Purpose::generate) read_data(*job, runtime, eval_path);
+  if (purpose != Purpose::generate) read_data(*job, runtime, eval_paths);
   else agree(communicator, [&] { job->tokenizer = open_tokenizer(job->source); });
   agree(communicator, [&] { size_batches(*job, ranks, generate); });
   plan::Budgets budgets;

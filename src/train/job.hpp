@@ -89,6 +89,7 @@ struct GenerateLimits {
 /// Reads model and data, and plans. Every rank calls it and comes to the same plan; the failure of one is thrown by all.
 /// \throws what reading throws; PlanError if the job does not fit its budgets
 [[nodiscard]] std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Runtime& runtime,
-                                               const GenerateLimits& generate = {}, const std::string& eval_path = {});
+                                               const GenerateLimits& generate = {},
+                                               const std::vector<std::string>& eval_paths = {});
 
 }  // namespace spillway::train

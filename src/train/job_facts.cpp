@@ -16,7 +16,7 @@
 #include "train/parameters.hpp"
 #include "train/residuals.hpp"
 #include "train/shard_state.hpp"
-#include "train/weight_reader.hpp"
+#include "train/nvme_weight_reader.hpp"
 
 namespace spillway::train {
 namespace {
@@ -126,7 +126,10 @@ std::int64_t extent_elements(const Job& job) {
 
 plan::JobFacts facts_of(const Job& job) {
   plan::JobFacts facts;
-  for (const model::Stage& stage : job.stages) facts.program.stage_units.push_back(stage.unit);
+  for (const model::Stage& stage : job.stages) {
+    facts.program.stage_units.push_back(stage.unit);
+    facts.program.stage_backward.push_back(stage.backward);
+  }
   facts.program.units = job.units;
   facts.program.micro_batches = job.micro_batches;
   facts.program.group_size = job.micro_batches;
@@ -136,7 +139,7 @@ plan::JobFacts facts_of(const Job& job) {
   facts.gathered_bytes =
       static_cast<std::size_t>(Parameters::gathered_elements(*job.map, job.units)) * size_of(job.dtype());
   facts.weight_staging_bytes =
-      facts.kinds.front().ring_bytes / ShardState::kRingSlots * static_cast<std::size_t>(WeightReader::kBuffers);
+      facts.kinds.front().ring_bytes / ShardState::kRingSlots * static_cast<std::size_t>(NvmeWeightReader::kBuffers);
   facts.program_bytes = resident_bytes();
   facts.workspace_bytes = workspace_bytes(job);
   if (facts.training) add_training_facts(facts, job);

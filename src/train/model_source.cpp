@@ -12,11 +12,13 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/files.hpp"
-#include "checkpoint/safetensors_file.hpp"
+#include "checkpoint/stored_values.hpp"
+#include "checkpoint/weight_reader.hpp"
 #include "core/error.hpp"
 #include "core/json_depth.hpp"
 #include "core/log.hpp"
 #include "model/t5_layout.hpp"
+#include "model/t5_presets.hpp"
 
 namespace spillway::train {
 namespace {
@@ -35,10 +37,10 @@ std::string read_text(const fs::path& path) {
 }
 
 /// Every tensor that the configuration asks for must be there with its shape.
-void check_tensors(const checkpoint::SafetensorsFile& file, const model::T5Config& config) {
+void check_tensors(const checkpoint::WeightReader& file, const model::T5Config& config) {
   const model::T5Layout layout(config);
   for (const TensorSpec& tensor : layout.tensors()) {
-    const checkpoint::SafetensorsEntry* found = file.find(tensor.name);
+    const checkpoint::StoredTensor* found = file.find(tensor.name);
     if (found == nullptr)
       throw DataError(fmt::format("{}: tensor {}: config.json expects shape {}, found no such tensor", file.path(),
                                   tensor.name, tensor.shape.text()));
@@ -46,34 +48,19 @@ void check_tensors(const checkpoint::SafetensorsFile& file, const model::T5Confi
       throw DataError(fmt::format("{}: tensor {}: config.json expects shape {}, found {}", file.path(), tensor.name,
                                   tensor.shape.text(),
                                   found->shape.size() > 4 ? "more than 4 axes" : Shape(found->shape).text()));
-    if (found->dtype != "F32" && found->dtype != "F16" && found->dtype != "BF16")
-      throw DataError(
-          fmt::format("{}: tensor {}: expected F32, F16 or BF16, found {}", file.path(), tensor.name, found->dtype));
+    if (!checkpoint::is_float_dtype(found->dtype))
+      throw DataError(fmt::format("{}: tensor {}: expected F64, F32, F16 or BF16, found {}", file.path(), tensor.name,
+                                  found->dtype));
   }
-}
-
-bool have_same_elements(const checkpoint::SafetensorsFile& file, const std::string& one, const std::string& other) {
-  const checkpoint::SafetensorsEntry* a = file.find(one);
-  const checkpoint::SafetensorsEntry* b = file.find(other);
-  if (a == nullptr || b == nullptr || a->dtype != b->dtype || a->shape != b->shape) return false;
-  constexpr std::int64_t kPart = 1 << 18;
-  std::vector<float> left(kPart), right(kPart);
-  for (std::int64_t begin = 0; begin < a->elements(); begin += kPart) {
-    const auto count = static_cast<std::size_t>(std::min(kPart, a->elements() - begin));
-    file.read(one, begin, std::span(left).first(count));
-    file.read(other, begin, std::span(right).first(count));
-    if (std::memcmp(left.data(), right.data(), count * sizeof(float)) != 0) return false;
-  }
-  return true;
 }
 
 bool is_block_name(const std::string& name) { return name.find(".block.") != std::string::npos; }
 
 /// The file must not have blocks, or matrices in them, that the configuration has no place for. Very old files also hold a relative
 /// bias of the cross-attention, which nothing ever used.
-void check_depth(const checkpoint::SafetensorsFile& file, const model::T5Config& config) {
+void check_depth(const checkpoint::WeightReader& file, const model::T5Config& config) {
   const auto tensors = model::T5Layout(config).tensors();
-  for (const checkpoint::SafetensorsEntry& entry : file.tensors()) {
+  for (const checkpoint::StoredTensor& entry : file.tensors()) {
     if (!is_block_name(entry.name) ||
         entry.name == "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight")
       continue;
@@ -83,11 +70,54 @@ void check_depth(const checkpoint::SafetensorsFile& file, const model::T5Config&
   }
 }
 
-std::string find_tokenizer(const ModelOptions& options, const std::string& directory) {
+bool equal_values(const checkpoint::WeightReader& file, const std::string& a, const std::string& b) {
+  const checkpoint::StoredTensor* one = file.find(a);
+  const checkpoint::StoredTensor* other = file.find(b);
+  if (one->shape != other->shape) return false;
+  constexpr std::int64_t kPiece = std::int64_t{1} << 18;
+  std::vector<float> left, right;
+  for (std::int64_t begin = 0; begin < one->elements(); begin += kPiece) {
+    left.resize(static_cast<std::size_t>(std::min(kPiece, one->elements() - begin)));
+    right.resize(left.size());
+    file.read(a, begin, left);
+    file.read(b, begin, right);
+    if (left != right) return false;
+  }
+  return true;
+}
+
+/// The head is lm_head.weight if the file has it, whatever tie_word_embeddings says (transformers 5 writes true for all), unless it is
+/// the embeddings again: pytorch_model.bin has tied tensors under each of their names.
+bool has_untied_head(const checkpoint::WeightReader& file, const model::T5Config& config) {
+  const std::string head = "lm_head.weight";
+  const std::string shared = "shared.weight";
+  if (file.find(head) == nullptr) return false;
+  if (file.find(shared) == nullptr) return true;
+  if (file.same_storage(head, shared)) return false;
+  return config.untied_head || !equal_values(file, head, shared);
+}
+
+/// A JSON object beside the model's other files; empty if there is none.
+json read_settings(const fs::path& path) {
+  if (!is_there(path)) return json::object();
+  const std::string text = read_text(path);
+  check_json_depth(text, path.string());
+  json object = json::parse(text, nullptr, false);
+  if (!object.is_object()) throw DataError(fmt::format("{}: expected a JSON object", path.string()));
+  return object;
+}
+
+constexpr std::int64_t kByteVocabulary = 384;
+
+std::string find_tokenizer(const ModelOptions& options, const std::string& directory, const model::T5Config& config) {
   if (!options.tokenizer.empty()) return options.tokenizer;
-  if (directory.empty()) return {};
-  const fs::path path = fs::path(directory) / "spiece.model";
-  return is_there(path) ? path.string() : std::string();
+  if (!directory.empty()) {
+    const json settings = read_settings(fs::path(directory) / "tokenizer_config.json");
+    if (settings.contains("tokenizer_class") && settings["tokenizer_class"] == "ByT5Tokenizer") return "bytes";
+    const fs::path path = fs::path(directory) / "spiece.model";
+    if (is_there(path)) return path.string();
+  }
+  return config.vocab_size == kByteVocabulary ? "bytes" : "";
 }
 
 }  // namespace
@@ -105,34 +135,25 @@ ModelSource open_model(const ModelOptions& options) {
       throw ConfigError(fmt::format(
           "model.path = \"{}\" is a preset, which has no weights: set model.init = \"random\", or name a directory",
           options.path));
-    source.tokenizer = find_tokenizer(options, {});
+    source.tokenizer = find_tokenizer(options, {}, source.config);
     return source;
   }
   source.directory = directory.string();
   source.config = model::parse_t5_config(read_text(directory / "config.json"), (directory / "config.json").string());
   if (is_there(directory / "generation_config.json"))
     source.generation_json = read_text(directory / "generation_config.json");
-  source.tokenizer = find_tokenizer(options, source.directory);
+  source.tokenizer = find_tokenizer(options, source.directory, source.config);
   if (options.init == ModelInit::random) return source;
 
-  const fs::path weights = directory / "model.safetensors";
-  if (!is_there(weights)) {
-    for (const char* other : {"model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"})
-      if (is_there(directory / other))
-        throw ConfigError(fmt::format("{}: expected model.safetensors, found {}, which this version does not read yet",
-                                      source.directory, other));
-    throw DataError(fmt::format("{}: no model.safetensors (model.init = \"random\" needs none)", source.directory));
-  }
-  source.weights = weights.string();
-  const checkpoint::SafetensorsFile file(source.weights);
-  // The head is lm_head.weight if the file has it, whatever tie_word_embeddings says (transformers 5 writes true for both),
-  // save where old files hold a tied model's one matrix under both names.
-  source.config.untied_head =
-      file.find("lm_head.weight") != nullptr &&
-      !(source.config.scale_logits && have_same_elements(file, "lm_head.weight", "shared.weight"));
-  check_tensors(file, source.config);
-  check_depth(file, source.config);
-  const std::string& dtype = file.find("shared.weight")->dtype;
+  source.weights = checkpoint::find_weights(source.directory);
+  if (source.weights.empty())
+    throw DataError(fmt::format("{}: no model.safetensors or pytorch_model.bin (model.init = \"random\" needs none)",
+                                source.directory));
+  const auto file = checkpoint::open_weights(source.weights);
+  source.config.untied_head = has_untied_head(*file, source.config);
+  check_tensors(*file, source.config);
+  check_depth(*file, source.config);
+  const std::string& dtype = file->find("shared.weight")->dtype;
   source.dtype = dtype == "BF16" ? DType::bf16 : dtype == "F16" ? DType::f16 : DType::f32;
   return source;
 }
@@ -141,24 +162,29 @@ std::unique_ptr<data::Tokenizer> open_tokenizer(const ModelSource& source) {
   if (source.tokenizer.empty())
     throw ConfigError("the model has no spiece.model: set model.tokenizer to a SentencePiece model, or to \"bytes\"");
   if (source.tokenizer == "bytes") return data::make_byte_tokenizer();
-  const fs::path settings = fs::path(source.tokenizer).parent_path() / "tokenizer_config.json";
+  const fs::path path = fs::path(source.tokenizer).parent_path() / "tokenizer_config.json";
+  const json settings = read_settings(path);
   std::int64_t extra_ids = data::kExtraIds;
-  if (is_there(settings)) {
-    const std::string text = read_text(settings);
-    check_json_depth(text, settings.string());
-    const json object = json::parse(text, nullptr, false);
-    if (object.is_discarded()) throw DataError(fmt::format("{}: not valid JSON", settings.string()));
-    if (object.is_object() && object.contains("extra_ids") && object["extra_ids"].is_number_integer())
-      extra_ids = object["extra_ids"].get<std::int64_t>();
-    if (extra_ids < 0 || extra_ids > source.config.vocab_size)
-      throw DataError(fmt::format("{}: key \"extra_ids\": expected 0 to vocab_size, which is {}, found {}",
-                                  settings.string(), source.config.vocab_size, object["extra_ids"].dump()));
-  }
+  if (settings.contains("extra_ids") && settings["extra_ids"].is_number_integer())
+    extra_ids = settings["extra_ids"].get<std::int64_t>();
+  if (extra_ids < 0 || extra_ids > source.config.vocab_size)
+    throw DataError(fmt::format("{}: key \"extra_ids\": expected 0 to vocab_size, which is {}, found {}",
+                                path.string(), source.config.vocab_size, settings["extra_ids"].dump()));
   auto tokenizer = data::make_sentencepiece_tokenizer(source.tokenizer, extra_ids);
   // A small model of its own tokenizer has no rows for T5's sentinels.
   if (tokenizer->vocabulary_size() > source.config.vocab_size)
     tokenizer = data::make_sentencepiece_tokenizer(source.tokenizer, 0);
   return tokenizer;
+}
+
+DType export_dtype(ExportDType asked, DType of_model) {
+  switch (asked) {
+    case ExportDType::automatic: return of_model;
+    case ExportDType::fp32: return DType::f32;
+    case ExportDType::bf16: return DType::bf16;
+    case ExportDType::fp16: return DType::f16;
+  }
+  return of_model;
 }
 
 model::GenerationOptions generation_options(const EvalOptions& eval, const ModelSource& source) {

@@ -17,9 +17,9 @@ namespace spillway::train {
 struct ModelSource {
   model::T5Config config;
   std::string directory;        // empty for a preset
-  std::string weights;          // path of model.safetensors; empty: random initialisation
+  std::string weights;          // for checkpoint::open_weights; empty: random initialisation
   std::string tokenizer;        // path of a SentencePiece model, or "bytes"; empty: none was found
-  DType dtype = DType::f32;     // of the weights read: what the export has too
+  DType dtype = DType::f32;     // of the weights read, until export_dtype() decides: of the export
   std::string generation_json;  // text of generation_config.json; empty if there is none
 };
 
@@ -29,6 +29,9 @@ struct ModelSource {
 
 /// \throws ConfigError if the model has no tokenizer and none was named; DataError
 [[nodiscard]] std::unique_ptr<data::Tokenizer> open_tokenizer(const ModelSource& source);
+
+/// checkpoint.export_dtype as a type; "auto" is the type of the model that was read.
+[[nodiscard]] DType export_dtype(ExportDType asked, DType of_model);
 
 /// How to generate: the configuration's keys, then the model's generation_config.json, then EvalOptions' constants.
 [[nodiscard]] model::GenerationOptions generation_options(const EvalOptions& eval, const ModelSource& source);

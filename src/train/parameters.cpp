@@ -28,7 +28,7 @@ std::int64_t Parameters::gathered_elements(const ShardMap& map, const std::vecto
 }
 
 Parameters::Parameters(const Zero& zero, ShardState& state, comm::Communicator& group, TensorView gathered,
-                       WeightReader* reader, Gradients* gradients, const std::vector<plan::UnitRole>& units)
+                       NvmeWeightReader* reader, Gradients* gradients, const std::vector<plan::UnitRole>& units)
     : zero_(zero),
       state_(state),
       group_(group),

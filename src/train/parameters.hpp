@@ -10,7 +10,7 @@
 #include "model/ports.hpp"
 #include "train/gradients.hpp"
 #include "train/shard_state.hpp"
-#include "train/weight_reader.hpp"
+#include "train/nvme_weight_reader.hpp"
 #include "train/zero.hpp"
 
 namespace spillway::train {
@@ -24,7 +24,7 @@ class Parameters : public model::ParameterSource {
   /// \param group     the ranks that share one copy of the state
   /// \param gathered  memory for weights that are not whole where they lie, gathered_elements() of the weight's dtype
   /// \param reader    of weights on nvme; null for weights in memory
-  Parameters(const Zero& zero, ShardState& state, comm::Communicator& group, TensorView gathered, WeightReader* reader,
+  Parameters(const Zero& zero, ShardState& state, comm::Communicator& group, TensorView gathered, NvmeWeightReader* reader,
              Gradients* gradients, const std::vector<plan::UnitRole>& units);
   /// Waits for the gathers under way, which use memory of others: a step may have ended in an exception.
   ~Parameters() override;
@@ -68,7 +68,7 @@ class Parameters : public model::ParameterSource {
   Zero zero_;
   ShardState& state_;
   comm::Communicator& group_;
-  WeightReader* reader_;
+  NvmeWeightReader* reader_;
   Gradients* gradients_;
   std::vector<Event> updated_;
   std::vector<Place> places_;  // those of one unit first, in the order of units

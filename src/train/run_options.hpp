@@ -32,10 +32,10 @@ struct ModelOptions {
 
 /// [data]: what it is trained and evaluated on.
 struct DataOptions {
-  /// BASE of BASE.source and BASE.target, or a .jsonl file; "": none. Likewise `val` and `test`.
-  std::string train;
-  std::string val;
-  std::string test;
+  /// Each BASE of BASE.source and BASE.target, a .jsonl or a .tsv file; read in this order. Likewise `val` and `test`.
+  std::vector<std::string> train;
+  std::vector<std::string> val;
+  std::vector<std::string> test;
   /// Field names in jsonl; dots go inside ("translation.en").
   std::string source_key = "source";
   std::string target_key = "target";
@@ -185,7 +185,7 @@ struct OffloadOptions {
   bool operator==(const OffloadOptions&) const = default;
 };
 
-enum class ExportDType { automatic, fp32 };
+enum class ExportDType { automatic, fp32, bf16, fp16 };
 
 /// [checkpoint]: what is saved, and what a run starts from.
 struct CheckpointOptions {

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "checkpoint/safetensors_file.hpp"
+#include "checkpoint/weight_reader.hpp"
 #include "core/philox.hpp"
 #include "train/hugging_face.hpp"
 
@@ -34,8 +34,8 @@ void draw(std::uint64_t key, const TensorPiece& piece, float deviation, std::spa
 
 void load_weights(const ModelSource& source, const model::T5Layout& layout, std::uint64_t seed, double embedding_std,
                   const Zero& zero, ShardState& state) {
-  std::unique_ptr<checkpoint::SafetensorsFile> file;
-  if (!source.weights.empty()) file = std::make_unique<checkpoint::SafetensorsFile>(source.weights);
+  std::unique_ptr<checkpoint::WeightReader> file;
+  if (!source.weights.empty()) file = checkpoint::open_weights(source.weights);
   std::vector<float> slice;
   for (int unit = 0; unit < zero.map->units(); ++unit)
     for_each_slice(*zero.map, unit, zero.owned(unit), [&](const TensorPiece& piece) {

@@ -11,7 +11,7 @@
 
 namespace spillway::train {
 
-/// Fills this rank's weights, slice by slice: from the model's safetensors, or drawn from `seed` as T5 initialises itself. The values
+/// Fills this rank's weights, slice by slice: from the model's files, or drawn from `seed` as T5 initialises itself. The values
 /// do not depend on ranks or stage, and no rank reads or draws more than it owns.
 /// \param embedding_std  above 0: deviation of the embeddings (shared.weight, and lm_head.weight if the head is untied) when they are drawn
 void load_weights(const ModelSource& source, const model::T5Layout& layout, std::uint64_t seed, double embedding_std,

@@ -71,7 +71,8 @@ TEST_P(ProgramModel, WithoutWeights_IsRefused) {
   const ProgramResult result = place_.train(GetParam(), {"model.init=pretrained"});
 
   EXPECT_EQ(result.exit_code, 4) << describe(result);
-  EXPECT_THAT(result.err, HasSubstr("model: no model.safetensors (model.init = \"random\" needs none)"));
+  EXPECT_THAT(result.err,
+              HasSubstr("model: no model.safetensors or pytorch_model.bin (model.init = \"random\" needs none)"));
 }
 
 TEST_P(ProgramModel, AGenerationConfigThatNestsTooDeep_IsRefused) {
@@ -140,6 +141,22 @@ TEST_P(ProgramModel, AnInnerSizeOtherThanConfigJsons_IsRefused) {
   expect_refused(
       "pretrained/model.safetensors: tensor encoder.block.0.layer.1.DenseReluDense.wi.weight: config.json expects "
       "shape (64, 24), found (48, 24)");
+}
+
+TEST_P(ProgramModel, APickleThatCallsSomething_IsRefusedAndNothingIsExecuted) {
+  // torch's older form: magic number, version, facts about the machine, then the pickle: os.system("touch executed").
+  std::string bytes("\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e\x80\x02\x4d\xe9\x03\x2e", 21);
+  bytes += "\x80\x02}.";
+  bytes += std::string(
+      "\x80\x02"
+      "cposix\nsystem\nX\x0e\0\0\0touch executed\x85R.",
+      38);
+  std::filesystem::remove(place_.path("pretrained/model.safetensors"));
+  place_.write("pretrained/pytorch_model.bin", bytes);
+
+  expect_refused(
+      "pretrained/pytorch_model.bin: byte 16 of the pickle: it names posix.system, which no file of tensors needs");
+  EXPECT_FALSE(place_.exists("executed"));
 }
 
 TEST_P(ProgramModel, FewerLayersThanConfigJsonSays_AreRefused) {

@@ -62,7 +62,7 @@ early_stopping = "never"
   RunOptions expected;
   expected.model.init = train::ModelInit::random;
   expected.model.dropout_rate = 0;
-  expected.data.train = "pairs";
+  expected.data.train = {"pairs"};
   expected.data.shuffle = false;
   expected.train.per_device_train_batch_size = 3;
   expected.train.num_train_epochs = 1.5;

@@ -173,7 +173,7 @@ TEST_F(SafetensorsFileTest, AnotherDtypeIsRefusedOnlyWhenItIsRead) {
   std::vector<float> one(1);
 
   EXPECT_THAT(message_of<DataError>([&] { file.read("i", 0, one); }),
-              AllOf(HasSubstr(path_), HasSubstr("tensor i: dtype I64, expected F32")));
+              AllOf(HasSubstr(path_), HasSubstr("tensor i: dtype I64, expected F64, F32")));
 }
 
 TEST_F(SafetensorsFileTest, ARangeOrNameThatIsNotThereIsRefused) {

@@ -66,7 +66,7 @@ TEST(SafetensorsWriter, SlicesOfSeveralWritersComeBack) {
 
   EXPECT_THAT(names_in(folder.path()), ElementsAre("model.safetensors"));
   const SafetensorsFile file(path);
-  for (const SafetensorsEntry& entry : file.tensors()) {
+  for (const StoredTensor& entry : file.tensors()) {
     std::vector<float> expected = ramp(static_cast<std::size_t>(entry.elements())), found(expected.size());
     file.read(entry.name, 0, found);
     for (float& value : expected) {

@@ -28,6 +28,9 @@ TEST(ByteTokenizer, Encode_TakesSpecialStringsAsOneToken) {
   EXPECT_THAT(tokenizer->encode("a<extra_id_0>b"), ElementsAre(100, 259, 101));
   EXPECT_THAT(tokenizer->encode("<extra_id_124></s><pad><unk>"), ElementsAre(383, 1, 0, 2));
   EXPECT_THAT(tokenizer->encode("<extra_id_125>").size(), 14U);
+  EXPECT_THAT(tokenizer->encode("a \u00A0</s> b"), ElementsAre(100, 1, 101));
+  EXPECT_THAT(tokenizer->encode("x <extra_id_3> y"), ElementsAre(123, 35, 262, 35, 124));
+  EXPECT_THAT(tokenizer->encode("a <unk> <pad> "), ElementsAre(100, 2, 0));
 }
 
 TEST(ByteTokenizer, Decode_RestoresTextAndLeavesOutWhatIsNoByte) {

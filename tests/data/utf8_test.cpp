@@ -45,6 +45,12 @@ TEST(Utf8, JoinWords_PutsOneSpaceBetweenWords) {
   EXPECT_EQ(join_words(" \n "), "");
 }
 
+TEST(Utf8, StripStart_LeavesTheEnd) {
+  EXPECT_EQ(strip_start("\u00A0\n a b  "), "a b  ");
+  EXPECT_EQ(strip_start("ș"), "ș");
+  EXPECT_EQ(strip_start(" \t"), "");
+}
+
 TEST(Utf8, StripEnd_LeavesTheBeginning) {
   EXPECT_EQ(strip_end("  a b \u00A0\u2003\n"), "  a b");
   EXPECT_EQ(strip_end("ș"), "ș");

@@ -21,8 +21,19 @@ struct Case {
 };
 
 double function(ActivationKind kind, double x) {
-  if (kind == ActivationKind::relu) return std::max(x, 0.0);
-  return 0.5 * x * (1 + std::tanh(std::sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x)));
+  const auto logistic = [](double z) { return 1.0 / (1.0 + std::exp(-z)); };
+  switch (kind) {
+    case ActivationKind::relu: return std::max(x, 0.0);
+    case ActivationKind::relu_squared: return std::max(x, 0.0) * std::max(x, 0.0);
+    case ActivationKind::gelu: return 0.5 * x * std::erfc(-x / std::sqrt(2.0));
+    case ActivationKind::gelu_new: return 0.5 * x * (1 + std::tanh(std::sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x)));
+    case ActivationKind::quick_gelu: return x * logistic(1.702 * x);
+    case ActivationKind::silu: return x * logistic(x);
+    case ActivationKind::sigmoid: return logistic(x);
+    case ActivationKind::tanh: return std::tanh(x);
+    case ActivationKind::mish: return x * std::tanh(std::log1p(std::exp(x)));
+  }
+  return 0.0;
 }
 
 struct ActivationTest : testing::TestWithParam<Case> {
@@ -80,14 +91,17 @@ TEST_P(ActivationTest, Gradient_IsTheFiniteDifference_AlsoInPlace) {
   EXPECT_EQ(u.values, du.values) << "in place, on three threads";
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, ActivationTest,
-                         testing::Values(Case{1, 1, ActivationKind::relu, false, 0.0F},
-                                         Case{5, 24, ActivationKind::relu, false, 0.3F},
-                                         Case{7, 5, ActivationKind::relu, true, 0.3F},
-                                         Case{1, 1, ActivationKind::gelu_new, true, 0.0F},
-                                         Case{6, 24, ActivationKind::gelu_new, true, 0.3F},
-                                         Case{200, 150, ActivationKind::gelu_new, true, 0.1F},
-                                         Case{4, 5, ActivationKind::gelu_new, false, 0.0F}));
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, ActivationTest,
+    testing::Values(Case{1, 1, ActivationKind::relu, false, 0.0F}, Case{5, 24, ActivationKind::relu, false, 0.3F},
+                    Case{7, 5, ActivationKind::relu, true, 0.3F}, Case{1, 1, ActivationKind::gelu_new, true, 0.0F},
+                    Case{6, 24, ActivationKind::gelu_new, true, 0.3F},
+                    Case{200, 150, ActivationKind::gelu_new, true, 0.1F},
+                    Case{4, 5, ActivationKind::gelu_new, false, 0.0F},
+                    Case{5, 24, ActivationKind::relu_squared, false, 0.1F},
+                    Case{5, 24, ActivationKind::gelu, true, 0.1F}, Case{5, 24, ActivationKind::quick_gelu, true, 0.0F},
+                    Case{5, 24, ActivationKind::silu, true, 0.1F}, Case{5, 24, ActivationKind::sigmoid, false, 0.1F},
+                    Case{5, 24, ActivationKind::tanh, true, 0.0F}, Case{5, 24, ActivationKind::mish, false, 0.1F}));
 
 }  // namespace
 }  // namespace spillway::kernels::cpu

@@ -103,7 +103,8 @@ TEST_P(GeneratorAgainstTransformers, WhileOtherRanksGoOn_ResultsStay) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, GeneratorAgainstTransformers,
-                         ::testing::Values("v10", "v11", "odd_heads", "uneven_2_3", "uneven_3_1"),
+                         ::testing::Values("v10", "v11", "odd_heads", "uneven_2_3", "uneven_3_1", "mt5", "umt5", "byt5",
+                                           "silu"),
                          [](const auto& folder) { return std::string(folder.param); });
 
 }  // namespace

@@ -42,6 +42,31 @@ TEST(T5Stages, StandInForwardOrderWithTheUnitThatEachNeeds) {
   }
 }
 
+std::vector<bool> backwards(const T5Config& config, const Freezing& freezing) {
+  std::vector<bool> result;
+  for (const Stage& stage : t5_stages(config, T5Layout(config, freezing))) result.push_back(stage.backward);
+  return result;
+}
+
+TEST(T5Stages, HaveABackwardPassWhereSomethingInOrBeforeThemIsTrainable) {
+  const T5Config config = small_config(true);
+  using ::testing::ElementsAre;
+
+  EXPECT_THAT(backwards(config, {}), ElementsAre(true, true, true, true, true, true, true));
+  EXPECT_THAT(backwards(config, {.embeddings = true}), ElementsAre(false, true, true, true, false, true, true));
+  EXPECT_THAT(backwards(config, {.encoder = true}), ElementsAre(false, false, false, false, false, true, true));
+}
+
+TEST(T5Stages, WithAFrozenTiedHead_TheHeadNeedsNoUnitOfItsOwn) {
+  const T5Config config = small_config(false);
+  const T5Layout layout(config, {.embeddings = true});
+
+  const std::vector<Stage> stages = t5_stages(config, layout);
+
+  EXPECT_EQ(stages.back().unit, 0);
+  EXPECT_EQ(stages[1].unit, 2);
+}
+
 class StageBytes : public ::testing::Test {
  protected:
   const T5Config config = small_config(false);
@@ -81,6 +106,12 @@ TEST_F(StageBytes, OfAStacksEnd_HoldGradientsOnlyInTraining) {
 TEST_F(StageBytes, InBf16_AreHalfButForTheStatistics) {
   EXPECT_EQ(bytes(StageKind::encoder_block, true, false, DType::bf16), 16U * 32U * 2U);
   EXPECT_EQ(bytes(StageKind::head, true, true, DType::bf16), 4U * 32U * 32U * 2U + 32U * 4U);
+}
+
+TEST_F(StageBytes, WithoutABackwardPass_AreThoseOfInference) {
+  for (const StageKind kind : {StageKind::encoder_block, StageKind::encoder_output})
+    EXPECT_EQ(stage_bytes({.kind = kind, .unit = 1, .backward = false}, config, DType::f32, limits, true, true),
+              bytes(kind, false, false));
 }
 
 }  // namespace

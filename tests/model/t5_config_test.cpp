@@ -5,8 +5,6 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.hpp"
-#include "core/shard_map.hpp"
-#include "model/t5_layout.hpp"
 #include "model/tiny_model.hpp"
 
 namespace spillway::model::test {
@@ -92,6 +90,18 @@ TEST(ParseT5Config, WhatIsAbsentOrNull_IsAsInT5Small) {
   EXPECT_EQ(config.decoder_start_token_id, 7);
 }
 
+TEST(ParseT5Config, WhatIsAbsentInAnotherType_IsAsInItsClass) {
+  for (const char* type : {"mt5", "umt5"}) {
+    const T5Config config = parse({{"model_type", type}});
+
+    EXPECT_EQ(config.vocab_size, 250112) << type;
+    EXPECT_EQ(config.d_ff, 1024) << type;
+    EXPECT_EQ(config.num_heads, 6) << type;
+    EXPECT_EQ(config.num_decoder_layers, 8) << type;
+    EXPECT_EQ(config.bias_in_every_block, std::string(type) == "umt5");
+  }
+}
+
 struct Head {
   const char* name;
   json keys;
@@ -113,6 +123,9 @@ INSTANTIATE_TEST_SUITE_P(
         Head{"four_untied", json{{"tie_word_embeddings", false}}, false, true},
         Head{"five_tied", json{{"tie_word_embeddings", true}, {"scale_decoder_outputs", true}}, true, false},
         Head{"five_untied", json{{"tie_word_embeddings", true}, {"scale_decoder_outputs", false}}, false, true},
+        Head{"mt5", json{{"model_type", "mt5"}, {"tie_word_embeddings", false}}, false, true},
+        Head{"mt5_of_transformers_5", json{{"model_type", "mt5"}, {"tie_word_embeddings", true}}, false, false},
+        Head{"umt5", json{{"model_type", "umt5"}, {"tie_word_embeddings", false}}, false, true},
         Head{"untied_and_scaled", json{{"tie_word_embeddings", false}, {"scale_decoder_outputs", true}}, true, true}),
     [](const auto& style) { return std::string(style.param.name); });
 
@@ -138,11 +151,25 @@ TEST(ParseT5Config, Activation_IsReadFromEitherKey) {
   using kernels::ActivationKind;
   const std::vector<Activation> cases = {
       {{{"feed_forward_proj", "relu"}}, ActivationKind::relu, false},
+      {{{"feed_forward_proj", "gated-relu"}}, ActivationKind::relu, true},
+      {{{"feed_forward_proj", "relu2"}}, ActivationKind::relu_squared, false},
+      {{{"feed_forward_proj", "gelu"}}, ActivationKind::gelu, false},
       {{{"feed_forward_proj", "gated-gelu"}}, ActivationKind::gelu_new, true},
       {{{"feed_forward_proj", "gated-gelu_new"}}, ActivationKind::gelu_new, true},
+      {{{"feed_forward_proj", "gelu_fast"}}, ActivationKind::gelu_new, false},
+      {{{"feed_forward_proj", "gated-quick_gelu"}}, ActivationKind::quick_gelu, true},
+      {{{"feed_forward_proj", "gated-silu"}}, ActivationKind::silu, true},
+      {{{"feed_forward_proj", "swish"}}, ActivationKind::silu, false},
+      {{{"feed_forward_proj", "sigmoid"}}, ActivationKind::sigmoid, false},
+      {{{"feed_forward_proj", "gated-tanh"}}, ActivationKind::tanh, true},
+      {{{"feed_forward_proj", "mish"}}, ActivationKind::mish, false},
       {{{"feed_forward_proj", "gated-gelu"}, {"dense_act_fn", "gelu_new"}}, ActivationKind::gelu_new, true},
+      {{{"feed_forward_proj", "gated-gelu"}, {"dense_act_fn", "gelu"}}, ActivationKind::gelu, true},
+      {{{"model_type", "mt5"}}, ActivationKind::gelu_new, true},
       {{{"dense_act_fn", "relu"}}, ActivationKind::relu, false},
+      {{{"dense_act_fn", "gelu_new"}}, ActivationKind::gelu_new, false},
       {{{"dense_act_fn", "gelu_new"}, {"is_gated_act", true}}, ActivationKind::gelu_new, true},
+      {{{"dense_act_fn", "gelu"}, {"is_gated_act", true}}, ActivationKind::gelu, true},
       {{{"dense_act_fn", "gelu_pytorch_tanh"}, {"is_gated_act", true}}, ActivationKind::gelu_new, true}};
   for (const Activation& entry : cases) {
     const T5Config config = parse(entry.keys);
@@ -160,7 +187,7 @@ struct Wrong {
 
 TEST(ParseT5Config, WhatIsWrong_IsNamedWithFileKeyAndValue) {
   const std::vector<Wrong> cases = {
-      {{{"model_type", "mt5"}}, "model_type", "\"mt5\""},
+      {{{"model_type", "longt5"}}, "model_type", "\"longt5\""},
       {{{"model_type", 5}}, "model_type", "5"},
       {{{"vocab_size", 0}}, "vocab_size", "0"},
       {{{"vocab_size", 1LL << 40}}, "vocab_size", "1099511627776"},
@@ -179,13 +206,11 @@ TEST(ParseT5Config, WhatIsWrong_IsNamedWithFileKeyAndValue) {
       {{{"dropout_rate", 1.0}}, "dropout_rate", "1.0"},
       {{{"layer_norm_epsilon", -1e-6}}, "layer_norm_epsilon", "-1e-06"},
       {{{"initializer_factor", true}}, "initializer_factor", "true"},
-      {{{"feed_forward_proj", "gated-silu"}}, "feed_forward_proj", "\"gated-silu\""},
-      {{{"feed_forward_proj", "gated-relu"}}, "feed_forward_proj", "\"gated-relu\""},
-      {{{"feed_forward_proj", "gelu"}}, "feed_forward_proj", "\"gelu\""},
+      {{{"feed_forward_proj", "gated-laplace"}}, "feed_forward_proj", "\"gated-laplace\""},
+      {{{"feed_forward_proj", "open-relu"}}, "feed_forward_proj", "\"open-relu\""},
+      {{{"feed_forward_proj", "gated-gated-gelu"}}, "feed_forward_proj", "\"gated-gated-gelu\""},
       {{{"feed_forward_proj", 1}}, "feed_forward_proj", "1"},
-      {{{"dense_act_fn", "silu"}}, "dense_act_fn", "\"silu\""},
-      {{{"dense_act_fn", "gelu_new"}}, "dense_act_fn", "\"gelu_new\""},
-      {{{"dense_act_fn", "gelu"}, {"is_gated_act", true}}, "dense_act_fn", "\"gelu\""},
+      {{{"dense_act_fn", "gated-silu"}}, "dense_act_fn", "\"gated-silu\""},
       {{{"dense_act_fn", "gelu_new"}, {"is_gated_act", "yes"}}, "is_gated_act", "\"yes\""},
       {{{"tie_word_embeddings", 1}}, "tie_word_embeddings", "1"},
       {{{"scale_decoder_outputs", "no"}}, "scale_decoder_outputs", "\"no\""},
@@ -203,29 +228,6 @@ TEST(ParseT5Config, WhatIsNoJsonObject_IsRefusedWithTheFile) {
   EXPECT_THAT(error_of("{\"d_model\": "), HasSubstr("somewhere/config.json: not valid JSON"));
   EXPECT_THAT(error_of("[1, 2]"), HasSubstr("somewhere/config.json: expected a JSON object"));
   EXPECT_THAT(error_of(""), HasSubstr("somewhere/config.json: not valid JSON"));
-}
-
-TEST(T5Preset, HasAsManyParametersAsTheReleasedModels) {
-  const std::vector<std::pair<std::string, std::int64_t>> released = {
-      {"t5-small", 60'506'624},   {"t5-base", 222'903'552},    {"t5-large", 737'668'096},  {"t5-3b", 2'851'598'336},
-      {"t5-11b", 11'307'321'344}, {"v1_1-small", 76'961'152},  {"v1_1-base", 247'577'856}, {"v1_1-large", 783'150'080},
-      {"v1_1-xl", 2'849'757'184}, {"v1_1-xxl", 11'135'332'352}};
-  EXPECT_EQ(preset_names().size(), released.size());
-  for (const auto& [name, parameters] : released) {
-    const T5Layout layout(t5_preset(name));
-
-    EXPECT_EQ(ShardMap(layout.tensors(), 1).parameters(), parameters) << name;
-    EXPECT_THAT(preset_names(), ::testing::Contains(name));
-  }
-}
-
-TEST(T5Preset, AMisspeltName_IsRefusedWithTheNearest) {
-  try {
-    (void)t5_preset("t5_smal");
-    FAIL() << "no error";
-  } catch (const ConfigError& error) {
-    EXPECT_THAT(error.what(), AllOf(HasSubstr("\"t5_smal\""), HasSubstr("\"t5-small\"")));
-  }
 }
 
 TEST(ExportConfigJson, KeepsOtherKeysAndSaysBothStyles) {
@@ -248,16 +250,17 @@ TEST(ExportConfigJson, KeepsOtherKeysAndSaysBothStyles) {
   EXPECT_FALSE(exported.contains("dtype"));
 }
 
-TEST(ExportConfigJson, ReadAgain_IsTheSameModel) {
-  for (const std::string& name : preset_names()) {
-    const T5Config config = t5_preset(name);
+TEST(ExportConfigJson, OfAnotherType_NamesItsClassAndHasNoScale) {
+  for (const auto& [type, architecture] :
+       {std::pair("mt5", "MT5ForConditionalGeneration"), std::pair("umt5", "UMT5ForConditionalGeneration")}) {
+    const T5Config config = parse({{"model_type", type}, {"tie_word_embeddings", false}});
 
-    const T5Config again = parse_t5_config(export_config_json(config, DType::f32), name);
+    const json exported = json::parse(export_config_json(config, DType::f16));
 
-    EXPECT_EQ(again.untied_head, config.untied_head) << name;
-    EXPECT_EQ(again.scale_logits, config.scale_logits) << name;
-    EXPECT_EQ(again.gated, config.gated) << name;
-    EXPECT_EQ(T5Layout(again).tensors().size(), T5Layout(config).tensors().size()) << name;
+    EXPECT_EQ(exported.at("architectures"), json::array({architecture}));
+    EXPECT_EQ(exported.at("tie_word_embeddings"), false);
+    EXPECT_EQ(exported.at("torch_dtype"), "float16");
+    EXPECT_FALSE(exported.contains("scale_decoder_outputs"));
   }
 }
 

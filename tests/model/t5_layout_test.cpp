@@ -2,6 +2,7 @@
 #include "model/t5_layout.hpp"
 
 #include <map>
+#include <set>
 
 #include <gmock/gmock.h>
 
@@ -24,6 +25,7 @@ class T5LayoutOf : public ::testing::TestWithParam<const char*> {
       if (spec.name == name) return spec;
     throw std::out_of_range(name);
   }
+  [[nodiscard]] Place place(const std::string& name) const { return {tensor(name).unit, tensor(name).offset}; }
 };
 
 TEST_P(T5LayoutOf, NamesAndShapesAreThoseThatTransformersWrites) {
@@ -53,7 +55,7 @@ TEST_P(T5LayoutOf, UnitsStandInForwardOrder) {
   for (int unit = 0; unit < layout.units(); ++unit) found.push_back(layout.unit_name(unit));
 
   EXPECT_EQ(found, wanted);
-  EXPECT_EQ(layout.unit_name(layout.head_unit()), config.untied_head ? "head" : "persistent");
+  EXPECT_EQ(layout.unit_name(layout.head().unit), config.untied_head ? "head" : "persistent");
   EXPECT_EQ(layout.unit_name(layout.encoder_unit(config.num_layers - 1)),
             "encoder." + std::to_string(config.num_layers - 1));
   EXPECT_EQ(layout.unit_name(layout.decoder_unit(0)), "decoder.0");
@@ -96,16 +98,27 @@ TEST_P(T5LayoutOf, MatricesThatOneProductReads_AreAdjacent) {
 }
 
 TEST_P(T5LayoutOf, NormsStandInTheOrderOfTheirSublayers) {
-  const PersistentOffsets& at = layout.persistent();
+  const PersistentPlaces& at = layout.places();
   ASSERT_EQ(at.encoder_norms.size(), static_cast<std::size_t>(2 * config.num_layers + 1));
   ASSERT_EQ(at.decoder_norms.size(), static_cast<std::size_t>(3 * config.num_decoder_layers + 1));
 
-  EXPECT_EQ(at.shared, tensor("shared.weight").offset);
-  EXPECT_EQ(at.encoder_norms[3], tensor("encoder.block.1.layer.1.layer_norm.weight").offset);
-  EXPECT_EQ(at.encoder_norms.back(), tensor("encoder.final_layer_norm.weight").offset);
-  EXPECT_EQ(at.decoder_norms[1], tensor("decoder.block.0.layer.1.layer_norm.weight").offset);
-  EXPECT_EQ(at.decoder_norms.back(), tensor("decoder.final_layer_norm.weight").offset);
-  EXPECT_EQ(at.decoder_bias, tensor("decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight").offset);
+  EXPECT_EQ(at.shared, place("shared.weight"));
+  EXPECT_EQ(at.encoder_norms[3], place("encoder.block.1.layer.1.layer_norm.weight"));
+  EXPECT_EQ(at.encoder_norms.back(), place("encoder.final_layer_norm.weight"));
+  EXPECT_EQ(at.decoder_norms[1], place("decoder.block.0.layer.1.layer_norm.weight"));
+  EXPECT_EQ(at.decoder_norms.back(), place("decoder.final_layer_norm.weight"));
+}
+
+TEST_P(T5LayoutOf, BlocksShareTheBiasesOfTheirStacksFirst_UnlessEachHasItsOwn) {
+  const PersistentPlaces& at = layout.places();
+  ASSERT_EQ(at.encoder_biases.size(), static_cast<std::size_t>(config.num_layers));
+  ASSERT_EQ(at.decoder_biases.size(), static_cast<std::size_t>(config.num_decoder_layers));
+
+  for (const auto& [stack, biases] : {std::pair("encoder", at.encoder_biases), std::pair("decoder", at.decoder_biases)})
+    for (std::size_t block = 0; block < biases.size(); ++block)
+      EXPECT_EQ(biases[block],
+                place(std::string(stack) + ".block." + std::to_string(config.bias_in_every_block ? block : 0) +
+                      ".layer.0.SelfAttention.relative_attention_bias.weight"));
 }
 
 TEST_P(T5LayoutOf, NormsAndBiasesAreNotDecayed) {
@@ -119,8 +132,75 @@ TEST_P(T5LayoutOf, NormsAndBiasesAreNotDecayed) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, T5LayoutOf, ::testing::Values("v10", "v11", "odd_heads", "uneven_2_3", "uneven_3_1"),
+INSTANTIATE_TEST_SUITE_P(Models, T5LayoutOf,
+                         ::testing::Values("v10", "v11", "odd_heads", "uneven_2_3", "uneven_3_1", "mt5", "umt5",
+                                           "byt5"),
                          [](const auto& folder) { return std::string(folder.param); });
+
+/// Names of the tensors in units of which `wanted` is true.
+template <typename Wanted>
+std::set<std::string> names_in(const T5Layout& layout, const Wanted& wanted) {
+  std::set<std::string> names;
+  for (const TensorSpec& spec : layout.tensors())
+    if (wanted(spec.unit)) names.insert(spec.name);
+  return names;
+}
+
+std::set<std::string> frozen_names(const T5Layout& layout) {
+  return names_in(layout, [&](int unit) { return !layout.trainable(unit); });
+}
+
+TEST(FrozenT5Layout, WithNothingFrozen_EveryUnitIsTrainableAndOneIsPersistent) {
+  const T5Layout layout(config_of("v11"));
+
+  for (int unit = 0; unit < layout.units(); ++unit) {
+    EXPECT_TRUE(layout.trainable(unit)) << unit;
+    EXPECT_EQ(layout.persistent(unit), unit == 0) << unit;
+  }
+}
+
+TEST(FrozenT5Layout, FrozenEmbeddings_AreSharedWeightAlone_AndATiedHeadWithIt) {
+  const T5Config tied = config_of("v10");
+  const T5Config untied = config_of("v11");
+  const T5Layout with_tied(tied, {.embeddings = true});
+  const T5Layout with_untied(untied, {.embeddings = true});
+
+  EXPECT_THAT(frozen_names(with_tied), ::testing::ElementsAre("shared.weight"));
+  EXPECT_THAT(frozen_names(with_untied), ::testing::ElementsAre("shared.weight"));
+  EXPECT_FALSE(with_tied.trainable(with_tied.head().unit));
+  EXPECT_TRUE(with_untied.trainable(with_untied.head().unit));
+  EXPECT_EQ(with_tied.places().shared.unit, 1);
+  EXPECT_TRUE(with_tied.persistent(1));
+  EXPECT_FALSE(with_tied.persistent(2));
+}
+
+TEST(FrozenT5Layout, AFrozenEncoder_IsAllOfItAndTheEmbeddings) {
+  const T5Config config = config_of("uneven_2_3");
+  const T5Layout layout(config, {.encoder = true});
+  std::set<std::string> wanted = {"shared.weight"};
+  for (const TensorSpec& spec : layout.tensors())
+    if (spec.name.starts_with("encoder.")) wanted.insert(spec.name);
+
+  EXPECT_EQ(frozen_names(layout), wanted);
+  EXPECT_EQ(layout.unit_name(1), "persistent.frozen");
+  EXPECT_EQ(layout.unit_name(layout.encoder_unit(0)), "encoder.0");
+  EXPECT_EQ(layout.unit_name(layout.decoder_unit(0)), "decoder.0");
+  for (const std::string& name : names_in(layout, [&](int unit) { return layout.persistent(unit); }))
+    EXPECT_TRUE(name == "shared.weight" || name.find("layer_norm") != std::string::npos ||
+                name.find("relative_attention_bias") != std::string::npos)
+        << name;
+}
+
+TEST(FrozenT5Layout, HoldsTheSameTensors) {
+  const T5Config config = config_of("v10");
+  const auto all = names_in(T5Layout(config), [](int) { return true; });
+
+  for (const Freezing& freezing : {Freezing{.embeddings = true}, Freezing{.encoder = true}, Freezing{true, true}}) {
+    const T5Layout layout(config, freezing);
+    EXPECT_EQ(names_in(layout, [](int) { return true; }), all);
+    EXPECT_NO_THROW(ShardMap(layout.tensors(), 3));
+  }
+}
 
 TEST(T5Layout, StartsFromT5sOwnDeviations) {
   T5Config config;

@@ -48,8 +48,11 @@ VectorParameters::VectorParameters(const T5Layout& layout) {
   for (int unit = 0; unit < map.units(); ++unit)
     weights_.emplace_back(static_cast<std::size_t>(map.unit_elements(unit)), 0.0F);
   gradients_ = weights_;
-  users_.assign(weights_.size(), 0);
-  users_[0] = 1;
+  for (int unit = 0; unit < map.units(); ++unit) {
+    trainable_.push_back(layout.trainable(unit));
+    held_.push_back(layout.persistent(unit) ? 1 : 0);
+  }
+  users_ = held_;
 }
 
 ConstTensorView VectorParameters::weights(int unit) {
@@ -62,6 +65,8 @@ ConstTensorView VectorParameters::weights(int unit) {
 }
 
 TensorView VectorParameters::gradient(int unit) {
+  if (!trainable_.at(static_cast<std::size_t>(unit)))
+    throw std::logic_error("unit " + std::to_string(unit) + " is frozen, but its gradient is asked for");
   std::vector<float>& values = gradients_.at(static_cast<std::size_t>(unit));
   return {std::span<float>(values), {static_cast<std::int64_t>(values.size())}};
 }
@@ -90,9 +95,7 @@ void VectorParameters::round_weights(DType dtype) {
   if (dtype == DType::bf16) halves_ = std::move(halves);
 }
 
-bool VectorParameters::all_released() const {
-  return users_[0] == 1 && std::all_of(users_.begin() + 1, users_.end(), [](int users) { return users == 0; });
-}
+bool VectorParameters::all_released() const { return users_ == held_; }
 
 VectorResiduals::VectorResiduals(const std::vector<Stage>& stages, const T5Config& config, DType dtype,
                                  const BatchLimits& limits, bool training, bool keep_activations, int slots) {
@@ -143,14 +146,14 @@ PackedBatch::PackedBatch(const Ids& sources, const Ids& targets, std::int32_t st
   batch.losses = {std::span<float>(losses_), {rows}};
 }
 
-TinyModel::TinyModel(const T5Config& config, int threads)
-    : config_(config), layout_(config_), parameters_(layout_), pool_(kernels::cpu::make_thread_pool(threads)) {}
+TinyModel::TinyModel(const T5Config& config, const Freezing& freezing, int threads)
+    : config_(config), layout_(config_, freezing), parameters_(layout_), pool_(kernels::cpu::make_thread_pool(threads)) {}
 
-std::unique_ptr<TinyModel> TinyModel::read(const std::string& folder, int threads) {
+std::unique_ptr<TinyModel> TinyModel::read(const std::string& folder, const Freezing& freezing, int threads) {
   T5Config config = parse_t5_config(reference_text(folder + "/config.json"), folder);
   const checkpoint::SafetensorsFile file(path_of(folder + "/model.safetensors"));
   config.untied_head = file.find("lm_head.weight") != nullptr;
-  auto model = std::make_unique<TinyModel>(config, threads);
+  auto model = std::make_unique<TinyModel>(config, freezing, threads);
   for (const TensorSpec& tensor : model->layout().tensors())
     file.read(tensor.name, 0, model->parameters().weights_of(tensor));
   return model;
@@ -180,9 +183,9 @@ double TinyModel::run(const std::vector<PackedBatch*>& batches, const PassOption
 
   const auto visit = [&](int stage, auto&& pass) {
     const int unit = stages[static_cast<std::size_t>(stage)].unit;
-    parameters_.acquire(unit);
+    if (unit != 0) parameters_.acquire(unit);
     for (PackedBatch* packed : batches) pass(packed->batch);
-    parameters_.release(unit);
+    if (unit != 0) parameters_.release(unit);
   };
   const int count = static_cast<int>(stages.size());
   for (int stage = 0; stage < count; ++stage)

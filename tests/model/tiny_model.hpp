@@ -16,7 +16,8 @@ namespace spillway::model::test {
 
 using Ids = std::vector<std::vector<std::int32_t>>;
 
-/// Weights and gradients whole in vectors, the weights in fp32 or bf16. It refuses to show a unit that is not acquired.
+/// Weights and gradients whole in vectors, the weights in fp32 or bf16. It refuses to show a unit that is not acquired, and the gradient
+/// of a frozen one.
 class VectorParameters final : public ParameterSource {
  public:
   explicit VectorParameters(const T5Layout& layout);
@@ -38,7 +39,8 @@ class VectorParameters final : public ParameterSource {
  private:
   std::vector<std::vector<float>> weights_, gradients_;
   std::vector<std::vector<BFloat16>> halves_;  // in bf16 what is handed out
-  std::vector<int> users_;
+  std::vector<bool> trainable_;
+  std::vector<int> users_, held_;
 };
 
 /// A vector of its own for every stage and slot, exactly as large as stage_bytes says and full of NaN: a sanitizer sees what is written
@@ -74,9 +76,9 @@ class PackedBatch {
 /// A whole model on one rank.
 class TinyModel {
  public:
-  explicit TinyModel(const T5Config& config, int threads = 1);
+  explicit TinyModel(const T5Config& config, const Freezing& freezing = {}, int threads = 1);
   /// Reads tests/reference/FOLDER.
-  static std::unique_ptr<TinyModel> read(const std::string& folder, int threads = 1);
+  static std::unique_ptr<TinyModel> read(const std::string& folder, const Freezing& freezing = {}, int threads = 1);
 
   /// The mean loss over all target tokens of the micro-batches; they run together, stage by stage.
   double loss(const std::vector<PackedBatch*>& batches, const PassOptions& options);

@@ -5,7 +5,7 @@ import json
 import sys
 
 import torch
-from transformers import T5ForConditionalGeneration
+from transformers import AutoModelForSeq2SeqLM
 
 
 def padded(rows, value):
@@ -13,7 +13,7 @@ def padded(rows, value):
     return torch.tensor([row + [value] * (width - len(row)) for row in rows])
 
 
-model, report = T5ForConditionalGeneration.from_pretrained(sys.argv[1], output_loading_info=True)
+model, report = AutoModelForSeq2SeqLM.from_pretrained(sys.argv[1], output_loading_info=True)
 wrong = {key: list(names) for key, names in report.items() if names}
 if len(sys.argv) > 2:
     with open(sys.argv[2]) as file:

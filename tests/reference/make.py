@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the small models and reference numbers beside this file. Run by hand; README.md has the exact lines.
 
-    make.py models     needs transformers 4.40: every folder with config.json, model.safetensors, reference.json
-    make.py adafactor  needs transformers 4.40: adafactor.json
-    make.py resave     needs transformers 5: saves some of those models again, as transformers 5 writes them
-    make.py bf16       bf16.json for the same models: loss and gradients in bfloat16
+    make.py models [NAME...]   needs transformers 4.40: the folders with config.json, model.safetensors, reference.json
+    make.py adafactor          needs transformers 4.40: adafactor.json
+    make.py resave             needs transformers 5: saves some of those models again, as transformers 5 writes them
+    make.py bf16               bf16.json for the same models: loss and gradients in bfloat16
+    make.py torch              with any torch: torch/, files of torch.save in this torch's form and in the oldest one
 """
+import collections
 import json
 import pathlib
 import random
@@ -14,7 +16,7 @@ import sys
 
 import torch
 import transformers
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, T5ForConditionalGeneration
 
 HERE = pathlib.Path(__file__).resolve().parent
 BYTES = 384  # ByT5's vocabulary: pad, </s>, <unk>, 256 bytes, 125 sentinels
@@ -32,6 +34,13 @@ MODELS = {
                        num_decoder_layers=3),
     "uneven_3_1": dict(SMALL, vocab_size=97, d_model=24, d_kv=12, num_heads=3, d_ff=36, num_layers=3,
                        num_decoder_layers=1),
+    "mt5": dict(SMALL, **V11, model_type="mt5", vocab_size=97, d_model=24, d_kv=8, num_heads=3, d_ff=36, num_layers=2),
+    "umt5": dict(SMALL, **V11, model_type="umt5", vocab_size=97, d_model=24, d_kv=8, num_heads=3, d_ff=36, num_layers=3,
+                 num_decoder_layers=2),
+    "byt5": dict(SMALL, **V11, vocab_size=BYTES, d_model=32, d_kv=8, num_heads=3, d_ff=56, num_layers=3,
+                 num_decoder_layers=1),
+    "silu": dict(SMALL, feed_forward_proj="gated-silu", vocab_size=97, d_model=24, d_kv=8, num_heads=3, d_ff=36,
+                 num_layers=1, num_decoder_layers=3),
 }
 RESAVED = ["v10", "v11"]
 TRAINED = {"v10": 5e-4, "v11": 1e-3}  # with this learning rate
@@ -170,7 +179,7 @@ def generate(model, sources, settings):
 
 def perturbed(model, seed=1):
     """The same model with a rounding's worth of noise: what changes with it is no reference."""
-    other = T5ForConditionalGeneration(model.config)
+    other = AutoModelForSeq2SeqLM.from_config(model.config)
     other.load_state_dict(model.state_dict())
     noise = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -215,13 +224,15 @@ def make(name, settings):
     shutil.rmtree(folder, ignore_errors=True)
     rng = random.Random(name)
     torch.manual_seed(11)
-    config = T5Config(**settings)
-    model = T5ForConditionalGeneration(config)
+    config = AutoConfig.for_model(**{"model_type": "t5", **settings})
+    model = AutoModelForSeq2SeqLM.from_config(config)
     # T5's random initialisation repeats one token for ever; some steps make the beams worth comparing.
     practice = [pairs_of(config, rng, [rng.randrange(4, 30) for _ in range(16)]) for _ in range(8)]
     curve = train(model, practice, 200, 10, 0.0, 3e-3)
     print(f"{name}: {sum(p.numel() for p in model.parameters())} parameters, loss {curve[0]['loss']:.3f} -> {curve[-1]['loss']:.3f}")
     model.save_pretrained(folder)
+    if name == "byt5":
+        (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "ByT5Tokenizer", "extra_ids": 125}\n')
 
     pairs = pairs_of(config, rng, [9, 24, 45])
     sources = [pair[0] for pair in pairs + pairs_of(config, rng, [5, 15, 30])] + [[1]]
@@ -298,15 +309,30 @@ def in_bfloat16(name):
     print(f"{name}: loss {result['bf16']['loss']:.6f}, in fp32 {result['fp32']['loss']:.6f}; "
           f"gradients within {max(result['gradient_errors'].values()):.4f}")
     write_json(folder / "bf16.json", result)
+def torch_files():
+    """Tensors of every kind that a state dict has; tests/checkpoint/torch_file_test.cpp knows the numbers."""
+    folder = HERE / "torch"
+    folder.mkdir(exist_ok=True)
+    a = torch.arange(12, dtype=torch.float32).reshape(3, 4) / 4 - 1
+    state = collections.OrderedDict(
+        a=a, alias=a, transposed=a.T, row=a[1], parameter=torch.nn.Parameter(a[:, :2].clone()), half=a[0].half(),
+        bfloat=a[0].bfloat16(), double=a[0].double(), integers=torch.arange(3), scalar=torch.tensor(2.5),
+        empty=torch.zeros(0, 4))
+    state._metadata = collections.OrderedDict({"": {"version": 1}})
+    version = ".".join(torch.__version__.split(".")[:2])
+    torch.save(state, folder / f"zip_{version}.bin")
+    torch.save(state, folder / f"legacy_{version}.bin", _use_new_zipfile_serialization=False)
 
 
 def main():
     torch.set_num_threads(1)
-    if sys.argv[1:] == ["models"]:
-        for name, settings in MODELS.items():
-            make(name, settings)
+    if sys.argv[1:2] == ["models"]:
+        for name in sys.argv[2:] or MODELS:
+            make(name, MODELS[name])
     elif sys.argv[1:] == ["adafactor"]:
         adafactor()
+    elif sys.argv[1:] == ["torch"]:
+        torch_files()
     elif sys.argv[1:] == ["resave"]:
         for name in RESAVED:
             resave(name)

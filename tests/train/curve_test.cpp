@@ -41,7 +41,7 @@ class Curve : public ::testing::TestWithParam<Split> {
     options.model.path = folder;
     options.model.tokenizer = training.at("tokenizer").get<std::string>();
     options.model.dropout_rate = training.at("dropout_rate").get<double>();
-    options.data.train = folder + "/train";
+    options.data.train = {folder + "/train"};
     options.data.shuffle = false;
     options.train.per_device_train_batch_size = GetParam().per_device;
     options.train.global_batch_size = training.at("batch_size").get<std::int64_t>();

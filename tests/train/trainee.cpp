@@ -65,7 +65,7 @@ train::RunOptions training_options(const std::string& folder) {
                    .tokenizer = "bytes",
                    .dropout_rate = 0.1,
                    .embedding_std = 0.1};
-  options.data.train = folder + "/pairs";
+  options.data.train = {folder + "/pairs"};
   options.train.output_dir = folder + "/out";
   options.train.per_device_train_batch_size = 2;
   options.train.global_batch_size = 8;

@@ -1,28 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/activation.hpp"
 
+#include "kernels/cpu/activation_functions.hpp"
 #include "kernels/cpu/dropout.hpp"
 #include "kernels/cpu/instruction_set.hpp"
 #include "kernels/cpu/lanes.hpp"
-#include "kernels/cpu/math.hpp"
 #include "kernels/cpu/rows.hpp"
 
 namespace spillway::kernels::cpu {
 namespace {
-
-struct Relu {
-  [[gnu::always_inline]] static Lanes value(const Lanes& x) {
-    return where_less(x, all_lanes(0.0F), all_lanes(0.0F), x);
-  }  // NaN stays NaN
-  [[gnu::always_inline]] static Lanes slope(const Lanes& x) {
-    return where_less(all_lanes(0.0F), x, all_lanes(1.0F), all_lanes(0.0F));
-  }
-};
-
-struct GeluNew {
-  [[gnu::always_inline]] static Lanes value(const Lanes& x) { return gelu_new(x); }
-  [[gnu::always_inline]] static Lanes slope(const Lanes& x) { return gelu_new_slope(x); }
-};
 
 template <typename Function, typename T>
 [[gnu::always_inline]] inline void activate(const Activation& op, std::int64_t begin, std::int64_t end) {
@@ -37,7 +23,7 @@ template <typename Function, typename T>
       const float* factors = dropout.factors(chunk);
       const std::int64_t chunk_end = std::min(width, chunk + kDropoutChunk);
       for (std::int64_t c = chunk; c < chunk_end; c += kLanes) {
-        Lanes value = Function::value(load(u + c, width - c));
+        Lanes value = value_of<Function>(load(u + c, width - c));
         if (op.gated) value = value * load(u + width + c, width - c);
         store(out + c, value * load(factors + (c - chunk)), width - c);
       }
@@ -66,10 +52,10 @@ template <typename Function, typename T>
         const Lanes x = load(u + c, count);
         if (op.gated) {
           const Lanes gate = load(u + width + c, count);
-          store(du + c, d * gate * Function::slope(x), count);
-          store(du + width + c, d * Function::value(x), count);
+          store(du + c, d * gate * slope_of<Function>(x), count);
+          store(du + width + c, d * value_of<Function>(x), count);
         } else {
-          store(du + c, d * Function::slope(x), count);
+          store(du + c, d * slope_of<Function>(x), count);
         }
       }
     }
@@ -82,7 +68,14 @@ void visit_function(ActivationKind kind, DType dtype, const Task& task) {
   visit_storage(dtype, [&](auto storage) {
     switch (kind) {
       case ActivationKind::relu: return task(Relu(), storage);
+      case ActivationKind::relu_squared: return task(ReluSquared(), storage);
+      case ActivationKind::gelu: return task(Gelu(), storage);
       case ActivationKind::gelu_new: return task(GeluNew(), storage);
+      case ActivationKind::quick_gelu: return task(QuickGelu(), storage);
+      case ActivationKind::silu: return task(Silu(), storage);
+      case ActivationKind::sigmoid: return task(Sigmoid(), storage);
+      case ActivationKind::tanh: return task(Tanh(), storage);
+      case ActivationKind::mish: return task(Mish(), storage);
     }
   });
 }

@@ -30,22 +30,6 @@ namespace detail {
   x = y * first * second;
 }
 
-struct Gelu {
-  Octet value, slope;
-};
-
-/// With z = sqrt(2/π) (x + 0.044715 x³), (1 + tanh z) / 2 is the logistic function s = 1 / (1 + e^(-2z)), and its slope
-/// is s (1 - s) = e^(-2z) s², which has no cancellation.
-[[gnu::always_inline]] inline Gelu gelu_new(const Octet& x) {
-  constexpr float kTwiceSqrt2OverPi = 1.5957691216057308F;
-  Octet e = -kTwiceSqrt2OverPi * (x + 0.044715F * (x * x * x));
-  e = e > 80.0F ? Octet{} + 80.0F : e;  // keeps its exponential finite: the logistic is then below 2e-35
-  exponentiate(e);
-  const Octet logistic = 1.0F / (1.0F + e);
-  const Octet z_slope_twice = kTwiceSqrt2OverPi * (1.0F + 0.134145F * (x * x));
-  return {x * logistic, logistic + x * (e * logistic * logistic) * z_slope_twice};
-}
-
 }  // namespace detail
 
 /// e^x in each lane, within 2 ulp where the result is normal (denormal results within 2 of their last places), 0 below
@@ -56,16 +40,6 @@ struct Gelu {
   detail::exponentiate(y.low);
   detail::exponentiate(y.high);
   return y;
-}
-
-/// gelu_new(x) = 0.5 x (1 + tanh(sqrt(2/π) (x + 0.044715 x³))), within 3e-7 · max(1, |x|).
-[[gnu::always_inline]] inline Lanes gelu_new(const Lanes& x) {
-  return {detail::gelu_new(x.low).value, detail::gelu_new(x.high).value};
-}
-
-/// d gelu_new / dx, within 2e-6.
-[[gnu::always_inline]] inline Lanes gelu_new_slope(const Lanes& x) {
-  return {detail::gelu_new(x.low).slope, detail::gelu_new(x.high).slope};
 }
 
 }  // namespace spillway::kernels::cpu

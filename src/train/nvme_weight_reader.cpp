@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "train/weight_reader.hpp"
+#include "train/nvme_weight_reader.hpp"
 
 #include <array>
 #include <cstring>
@@ -7,7 +7,7 @@
 
 namespace spillway::train {
 
-WeightReader::WeightReader(ShardState& state, TensorView memory, Device& device)
+NvmeWeightReader::NvmeWeightReader(ShardState& state, TensorView memory, Device& device)
     : state_(state),
       memory_(memory.data(), memory.bytes()),
       extents_(static_cast<std::size_t>(state.layout().units())),
@@ -16,13 +16,13 @@ WeightReader::WeightReader(ShardState& state, TensorView memory, Device& device)
     extents_[static_cast<std::size_t>(state_.extents()[extent].unit)].push_back(extent);
 }
 
-Event WeightReader::read(const Event& after, int unit, TensorView to) {
+Event NvmeWeightReader::read(const Event& after, int unit, TensorView to) {
   queue_->wait(after);
   queue_->submit([this, unit, to] { read_now(unit, to); });
   return queue_->record();
 }
 
-void WeightReader::read_now(int unit, TensorView to) {
+void NvmeWeightReader::read_now(int unit, TensorView to) {
   const std::vector<std::size_t>& extents = extents_[static_cast<std::size_t>(unit)];
   const std::size_t kind = *state_.nvme_kind(StateKind::weight);
   const std::size_t each = memory_.size() / kBuffers;

@@ -13,13 +13,13 @@ namespace spillway::train {
 
 /// Brings a rank's weights from nvme, unit by unit in the order of the calls, on a thread of its own: extents are read into aligned
 /// memory one ahead, and copied to where they belong.
-class WeightReader {
+class NvmeWeightReader {
  public:
   /// Extents that are on their way at once.
   static constexpr int kBuffers = 2;
 
   /// \param memory  kBuffers times the largest extent's stored weight, on the store's alignment; both outlive this object
-  WeightReader(ShardState& state, TensorView memory, Device& device);
+  NvmeWeightReader(ShardState& state, TensorView memory, Device& device);
 
   /// Starts to read what this rank owns of a unit into `to`, after `after`. The event rethrows IoError.
   [[nodiscard]] Event read(const Event& after, int unit, TensorView to);
