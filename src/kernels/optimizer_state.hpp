@@ -58,13 +58,13 @@ struct StochasticRounding {
   std::int64_t first = 0;  // index in the unit of the first element; a multiple of kStateBlock for int8
 };
 
-/// values = the parameters in f32 (n).
+/// values = the parameters in f32 (n). A bf16 weight without a master, of a frozen parameter, is a form here too.
 struct DecodeParameter {
   ParameterView parameter;
   TensorView values;
 };
 
-/// The parameters = values, f32 (n), exactly.
+/// The parameters = values, f32 (n), exactly; a bf16 weight without a master is rounded as one with a master is.
 struct EncodeParameter {
   ConstTensorView values;
   ParameterView parameter;

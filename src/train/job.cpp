@@ -103,6 +103,23 @@ StorageFormat format_of(StateFormat format) {
   return StorageFormat::fp32;
 }
 
+/// What the optimizer's keys can mean together.
+void check_optimizer(const OptimizerOptions& o) {
+  if (o.name == OptimizerName::adafactor) {
+    if (o.state_format != StateFormat::fp32)
+      throw ConfigError("optimizer.state_format: Adafactor's state is small and stays in fp32");
+    if (o.warmup_init && !o.relative_step)
+      throw ConfigError("optimizer.warmup_init = true needs optimizer.relative_step = true");
+    return;
+  }
+  const OptimizerOptions defaults;
+  for (const auto& [key, asked] : {std::pair{"scale_parameter", o.scale_parameter},
+                                   std::pair{"relative_step", o.relative_step},
+                                   std::pair{"warmup_init", o.warmup_init},
+                                   std::pair{"clip_threshold", o.clip_threshold != defaults.clip_threshold}})
+    if (asked) throw ConfigError(fmt::format("optimizer.{} is Adafactor's; set optimizer.name = \"adafactor\"", key));
+}
+
 /// Who holds what, and in which formats.
 void lay_out_state(Job& job, const Runtime& runtime) {
   const RunOptions& o = job.options;
@@ -118,6 +135,7 @@ void lay_out_state(Job& job, const Runtime& runtime) {
   if (weight == DType::f32 && offload.master != TierChoice::automatic && offload.master != offload.weight)
     throw ConfigError("offload.master: in fp32 the weight is its own master; set offload.weight");
   const bool training = job.purpose == Purpose::train;
+  if (training) check_optimizer(o.optimizer);
   const bool adamw = o.optimizer.name == OptimizerName::adamw;
   std::vector<TensorSpec> trainable;
   for (const TensorSpec& tensor : job.map->tensors())

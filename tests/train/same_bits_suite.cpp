@@ -118,7 +118,7 @@ StateHashes train_placed(const std::string& folder, const Numerics& numerics, co
   options.train.precision = numerics.precision;
   options.optimizer.state_format = numerics.state_format;
   options.optimizer.name = numerics.optimizer;
-  options.optimizer.scale_parameter = true;
+  options.optimizer.scale_parameter = numerics.optimizer == train::OptimizerName::adafactor;
   if (numerics.fp32_gradients)
     options.zero.reduce_dtype = options.zero.grad_dtype = train::GradientDType::fp32;
   options.zero.stage = placement.stage;

@@ -41,6 +41,12 @@ class FlatChecker {
     require(view.master, "master", DType::i16, elements_);
   }
 
+  /// Also a bf16 weight alone.
+  void require_to_copy(const ParameterView& view) const {
+    if (view.weight.dtype() != DType::bf16 || view.master) return require(view);
+    require(view.weight, "weight", DType::bf16, elements_);
+  }
+
   void require(const StateView& view, std::string_view name, const StochasticRounding& rounding) const {
     const DType dtype = view.values.dtype();
     require(dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::u8, view.values, name, "f32, bf16 or u8",
@@ -141,13 +147,13 @@ void check(const AdafactorStep& op) {
 void check(const DecodeParameter& op) {
   const FlatChecker checker("decode_parameter", op.values.elements());
   checker.require(op.values, "values", DType::f32, op.values.elements());
-  checker.require(op.parameter);
+  checker.require_to_copy(op.parameter);
 }
 
 void check(const EncodeParameter& op) {
   const FlatChecker checker("encode_parameter", op.values.elements());
   checker.require(op.values, "values", DType::f32, op.values.elements());
-  checker.require(op.parameter);
+  checker.require_to_copy(op.parameter);
 }
 
 void check(const DecodeState& op) {

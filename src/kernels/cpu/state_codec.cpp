@@ -5,6 +5,7 @@
 
 #include "kernels/cpu/rows.hpp"
 #include "kernels/cpu/state_format.hpp"
+#include "kernels/exact_master.hpp"
 
 namespace spillway::kernels::cpu {
 namespace {
@@ -16,17 +17,26 @@ static_assert(kBlock % kTile == 0);
   if (from != to) std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(float));
 }
 
+/// In bf16, of a parameter that nobody trains.
+bool is_weight_alone(const ParameterView& parameter) {
+  return parameter.weight.dtype() == DType::bf16 && !parameter.master;
+}
+
 [[gnu::always_inline]] inline void decode_parameter_tile(const DecodeParameter& op, std::int64_t begin,
                                                          std::int64_t count) {
   float* to = floats(op.values) + begin;
-  copy_floats(read_tile(op.parameter, begin, count, to), to, count);
+  if (!is_weight_alone(op.parameter)) return copy_floats(read_tile(op.parameter, begin, count, to), to, count);
+  const std::span<const BFloat16> weight = op.parameter.weight.as<BFloat16>();
+  for (std::int64_t i = 0; i < count; ++i) to[i] = join({weight[static_cast<std::size_t>(begin + i)].bits, 0});
 }
 
 [[gnu::always_inline]] inline void encode_parameter_tile(const EncodeParameter& op, std::int64_t begin,
                                                          std::int64_t count) {
   const float* from = floats(op.values) + begin;
-  if (op.parameter.master) write_tile(op.parameter, begin, count, from);
-  else copy_floats(from, floats(op.parameter.weight) + begin, count);
+  if (op.parameter.master) return write_tile(op.parameter, begin, count, from);
+  if (!is_weight_alone(op.parameter)) return copy_floats(from, floats(op.parameter.weight) + begin, count);
+  const std::span<BFloat16> weight = op.parameter.weight.as<BFloat16>();
+  for (std::int64_t i = 0; i < count; ++i) weight[static_cast<std::size_t>(begin + i)] = {split(from[i]).weight};
 }
 
 [[gnu::always_inline]] inline void decode_state_tile(const DecodeState& op, std::int64_t begin, std::int64_t count) {
