@@ -67,6 +67,14 @@ void reserve_file(const FileDescriptor& file, const std::string& path, std::uint
   if (result != 0) throw IoError(fmt::format("{}: reserving {} bytes failed", path, bytes), errno);
 }
 
+FileDescriptor open_input(const std::string& path) {
+  try {
+    return open_file(path, O_RDONLY);
+  } catch (const IoError& error) {
+    throw DataError(error.what());
+  }
+}
+
 std::filesystem::file_type type_of_input(const std::string& path) {
   std::error_code code;
   const auto type = std::filesystem::status(path, code).type();

@@ -20,6 +20,8 @@ using FileDescriptor = UniqueHandle<FileDescriptorTraits>;
 
 /// open(2) with O_CLOEXEC; new files get mode 0666 less the umask. \throws IoError with the path
 [[nodiscard]] FileDescriptor open_file(const std::string& path, int flags);
+/// To read what a user named. \throws DataError with the path and the system's reason
+[[nodiscard]] FileDescriptor open_input(const std::string& path);
 
 /// Whole transfers; `path` is for messages. \throws IoError with path, offset and length, also at an early end of the
 /// file

@@ -52,7 +52,7 @@ std::int64_t end_of(const StateDictTensor& tensor) {
 
 }  // namespace
 
-TorchFile::TorchFile(const std::string& path) : path_(path), file_(open_file(path, O_RDONLY)) {
+TorchFile::TorchFile(const std::string& path) : path_(path), file_(open_input(path)) {
   const TorchContainer container = read_torch_container(file_, path_);
   for (StateDictTensor& tensor : read_state_dict(container.pickle, path_)) {
     try {
