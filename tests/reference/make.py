@@ -2,6 +2,7 @@
 """Makes the small models and reference numbers beside this file. Run by hand; README.md has the exact lines.
 
     make.py models     needs transformers 4.40: every folder with config.json, model.safetensors, reference.json
+    make.py generation needs transformers 4.40: "generation" of every reference.json again, from the models as they are
     make.py resave     needs transformers 5: saves some of those models again, as transformers 5 writes them
 """
 import json
@@ -48,6 +49,16 @@ GENERATION = [
     dict(num_beams=4, max_length=6, early_stopping=False, length_penalty=1.0),
     dict(num_beams=3, max_length=9, early_stopping=True, length_penalty=2.0),
     dict(num_beams=2, max_length=24, early_stopping=False, length_penalty=0.0),
+    dict(num_beams=4, max_length=30, early_stopping=True, min_length=12),
+    dict(num_beams=1, max_length=20, min_length=15, no_repeat_ngram_size=3),
+    dict(num_beams=4, max_length=30, early_stopping=True, min_length=10, no_repeat_ngram_size=2),
+    dict(num_beams=3, max_length=20, early_stopping=False, no_repeat_ngram_size=1),
+    dict(num_beams=1, max_length=24, repetition_penalty=1.3),
+    dict(num_beams=4, max_length=24, early_stopping=False, repetition_penalty=1.3),
+    dict(num_beams=3, max_length=18, early_stopping="never", length_penalty=2.0, repetition_penalty=0.8),
+    dict(num_beams=4, max_length=24, early_stopping=True, num_return_sequences=4),
+    dict(num_beams=4, max_length=24, early_stopping=True, num_return_sequences=2, repetition_penalty=1.2,
+         no_repeat_ngram_size=3, min_length=8),
 ]
 
 
@@ -246,11 +257,23 @@ def resave(name):
                                            "sources": reference["sources"], "targets": reference["targets"], "loss": loss})
 
 
+def generate_again(name):
+    path = HERE / name / "reference.json"
+    reference = json.loads(path.read_text())
+    model = T5ForConditionalGeneration.from_pretrained(HERE / name).eval()
+    reference["generation"] = generation_reference(model, reference["generation_sources"])
+    print(f"{name}: {len(reference['generation'])} settings")
+    write_json(path, reference)
+
+
 def main():
     torch.set_num_threads(1)
     if sys.argv[1:] == ["models"]:
         for name, settings in MODELS.items():
             make(name, settings)
+    elif sys.argv[1:] == ["generation"]:
+        for name in MODELS:
+            generate_again(name)
     elif sys.argv[1:] == ["resave"]:
         for name in RESAVED:
             resave(name)
