@@ -14,6 +14,7 @@
 #include "offload/state_ring.hpp"
 #include "train/agreement.hpp"
 #include "train/batches.hpp"
+#include "train/generation_settings.hpp"
 #include "train/machine.hpp"
 #include "train/optimizer.hpp"
 #include "train/residuals.hpp"
@@ -33,7 +34,7 @@ data::Examples read_examples(const DataOptions& data, const std::string& path, s
   data::Examples examples = data::Examples::read({.path = path,
                                                   .source_key = data.source_key,
                                                   .target_key = data.target_key,
-                                                  .source_prefix = data.source_prefix,
+                                                  .source_prefix = data.source_prefix.value_or(""),
                                                   .max_source_length = data.max_source_length,
                                                   .max_target_length = data.max_target_length,
                                                   .max_samples = max_samples,
@@ -268,7 +269,10 @@ std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Run
   job->purpose = purpose;
   comm::Communicator& communicator = runtime.communicator;
   const int ranks = communicator.size();
-  agree(communicator, [&] { job->source = open_model(options.model); });
+  agree(communicator, [&] {
+    job->source = open_model(options.model);
+    apply_task(job->options, job->source);
+  });
   if (options.checkpoint.export_dtype == ExportDType::fp32) job->source.dtype = DType::f32;
   job->layout = std::make_unique<model::T5Layout>(job->source.config);
   job->map = std::make_unique<ShardMap>(job->layout->tensors(), ranks);

@@ -13,7 +13,6 @@
 
 #include "checkpoint/safetensors_file.hpp"
 #include "core/error.hpp"
-#include "core/log.hpp"
 #include "model/t5_layout.hpp"
 
 namespace spillway::train {
@@ -132,42 +131,6 @@ std::unique_ptr<data::Tokenizer> open_tokenizer(const ModelSource& source) {
   if (tokenizer->vocabulary_size() > source.config.vocab_size)
     tokenizer = data::make_sentencepiece_tokenizer(source.tokenizer, 0);
   return tokenizer;
-}
-
-model::GenerationOptions generation_options(const EvalOptions& eval, const ModelSource& source) {
-  json defaults = json::object();
-  if (!source.generation_json.empty()) {
-    defaults = json::parse(source.generation_json, nullptr, false);
-    if (!defaults.is_object())
-      throw DataError(fmt::format("{}/generation_config.json: expected a JSON object", source.directory));
-  }
-  const auto pick = [&](const auto& own, const char* key, auto otherwise) -> decltype(otherwise) {
-    if (own) return static_cast<decltype(otherwise)>(*own);
-    if (!defaults.contains(key) || !defaults[key].is_number()) return otherwise;
-    return defaults[key].get<decltype(otherwise)>();
-  };
-  for (const char* key : {"min_length", "no_repeat_ngram_size", "repetition_penalty", "do_sample"})
-    if (defaults.contains(key) && defaults[key] != 0 && defaults[key] != 1.0 && defaults[key] != false)
-      log::warning(
-          fmt::format("generation_config.json: {} = {} is not supported yet and left out", key, defaults[key].dump()));
-  model::GenerationOptions options;
-  options.num_beams = pick(eval.num_beams, "num_beams", static_cast<int>(EvalOptions::kNumBeams));
-  options.max_length = pick(eval.max_length, "max_length", std::int64_t{EvalOptions::kMaxLength});
-  options.length_penalty = pick(eval.length_penalty, "length_penalty", double{EvalOptions::kLengthPenalty});
-  EarlyStopping early = EvalOptions::kEarlyStopping;
-  if (eval.early_stopping) early = *eval.early_stopping;
-  else if (defaults.contains("early_stopping") && defaults["early_stopping"].is_boolean())
-    early = defaults["early_stopping"].get<bool>() ? EarlyStopping::yes : EarlyStopping::no;
-  else if (defaults.contains("early_stopping") && defaults["early_stopping"] == "never") early = EarlyStopping::never;
-  options.early_stopping = early == EarlyStopping::yes  ? model::EarlyStopping::yes
-                           : early == EarlyStopping::no ? model::EarlyStopping::no
-                                                        : model::EarlyStopping::never;
-  if (options.num_beams < 1)
-    throw ConfigError(fmt::format("eval.num_beams: expected at least 1, found {}", options.num_beams));
-  if (options.max_length < 2)
-    throw ConfigError(
-        fmt::format("eval.max_length: expected at least 2 (the start token counts), found {}", options.max_length));
-  return options;
 }
 
 }  // namespace spillway::train

@@ -7,7 +7,6 @@
 
 #include "core/dtype.hpp"
 #include "data/tokenizer.hpp"
-#include "model/beam_search.hpp"
 #include "model/t5_config.hpp"
 #include "train/run_options.hpp"
 
@@ -29,8 +28,5 @@ struct ModelSource {
 
 /// \throws ConfigError if the model has no tokenizer and none was named; DataError
 [[nodiscard]] std::unique_ptr<data::Tokenizer> open_tokenizer(const ModelSource& source);
-
-/// How to generate: the configuration's keys, then the model's generation_config.json, then EvalOptions' constants.
-[[nodiscard]] model::GenerationOptions generation_options(const EvalOptions& eval, const ModelSource& source);
 
 }  // namespace spillway::train

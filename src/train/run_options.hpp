@@ -39,8 +39,8 @@ struct DataOptions {
   /// Field names in jsonl; dots go inside ("translation.en").
   std::string source_key = "source";
   std::string target_key = "target";
-  /// Text put in front of every source.
-  std::string source_prefix;
+  /// Text put in front of every source; without it that of eval.task, and without that none.
+  std::optional<std::string> source_prefix;
   /// Tokens, </s> included; longer is truncated and counted.
   std::int64_t max_source_length = 128;
   std::int64_t max_target_length = 128;
@@ -213,8 +213,8 @@ struct CheckpointOptions {
 enum class EarlyStopping { no, yes, never };
 enum class EvalMetric { bleu };
 
-/// [eval]: evaluation and generation. An empty optional takes the model's generation_config, and where that says
-/// nothing either, the constant beside it.
+/// [eval]: evaluation and generation. An empty optional takes the entry of `task`, without it the model's
+/// generation_config, and where that says nothing either, the constant beside it.
 struct EvalOptions {
   static constexpr std::int64_t kNumBeams = 4;
   static constexpr std::int64_t kMaxLength = 128;

@@ -27,7 +27,7 @@ const std::vector<Expected> kExpected = {
     {"data.test", R"("")", R"("a.jsonl")"},
     {"data.source_key", R"("source")", R"("translation.en")"},
     {"data.target_key", R"("target")", R"("translation.ro")"},
-    {"data.source_prefix", R"("")", R"("translate: ")"},
+    {"data.source_prefix", "", R"("translate: ")"},
     {"data.max_source_length", "128", "1"},
     {"data.max_target_length", "128", "1"},
     {"data.max_train_samples", "0", "1"},
