@@ -2,6 +2,7 @@
 #include "app/key_bindings.hpp"
 #include "app/missing_features.hpp"
 #include "app/schema_sections.hpp"
+#include "app/special_bindings.hpp"
 
 namespace spillway::app {
 namespace {
@@ -25,9 +26,8 @@ std::vector<ConfigKey> evaluation_keys() {
               "is data.source_prefix unless that is set"},
       {.section = "eval",
        .key = "eval_steps",
-       .binding = integer(&Run::eval, &EvalOptions::eval_steps, 0),
-       .doc = "optimizer steps; 0: at the end only",
-       .missing = asked_by({{word("epoch"), "an evaluation at each epoch's end"}})},
+       .binding = interval(&Run::eval, &EvalOptions::eval_steps),
+       .doc = "optimizer steps; 0: at the end only; \"epoch\": at each epoch's end"},
       {.section = "eval",
        .key = "per_device_eval_batch_size",
        .binding = integer(&Run::eval, &EvalOptions::per_device_eval_batch_size, 1),
@@ -80,9 +80,9 @@ std::vector<ConfigKey> evaluation_keys() {
        .fallback = toml_text({EvalOptions::kNumReturnSequences})},
       {.section = "eval",
        .key = "metric",
-       .binding = choice(&Run::eval, &EvalOptions::metric, {{word("bleu"), EvalMetric::bleu}}),
-       .doc = "\"bleu\"",
-       .missing = asked_by({{word("rouge"), "ROUGE"}})},
+       .binding = choice(&Run::eval, &EvalOptions::metric,
+                         {{word("bleu"), EvalMetric::bleu}, {word("rouge"), EvalMetric::rouge}}),
+       .doc = "of generated text: \"bleu\", or \"rouge\" for summaries (the best model has the highest rougeL)"},
       {.section = "report",
        .key = "html",
        .binding = boolean(&Run::report, &ReportOptions::html),
@@ -110,9 +110,7 @@ std::vector<ConfigKey> evaluation_keys() {
       {.section = "report",
        .key = "tensorboard",
        .binding = boolean(&Run::report, &ReportOptions::tensorboard),
-       .doc = "event files for TensorBoard",
-       .missing = asked_when_true("TensorBoard files"),
-       .available = kNotYet},
+       .doc = "event files for TensorBoard in runs in train.output_dir"},
   };
 }
 

@@ -132,6 +132,8 @@ void Checkpoints::read(const std::string& folder, bool moments) {
       EngineSink sink(engine_, shard, moments);
       reader.read_shard(*zero.map, shard, bulk, sink);
     }
+    // What was gathered before is void.
+    for (int unit = 0; unit < zero.map->units(); ++unit) engine_.parameters().updating(unit, Event());
     engine_.finish_update();
   });
 }

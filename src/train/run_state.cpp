@@ -76,7 +76,10 @@ std::string to_json(const RunState& state) {
                  {"model_dtype", name_of(state.model_dtype)},
                  {"generation_config", state.generation_json},
                  {"tokenizer", state.tokenizer}};
-  if (state.best_metric) object["best_metric"] = *state.best_metric;
+  if (state.best_metric) {
+    object["best_metric"] = *state.best_metric;
+    object["best_metric_name"] = state.best_metric_name;
+  }
   return object.dump(2);
 }
 
@@ -103,7 +106,10 @@ RunState run_state_from_json(const std::string& text, const std::string& origin)
     state.model_dtype = dtype == "bf16" ? DType::bf16 : dtype == "f16" ? DType::f16 : DType::f32;
     state.generation_json = object.at("generation_config");
     state.tokenizer = object.at("tokenizer");
-    if (object.contains("best_metric")) state.best_metric = object.at("best_metric").get<double>();
+    if (object.contains("best_metric")) {
+      state.best_metric = object.at("best_metric").get<double>();
+      state.best_metric_name = object.value("best_metric_name", "");
+    }
     return state;
   } catch (const json::exception& error) {
     throw DataError(fmt::format("{}: run metadata: {}", origin, error.what()));

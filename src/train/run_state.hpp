@@ -29,9 +29,10 @@ struct RunState {
   std::int64_t total_steps = 0;
   std::int64_t global_batch_size = 0;
   std::optional<double> best_metric;
-  std::int64_t best_step = -1;  // whose checkpoint retention keeps; -1: none
-  double train_seconds = 0.0;   // of all runs so far
-  double loss_sum = 0.0;        // Σ of the steps' mean losses, for train_loss
+  std::string best_metric_name;  // "bleu", "rougeL", "loss"
+  std::int64_t best_step = -1;   // whose checkpoint retention keeps; -1: none
+  double train_seconds = 0.0;    // of all runs so far
+  double loss_sum = 0.0;         // Σ of the steps' mean losses, for train_loss
   ConfigRecord config;
   NumericSignature signature;
   std::string model_json;          // config.json of the export

@@ -12,12 +12,14 @@
 #include "core/log.hpp"
 #include "offload/scratch_file.hpp"
 #include "train/agreement.hpp"
+#include "train/best_model.hpp"
 #include "train/checkpoints.hpp"
 #include "train/evaluation.hpp"
 #include "train/machine.hpp"
 #include "train/metrics.hpp"
 #include "train/plan_file.hpp"
 #include "train/progress.hpp"
+#include "train/run_outputs.hpp"
 #include "train/schedule.hpp"
 #include "train/weights.hpp"
 
@@ -53,7 +55,9 @@ class Run {
                      engine_.parameters());
       });
     }
-    agree(communicator_, [&] { open_outputs(); });
+    agree(communicator_, [&] {
+      if (root()) outputs_.emplace(job_, request_.config);
+    });
   }
 
   Outcome execute() {
@@ -72,19 +76,13 @@ class Run {
 
  private:
   [[nodiscard]] bool root() const { return communicator_.rank() == 0; }
-  [[nodiscard]] bool due(std::int64_t every) const { return every > 0 && state_.step % every == 0; }
-  [[nodiscard]] std::string output(const std::string& name) const { return options_.train.output_dir + "/" + name; }
+  [[nodiscard]] bool due(const StepInterval& every) const {
+    if (every.every_epoch) return state_.cursor.position == 0;
+    return every.steps > 0 && state_.step % every.steps == 0;
+  }
   [[nodiscard]] double epoch() const {
     return static_cast<double>(state_.cursor.epoch) +
            static_cast<double>(state_.cursor.position) / static_cast<double>(job_.train_examples->size());
-  }
-
-  void open_outputs() {
-    if (!root()) return;
-    fs::remove(output("REQUEUE"));
-    write_file(output("config.toml"), request_.config.toml);
-    write_file(output("plan.json"), plan_json(job_));
-    metrics_.emplace(output("metrics.jsonl"));
   }
 
   void step() {
@@ -158,7 +156,7 @@ class Run {
     engine_.clock().reset();
     interval_ = {};
     if (root()) {
-      metrics_->write(metrics);
+      outputs_->write(metrics);
       progress_.hide();
       log::info(fmt::format(
           "step {}/{}  epoch {:.2f}  loss {:.4f}  grad_norm {:.3f}  lr {:.3g}  {:.1f} samples/s  {:.0f} tokens/s",
@@ -172,29 +170,18 @@ class Run {
     progress_.hide();
     engine_.finish_update();
     last_evaluation_ = evaluate(engine_, communicator_);
-    const Evaluation& e = *last_evaluation_;
-    const bool better =
-        !state_.best_metric || (e.bleu ? e.bleu->score > *state_.best_metric : e.loss < *state_.best_metric);
-    if (better) {
-      state_.best_metric = e.bleu ? e.bleu->score : e.loss;
-      state_.best_step = state_.step;
-    }
+    evaluated_step_ = state_.step;
     agree(communicator_, [&] {
-      if (!root()) return;
-      metrics_->write(state_.step, epoch(), e);
-      if (e.bleu) write_file(output("generated_predictions.txt"), predictions_text(e));
+      if (root()) outputs_->write(state_.step, epoch(), *last_evaluation_);
     });
-    std::string generated;
-    if (e.bleu)
-      generated = fmt::format(", BLEU {:.2f} (copying the source: {:.2f}), {:.1f} tokens a prediction, {:.1f} s\n{}",
-                              e.bleu->score, e.copied->score, e.generated_length, e.seconds, e.bleu->text());
-    log::info(fmt::format("evaluation at step {}: loss {:.4f}{}", state_.step, e.loss, generated));
+    log::info(fmt::format("evaluation at step {}: {}", state_.step, evaluation_text(*last_evaluation_)));
   }
 
   void save() {
     if (last_saved_ == state_.step) return;
     progress_.hide();
     const auto start = Clock::now();
+    if (evaluated_step_ == state_.step) note_evaluation(state_, *last_evaluation_);
     const std::string folder = checkpoints_.save(state_);
     longest_save_ = std::max(longest_save_, seconds_since(start));
     last_saved_ = state_.step;
@@ -204,8 +191,8 @@ class Run {
   Outcome stopped(StopReason reason) {
     agree(communicator_, [&] {
       if (root())
-        write_file(output("REQUEUE"),
-                   fmt::format("stopped at step {} of {} by {}\n", state_.step, job_.total_steps, name_of(reason)));
+        outputs_->ask_for_requeue(
+            fmt::format("stopped at step {} of {} by {}\n", state_.step, job_.total_steps, name_of(reason)));
     });
     log::info(fmt::format("stopped at step {} of {} by {}: run the same command again to go on", state_.step,
                           job_.total_steps, name_of(reason)));
@@ -216,9 +203,12 @@ class Run {
     if (options_.checkpoint.save_final) save();
     evaluate_now();
     engine_.finish_update();
+    if (last_evaluation_ && last_saved_ == state_.step) note_evaluation(state_, *last_evaluation_);
+    if (options_.checkpoint.load_best_model_at_end) load_best_model();
     if (options_.checkpoint.export_model) {
-      export_model(output("model"), job_.source, *job_.layout, job_.zero, engine_.parameters(), communicator_);
-      log::info(fmt::format("the model is in {}", output("model")));
+      const std::string folder = options_.train.output_dir + "/model";
+      export_model(folder, job_.source, *job_.layout, job_.zero, engine_.parameters(), communicator_);
+      log::info(fmt::format("the model is in {}", folder));
     }
     const RunTotals totals{.epoch = epoch(),
                            .train_seconds = state_.train_seconds,
@@ -227,13 +217,36 @@ class Run {
                            .samples_seen = state_.cursor.epoch * job_.train_examples->size() + state_.cursor.position,
                            .steps = state_.step};
     agree(communicator_, [&] {
-      if (root())
-        write_all_results(output("all_results.json"), &totals, last_evaluation_ ? &*last_evaluation_ : nullptr);
+      if (root()) outputs_->finish(totals, last_evaluation_ ? &*last_evaluation_ : nullptr);
     });
     log::info(fmt::format("trained {} steps in {}, {:.1f} samples/s; results in {}", state_.step,
                           duration_text(state_.train_seconds),
-                          static_cast<double>(totals.samples_seen) / state_.train_seconds, output("all_results.json")));
+                          static_cast<double>(totals.samples_seen) / state_.train_seconds,
+                          options_.train.output_dir + "/all_results.json"));
     return Outcome::finished;
+  }
+
+  /// Puts the weights of the best checkpoint in the place of the last ones and evaluates them.
+  void load_best_model() {
+    if (state_.best_step == state_.step) return;
+    if (state_.best_step < 0) {
+      log::warning("no step had both a checkpoint and an evaluation: the model is that of the last step");
+      return;
+    }
+    const std::string folder = text_of_rank_0(communicator_, [&] {
+      for (const checkpoint::CheckpointEntry& entry : checkpoint::list(job_.checkpoint_dir()))
+        if (entry.step == state_.best_step) return entry.path;
+      return std::string();
+    });
+    if (folder.empty()) {
+      log::warning(fmt::format("the best checkpoint, that of step {}, is not in {}: the model is that of the last step",
+                               state_.best_step, job_.checkpoint_dir()));
+      return;
+    }
+    checkpoints_.restore_weights(folder);
+    log::info(fmt::format("the best model is that of step {}: {} {:.4f}", state_.best_step, state_.best_metric_name,
+                          *state_.best_metric));
+    evaluate_now();
   }
 
   struct Interval {
@@ -252,12 +265,12 @@ class Run {
   data::BatchSampler sampler_;
   const StopRequest& stop_;
   Progress progress_;
-  std::optional<MetricsFile> metrics_;
+  std::optional<RunOutputs> outputs_;  // rank 0
   std::optional<Evaluation> last_evaluation_;
   StopReason stop_seen_ = StopReason::none;
   Interval interval_;
   offload::StoreCounters counted_;
-  std::int64_t last_saved_ = -1;
+  std::int64_t last_saved_ = -1, evaluated_step_ = -1;
   double learning_rate_ = 0.0, grad_norm_ = 0.0;
   double longest_step_ = 0.0, longest_save_ = 0.0;
 };
@@ -315,6 +328,7 @@ Outcome train(const TrainRequest& request, Runtime& runtime) {
   std::optional<std::string> resume_from;
   RunState state;
   agree(communicator, [&] {
+    check_best_model_options(options);
     if (!request.dry_run && communicator.rank() == 0) {
       make_writable("train.output_dir", options.train.output_dir);
       if (!options.checkpoint.dir.empty()) make_writable("checkpoint.dir", options.checkpoint.dir);
