@@ -2,12 +2,12 @@
 #include "train/hugging_face.hpp"
 
 #include <filesystem>
-#include <fstream>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "core/error.hpp"
+#include "core/text_file.hpp"
 
 namespace spillway::train {
 namespace {
@@ -22,13 +22,6 @@ std::vector<checkpoint::SafetensorsSpec> specs_of(const model::T5Layout& layout,
     specs.push_back(std::move(spec));
   }
   return specs;
-}
-
-void write_text(const fs::path& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  file.close();
-  if (!file) throw IoError(fmt::format("{}: cannot be written", path.string()), errno);
 }
 
 /// What turns errors of std::filesystem into ours.
@@ -53,7 +46,7 @@ void HuggingFaceWriter::create() const {
     const fs::path folder = directory_ + ".tmp";
     fs::remove_all(folder);
     fs::create_directories(folder);
-    write_text(folder / "config.json", model::export_config_json(source_.config, source_.dtype));
+    write_text((folder / "config.json").string(), model::export_config_json(source_.config, source_.dtype));
     const std::string generation =
         source_.generation_json.empty()
             ? nlohmann::json{{"decoder_start_token_id", source_.config.decoder_start_token_id},
@@ -62,7 +55,7 @@ void HuggingFaceWriter::create() const {
                       .dump(2) +
                   "\n"
             : source_.generation_json;
-    write_text(folder / "generation_config.json", generation);
+    write_text((folder / "generation_config.json").string(), generation);
     if (!source_.tokenizer.empty() && source_.tokenizer != "bytes") {
       fs::copy_file(source_.tokenizer, folder / "spiece.model");
       const fs::path beside = fs::path(source_.tokenizer).parent_path();

@@ -2,17 +2,14 @@
 #include "train/model_source.hpp"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/safetensors_file.hpp"
 #include "core/error.hpp"
+#include "core/text_file.hpp"
 #include "model/t5_layout.hpp"
 
 namespace spillway::train {
@@ -20,14 +17,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-std::string read_text(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw DataError(fmt::format("{}: cannot be read: {}", path.string(), std::strerror(errno)));
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
 
 /// Every tensor that the configuration asks for must be there with its shape.
 void check_tensors(const checkpoint::SafetensorsFile& file, const model::T5Config& config) {
@@ -89,9 +78,10 @@ ModelSource open_model(const ModelOptions& options) {
     return source;
   }
   source.directory = directory.string();
-  source.config = model::parse_t5_config(read_text(directory / "config.json"), (directory / "config.json").string());
+  source.config =
+      model::parse_t5_config(read_text((directory / "config.json").string()), (directory / "config.json").string());
   if (fs::exists(directory / "generation_config.json"))
-    source.generation_json = read_text(directory / "generation_config.json");
+    source.generation_json = read_text((directory / "generation_config.json").string());
   source.tokenizer = find_tokenizer(options, source.directory);
   if (options.init == ModelInit::random) return source;
 
@@ -121,7 +111,7 @@ std::unique_ptr<data::Tokenizer> open_tokenizer(const ModelSource& source) {
   const fs::path settings = fs::path(source.tokenizer).parent_path() / "tokenizer_config.json";
   std::int64_t extra_ids = data::kExtraIds;
   if (fs::exists(settings)) {
-    const json object = json::parse(read_text(settings), nullptr, false);
+    const json object = json::parse(read_text(settings.string()), nullptr, false);
     if (object.is_discarded()) throw DataError(fmt::format("{}: not valid JSON", settings.string()));
     if (object.is_object() && object.contains("extra_ids") && object["extra_ids"].is_number_integer())
       extra_ids = object["extra_ids"].get<std::int64_t>();
