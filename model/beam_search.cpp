@@ -32,10 +32,12 @@ bool BeamSearch::done() const {
 
 void BeamSearch::add(Item& item, std::vector<std::int32_t> tokens, double sum, std::int64_t generated) {
   const double score = sum / std::pow(static_cast<double>(generated), options_.length_penalty);
+  const bool full = static_cast<std::int64_t>(item.finished.size()) == beams_;
+  if (full && score <= item.finished.back().score) return;
   const auto place = std::find_if(item.finished.begin(), item.finished.end(),
-                                  [&](const Hypothesis& other) { return other.score < score; });
+                                  [&](const Hypothesis& other) { return other.score <= score; });
   item.finished.insert(place, {std::move(tokens), score});
-  if (static_cast<std::int64_t>(item.finished.size()) > beams_) item.finished.pop_back();
+  if (full) item.finished.pop_back();
 }
 
 bool BeamSearch::is_done(const Item& item, double best_sum) const {

@@ -17,8 +17,17 @@ enum class EarlyStopping {
 struct GenerationOptions {
   int num_beams = 4;              // 1: greedy
   std::int64_t max_length = 128;  // tokens with the start token
+  std::int64_t min_length = 0;    // likewise; </s> is impossible before
   double length_penalty = 1.0;    // score = sum of log probabilities / length^penalty
   EarlyStopping early_stopping = EarlyStopping::yes;
+  std::int64_t no_repeat_ngram_size = 0;  // tokens; 0: repetition is allowed
+  double repetition_penalty = 1.0;        // 1: none; above: tokens seen already are less likely
+  int num_return_sequences = 1;           // at most num_beams
+
+  /// True if kernels::ProcessScores has something to do.
+  [[nodiscard]] bool processes_scores() const noexcept {
+    return min_length > 0 || no_repeat_ngram_size > 0 || repetition_penalty != 1.0;
+  }
 };
 
 /// A finished sequence: tokens after the start token, </s> included unless max_length cut it.
@@ -49,7 +58,7 @@ class BeamSearch {
   /// Takes the best continuations: (items, candidates()) sorted by score, best first. Rows are counted over all items.
   void advance(std::span<const float> scores, std::span<const std::int32_t> rows, std::span<const std::int32_t> tokens);
 
-  /// Up to num_beams hypotheses of each item, best first. Call once, at the end.
+  /// num_beams hypotheses of each item, best first; of equal ones the later. Call once, at the end.
   [[nodiscard]] std::vector<std::vector<Hypothesis>> finish();
 
  private:

@@ -29,6 +29,7 @@ GenerationMemory carve_generation(Carver& carver, const T5Config& c, DType dtype
   m.logits = carver.take({rows, c.vocab_size});
   m.ancestry = carver.take({rows, capacity}, DType::i32);
   m.next_ancestry = carver.take({rows, capacity}, DType::i32);
+  m.token_cache = carver.take({rows, capacity}, DType::i32);
   m.tokens = carver.take({rows}, DType::i32);
   m.row_sequence = carver.take({rows}, DType::i32);
   m.row_number = carver.take({rows + 1}, DType::i32);
@@ -76,19 +77,40 @@ std::vector<std::vector<Hypothesis>> Generator::generate(Queue& queue, const Mic
     }
     decode_one(queue, batch, mine ? rows : 0, position);
     if (!mine) continue;
-    const kernels::TopContinuations top{.items = items,
-                                        .beams = options.num_beams,
-                                        .count = search.candidates(),
-                                        .logits = memory_.logits.rows(0, rows),
-                                        .row_scores = memory_.row_scores.rows(0, rows),
-                                        .scores = memory_.top_scores.rows(0, items),
-                                        .rows = memory_.top_rows.rows(0, items),
-                                        .tokens = memory_.top_tokens.rows(0, items)};
-    generation_ops_.top_continuations(queue, top);
-    queue.synchronize();
-    search.advance(top.scores.as<float>(), top.rows.as<std::int32_t>(), top.tokens.as<std::int32_t>());
+    choose(queue, search, items, options);
   }
   return search.finish();
+}
+
+void Generator::choose(Queue& queue, BeamSearch& search, std::int64_t items, const GenerationOptions& options) {
+  const std::int64_t rows = items * options.num_beams;
+  const TensorView logits = memory_.logits.rows(0, rows);
+  // transformers processes log-probabilities in beam search and logits in greedy search.
+  const bool normalise_first = options.processes_scores() && options.num_beams > 1;
+  if (normalise_first) generation_ops_.log_softmax(queue, {.rows = rows, .scores = logits});
+  if (options.processes_scores())
+    generation_ops_.process_scores(queue, {.rows = rows,
+                                           .capacity = memory_.ancestry.extent(1),
+                                           .length = search.length(),
+                                           .tokens = memory_.token_cache.rows(0, rows),
+                                           .ancestry = memory_.ancestry.rows(0, rows),
+                                           .repetition_penalty = static_cast<float>(options.repetition_penalty),
+                                           .no_repeat_ngram_size = options.no_repeat_ngram_size,
+                                           .min_length = options.min_length,
+                                           .end_token = config_.eos_token_id,
+                                           .scores = logits});
+  const kernels::TopContinuations top{.items = items,
+                                      .beams = options.num_beams,
+                                      .count = search.candidates(),
+                                      .normalised = normalise_first,
+                                      .logits = logits,
+                                      .row_scores = memory_.row_scores.rows(0, rows),
+                                      .scores = memory_.top_scores.rows(0, items),
+                                      .rows = memory_.top_rows.rows(0, items),
+                                      .tokens = memory_.top_tokens.rows(0, items)};
+  generation_ops_.top_continuations(queue, top);
+  queue.synchronize();
+  search.advance(top.scores.as<float>(), top.rows.as<std::int32_t>(), top.tokens.as<std::int32_t>());
 }
 
 void Generator::encode(Queue& queue, const MicroBatch& batch) {
@@ -123,6 +145,7 @@ void Generator::reorder(const BeamSearch& search, std::int64_t rows) {
     std::copy_n(from.begin() + static_cast<std::ptrdiff_t>(parent * capacity), position,
                 to.begin() + static_cast<std::ptrdiff_t>(row * capacity));
     to[row * capacity + position] = static_cast<std::int32_t>(row);
+    memory_.token_cache.as<std::int32_t>()[row * capacity + position] = search.next_tokens()[row];
   }
   std::swap(memory_.ancestry, memory_.next_ancestry);
 }

@@ -24,6 +24,7 @@ struct GenerationMemory {
   std::vector<TensorView> cross_kv;          // each decoder block: (source rows, 2 inner)
   TensorView hidden, normed, rstd, qkv, attended, branch, u, act, logits;
   TensorView ancestry, next_ancestry;                                 // i32 (R, capacity)
+  TensorView token_cache;                                             // i32 (R, capacity), found through ancestry
   TensorView tokens, row_sequence, row_number, row_zero, row_scores;  // (R), row_number (R + 1)
   TensorView top_scores, top_rows, top_tokens;                        // (items, 2 beams)
 };
@@ -55,6 +56,7 @@ class Generator {
   [[nodiscard]] kernels::PackedSequences single_rows(std::int64_t rows) const;
   [[nodiscard]] ConstTensorView weight(const Place& place, Shape shape);
   void reorder(const BeamSearch& search, std::int64_t rows);
+  void choose(Queue& queue, BeamSearch& search, std::int64_t items, const GenerationOptions& options);
 
   const T5Config& config_;
   const T5Layout& layout_;

@@ -10,6 +10,7 @@
 #include "app/overrides.hpp"
 #include "app/shared_config.hpp"
 #include "core/log.hpp"
+#include "core/text_file.hpp"
 #include "train/agreement.hpp"
 #include "train/checkpoints.hpp"
 #include "train/evaluation.hpp"
@@ -72,10 +73,12 @@ ExitCode evaluate_command(const EvaluateArguments& arguments, Runtime& runtime) 
   if (communicator.rank() == 0) std::cout << train::evaluation_json(result) << std::flush;
   agree(communicator, [&] {
     if (communicator.rank() != 0 || !own || !std::filesystem::is_directory(options.train.output_dir)) return;
-    if (val) train::write_all_results(options.train.output_dir + "/all_results.json", nullptr, &result);
-    if (result.bleu)
-      train::write_file(options.train.output_dir + (val ? "/generated_predictions.txt" : "/test_predictions.txt"),
-                        train::predictions_text(result));
+    // Hugging Face's names: those of validation begin with eval_, those of test data with predict_.
+    train::write_all_results(options.train.output_dir + "/all_results.json", nullptr, &result,
+                             val ? "eval" : "predict");
+    if (result.generated)
+      write_text(options.train.output_dir + (val ? "/generated_predictions.txt" : "/test_predictions.txt"),
+                 train::predictions_text(result));
   });
   return ExitCode::done;
 }

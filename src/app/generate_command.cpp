@@ -20,6 +20,7 @@
 #include "data/utf8.hpp"
 #include "train/agreement.hpp"
 #include "train/engine.hpp"
+#include "train/generation_settings.hpp"
 #include "train/weights.hpp"
 
 namespace spillway::app {
@@ -69,7 +70,7 @@ std::vector<std::string> shared_sources(const std::string& input, comm::Communic
 
 std::vector<std::int32_t> tokens_of(const std::string& line, const train::RunOptions& options,
                                     const data::Tokenizer& tokenizer) {
-  std::vector<std::int32_t> ids = tokenizer.encode(options.data.source_prefix + line);
+  std::vector<std::int32_t> ids = tokenizer.encode(options.data.source_prefix.value_or("") + line);
   ids.resize(std::min(ids.size(), static_cast<std::size_t>(options.data.max_source_length - 1)));
   ids.push_back(tokenizer.eos_id());
   return ids;
@@ -104,6 +105,7 @@ ExitCode generate_command(const GenerateArguments& arguments, Runtime& runtime) 
   std::vector<std::vector<std::int32_t>> sources;
   agree(communicator, [&] {
     const train::ModelSource source = train::open_model(options.model);
+    train::apply_task(options, source);
     const auto tokenizer = train::open_tokenizer(source);
     for (const std::string& line : lines) {
       sources.push_back(tokens_of(line, options, *tokenizer));
@@ -133,24 +135,26 @@ ExitCode generate_command(const GenerateArguments& arguments, Runtime& runtime) 
                         engine.state());
   });
 
-  // Batches go round the ranks; rank r's text of batch b is the (b / ranks)-th that it sends.
+  // Batches go round the ranks; rank r's text of batch b is the (b / ranks)-th that it sends, and each source has as many
+  // lines as sequences are returned.
   std::string mine;
   const std::size_t ranks = static_cast<std::size_t>(communicator.size());
   const auto step = static_cast<std::size_t>(batch);
+  const auto returned = static_cast<std::size_t>(job->generation.options.num_return_sequences);
   for (std::size_t begin = static_cast<std::size_t>(communicator.rank()) * step; begin < sources.size();
        begin += ranks * step) {
     std::vector<std::span<const std::int32_t>> items;
     for (std::size_t i = begin; i < std::min(begin + step, sources.size()); ++i) items.emplace_back(sources[i]);
     for (const std::vector<model::Hypothesis>& hypotheses : engine.generate(items))
-      mine += line_of(hypotheses.front(), arguments, *job);
+      for (std::size_t i = 0; i < returned; ++i) mine += line_of(hypotheses[i], arguments, *job);
   }
   const auto all = communicator.exchange(std::as_bytes(std::span(mine)));
   agree(communicator, [&] {
     if (!output) return;
     std::string text;
     std::vector<std::size_t> at(ranks, 0);
-    for (std::size_t i = 0; i < sources.size(); ++i) {
-      const std::size_t rank = i / step % ranks;
+    for (std::size_t i = 0; i < sources.size() * returned; ++i) {
+      const std::size_t rank = i / returned / step % ranks;
       const std::string_view from(reinterpret_cast<const char*>(all[rank].data()), all[rank].size());
       const std::size_t end = from.find('\n', at[rank]) + 1;
       text += from.substr(at[rank], end - at[rank]);

@@ -33,20 +33,6 @@ MissingFeature asked_when_above(double limit, std::string feature) {
   });
 }
 
-MissingFeature asked_when_not(double harmless, std::string feature) {
-  return asked_if(std::move(feature), [=](const ConfigValue& value) {
-    const std::optional<double> content = number_in(value);
-    return content && *content != harmless;
-  });
-}
-
-MissingFeature asked_when_not_empty(std::string feature) {
-  return asked_if(std::move(feature), [](const ConfigValue& value) {
-    const auto* content = std::get_if<std::string>(&value.content);
-    return content != nullptr && !content->empty();
-  });
-}
-
 MissingFeature asked_by(std::vector<std::pair<ConfigValue, std::string>> values) {
   return [=](const ConfigValue& asked) -> Feature {
     for (const auto& [value, feature] : values) {

@@ -14,10 +14,6 @@ namespace spillway::app {
 [[nodiscard]] MissingFeature asked_when_true(std::string feature);
 /// A number above `limit`.
 [[nodiscard]] MissingFeature asked_when_above(double limit, std::string feature);
-/// A number other than `harmless`.
-[[nodiscard]] MissingFeature asked_when_not(double harmless, std::string feature);
-/// A string that is not empty.
-[[nodiscard]] MissingFeature asked_when_not_empty(std::string feature);
 /// One of some values, each with its feature.
 [[nodiscard]] MissingFeature asked_by(std::vector<std::pair<ConfigValue, std::string>> values);
 

@@ -80,7 +80,7 @@ std::string commented_config_text(const train::RunOptions& options) {
   std::string text =
       "# Every key of this version, with its default. Without a value of its own, a key in a comment takes the one of "
       "the\n"
-      "# model's generation_config.json, and then this one.\n";
+      "# model's eval.task, then that of its generation_config.json, and then this one.\n";
   for (const std::string& section : section_names()) {
     std::string lines;
     for (const ConfigKey& key : config_keys()) {

@@ -48,6 +48,16 @@ KeyBinding duration(std::chrono::seconds TrainOptions::*member) {
       [](std::chrono::seconds content) { return toml_string(duration_text(content)); });
 }
 
+std::optional<StepInterval> interval_in(const ConfigValue& value) {
+  if (const auto* steps = std::get_if<std::int64_t>(&value.content); steps != nullptr && *steps >= 0) return *steps;
+  const auto* word = std::get_if<std::string>(&value.content);
+  return word != nullptr && *word == "epoch" ? std::optional(StepInterval::epoch()) : std::nullopt;
+}
+
+std::string interval_text(const StepInterval& interval) {
+  return interval.every_epoch ? toml_string("epoch") : std::to_string(interval.steps);
+}
+
 KeyBinding betas() {
   return bind_member(
       "a list of two numbers of at least 0 and below 1", &Run::optimizer, &OptimizerOptions::betas,

@@ -86,7 +86,8 @@ Evaluation evaluate(Engine& engine, comm::Communicator& communicator) {
   const bool generating = job.generation.items > 0;
   engine.begin_evaluation();
   std::vector<SampleResult> mine;
-  for (const std::vector<std::int64_t>& batch : my_batches(job)) {
+  const auto batches = my_batches(job);
+  for (const std::vector<std::int64_t>& batch : batches) {
     const std::vector<double> losses = engine.losses(batch);
     std::vector<std::vector<model::Hypothesis>> hypotheses;
     if (generating) {
@@ -102,6 +103,8 @@ Evaluation evaluate(Engine& engine, comm::Communicator& communicator) {
 
   Evaluation result;
   result.samples = examples.size();
+  result.batches = static_cast<std::int64_t>(batches.size());
+  result.generated = generating;
   std::vector<std::string> targets;
   std::vector<std::string> sources;
   double loss_sum = 0.0;
@@ -120,8 +123,13 @@ Evaluation evaluate(Engine& engine, comm::Communicator& communicator) {
   }
   result.loss = loss_sum / static_cast<double>(target_tokens);
   if (generating) {
-    result.bleu = data::corpus_bleu(result.predictions, targets);
-    result.copied = data::corpus_bleu(sources, targets);
+    switch (job.options.eval.metric) {
+      case EvalMetric::bleu:
+        result.bleu = data::corpus_bleu(result.predictions, targets);
+        result.copied = data::corpus_bleu(sources, targets);
+        break;
+      case EvalMetric::rouge: result.rouge = data::corpus_rouge(result.predictions, targets); break;
+    }
     result.generated_length = static_cast<double>(generated_tokens) / static_cast<double>(examples.size());
   }
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

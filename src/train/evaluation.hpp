@@ -7,6 +7,7 @@
 
 #include "comm/communicator.hpp"
 #include "data/bleu.hpp"
+#include "data/rouge.hpp"
 #include "train/engine.hpp"
 
 namespace spillway::train {
@@ -15,9 +16,12 @@ namespace spillway::train {
 struct Evaluation {
   double loss = 0.0;  // mean over all target tokens
   std::int64_t samples = 0;
+  std::int64_t batches = 0;  // that the samples came in
   double seconds = 0.0;
-  std::optional<data::Bleu> bleu;        // with predict_with_generate
+  bool generated = false;                // what follows is set with predict_with_generate only
+  std::optional<data::Bleu> bleu;        // eval.metric = "bleu"
   std::optional<data::Bleu> copied;      // what copying the sources would reach
+  std::optional<data::Rouge> rouge;      // eval.metric = "rouge", in percent
   double generated_length = 0.0;         // mean tokens of a prediction that are not padding (Hugging Face gen_len)
   std::vector<std::string> predictions;  // in data order
 };

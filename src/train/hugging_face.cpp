@@ -3,13 +3,13 @@
 
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/files.hpp"
 #include "core/error.hpp"
+#include "core/text_file.hpp"
 
 namespace spillway::train {
 namespace {
@@ -32,13 +32,6 @@ constexpr const char* kHead = "lm_head.weight";
 /// tied heads only.
 float head_factor(const model::T5Config& config) {
   return config.untied_head && config.scale_logits ? 1.0F / std::sqrt(static_cast<float>(config.d_model)) : 1.0F;
-}
-
-void write_text(const fs::path& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  file.close();
-  if (!file) throw IoError(fmt::format("{}: cannot be written", path.string()), errno);
 }
 
 /// What turns errors of std::filesystem into ours.
@@ -93,7 +86,7 @@ void HuggingFaceWriter::create() const {
     fs::create_directories(folder);
     model::T5Config config = source_.config;
     if (config.untied_head) config.scale_logits = false;
-    write_text(folder / "config.json", model::export_config_json(config, source_.dtype));
+    write_text((folder / "config.json").string(), model::export_config_json(config, source_.dtype));
     const std::string generation =
         source_.generation_json.empty()
             ? nlohmann::json{{"decoder_start_token_id", source_.config.decoder_start_token_id},
@@ -102,9 +95,9 @@ void HuggingFaceWriter::create() const {
                       .dump(2) +
                   "\n"
             : source_.generation_json;
-    write_text(folder / "generation_config.json", generation);
+    write_text((folder / "generation_config.json").string(), generation);
     if (source_.tokenizer == "bytes") {
-      write_text(folder / "tokenizer_config.json",
+      write_text((folder / "tokenizer_config.json").string(),
                  nlohmann::json{{"tokenizer_class", "ByT5Tokenizer"}, {"extra_ids", 125}}.dump(2) + "\n");
     } else if (!source_.tokenizer.empty()) {
       fs::copy_file(source_.tokenizer, folder / "spiece.model");

@@ -11,6 +11,7 @@
 #include "core/log.hpp"
 #include "train/agreement.hpp"
 #include "train/batches.hpp"
+#include "train/generation_settings.hpp"
 #include "train/job_facts.hpp"
 #include "train/machine.hpp"
 
@@ -22,7 +23,7 @@ data::Examples read_examples(const DataOptions& data, const std::vector<std::str
   return data::Examples::read({.paths = paths,
                                .source_key = data.source_key,
                                .target_key = data.target_key,
-                               .source_prefix = data.source_prefix,
+                               .source_prefix = data.source_prefix.value_or(""),
                                .max_source_length = data.max_source_length,
                                .max_target_length = data.max_target_length,
                                .max_samples = max_samples,
@@ -188,7 +189,10 @@ std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Run
   job->purpose = purpose;
   comm::Communicator& communicator = runtime.communicator;
   const int ranks = communicator.size();
-  agree(communicator, [&] { job->source = open_model(options.model); });
+  agree(communicator, [&] {
+    job->source = open_model(options.model);
+    apply_task(job->options, job->source);
+  });
   job->source.dtype = export_dtype(options.checkpoint.export_dtype, job->source.dtype);
   const bool trains = purpose == Purpose::train;
   job->layout = std::make_unique<model::T5Layout>(

@@ -4,12 +4,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
-#include <filesystem>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "core/error.hpp"
+#include "core/text_file.hpp"
 
 namespace spillway::train {
 namespace {
@@ -24,31 +24,31 @@ double rounded(double value, int digits) {
 }
 
 template <typename Json>
-void add_evaluation(Json& object, const Evaluation& evaluation) {
-  object["eval_loss"] = rounded(evaluation.loss, 4);
-  if (evaluation.bleu) {
-    object["eval_bleu"] = rounded(evaluation.bleu->score, 4);
-    object["eval_bleu_copy"] = rounded(evaluation.copied->score, 4);
-    object["eval_gen_len"] = rounded(evaluation.generated_length, 4);
-  }
-  object["eval_samples"] = evaluation.samples;
-  object["eval_runtime"] = rounded(evaluation.seconds, 4);
-  object["eval_samples_per_second"] = rounded(static_cast<double>(evaluation.samples) / evaluation.seconds, 3);
+void add_evaluation(Json& object, const Evaluation& evaluation, const std::string& prefix) {
+  for (const EvaluationResult& result : evaluation_results(evaluation))
+    object[prefix + "_" + result.name] = result.value;
+  object[prefix + "_samples"] = evaluation.samples;
 }
 
 }  // namespace
 
-void write_file(const std::string& path, const std::string& text) {
-  const std::string temporary = path + ".tmp";
-  {
-    std::ofstream file(temporary, std::ios::binary);
-    file << text;
-    file.close();
-    if (!file) throw IoError(fmt::format("{}: cannot be written", temporary), errno);
+std::vector<EvaluationResult> evaluation_results(const Evaluation& e) {
+  std::vector<EvaluationResult> results = {{"loss", rounded(e.loss, 4)}};
+  if (e.bleu) {
+    results.push_back({"bleu", rounded(e.bleu->score, 4)});
+    results.push_back({"bleu_copy", rounded(e.copied->score, 4)});
   }
-  std::error_code error;
-  std::filesystem::rename(temporary, path, error);
-  if (error) throw IoError(fmt::format("{}: cannot be renamed to {}", temporary, path), error.value());
+  if (e.rouge) {
+    results.push_back({"rouge1", rounded(e.rouge->rouge1, 4)});
+    results.push_back({"rouge2", rounded(e.rouge->rouge2, 4)});
+    results.push_back({"rougeL", rounded(e.rouge->rouge_l, 4)});
+    results.push_back({"rougeLsum", rounded(e.rouge->rouge_lsum, 4)});
+  }
+  if (e.generated) results.push_back({"gen_len", rounded(e.generated_length, 4)});
+  results.push_back({"runtime", rounded(e.seconds, 4)});
+  results.push_back({"samples_per_second", rounded(static_cast<double>(e.samples) / e.seconds, 3)});
+  results.push_back({"steps_per_second", rounded(static_cast<double>(e.batches) / e.seconds, 3)});
+  return results;
 }
 
 MetricsFile::MetricsFile(const std::string& path) : path_(path), file_(path, std::ios::app) {
@@ -90,11 +90,12 @@ void MetricsFile::write(std::int64_t step, double epoch, const Evaluation& evalu
   ordered_json object;
   object["step"] = step;
   object["epoch"] = rounded(epoch, 4);
-  add_evaluation(object, evaluation);
+  add_evaluation(object, evaluation, "eval");
   line(object.dump());
 }
 
-void write_all_results(const std::string& path, const RunTotals* totals, const Evaluation* evaluation) {
+void write_all_results(const std::string& path, const RunTotals* totals, const Evaluation* evaluation,
+                       const std::string& prefix) {
   json object = json::object();
   if (std::ifstream file(path); file) {
     object = json::parse(file, nullptr, false);
@@ -110,14 +111,25 @@ void write_all_results(const std::string& path, const RunTotals* totals, const E
     object["train_steps_per_second"] =
         rounded(static_cast<double>(totals->steps) / std::max(totals->train_seconds, 1e-9), 3);
   }
-  if (evaluation != nullptr) add_evaluation(object, *evaluation);
-  write_file(path, object.dump(4) + "\n");
+  if (evaluation != nullptr) add_evaluation(object, *evaluation, prefix);
+  write_text(path, object.dump(4) + "\n");
 }
 
 std::string evaluation_json(const Evaluation& evaluation) {
   ordered_json object;
-  add_evaluation(object, evaluation);
+  add_evaluation(object, evaluation, "eval");
   return object.dump(2) + "\n";
+}
+
+std::string evaluation_text(const Evaluation& e) {
+  std::string text = fmt::format("loss {:.4f}", e.loss);
+  if (e.bleu) text += fmt::format(", BLEU {:.2f} (copying the source: {:.2f})", e.bleu->score, e.copied->score);
+  if (e.rouge)
+    text += fmt::format(", ROUGE-1 {:.2f}, ROUGE-2 {:.2f}, ROUGE-L {:.2f}", e.rouge->rouge1, e.rouge->rouge2,
+                        e.rouge->rouge_l);
+  if (e.generated) text += fmt::format(", {:.1f} tokens a prediction, {:.1f} s", e.generated_length, e.seconds);
+  if (e.bleu) text += "\n" + e.bleu->text();
+  return text;
 }
 
 std::string predictions_text(const Evaluation& evaluation) {

@@ -3,6 +3,7 @@
 
 #include <fstream>
 #include <string>
+#include <vector>
 
 #include "offload/block_store.hpp"
 #include "train/evaluation.hpp"
@@ -25,6 +26,13 @@ struct StepMetrics {
   offload::StoreCounters nvme;                   // of this rank, in these steps
   StepClock clock;                               // of this rank, in these steps
 };
+
+/// A number that an evaluation found, by the end of its name in Hugging Face's results ("bleu" of "eval_bleu"), rounded as there.
+struct EvaluationResult {
+  std::string name;
+  double value = 0.0;
+};
+[[nodiscard]] std::vector<EvaluationResult> evaluation_results(const Evaluation& evaluation);
 
 /// metrics.jsonl: one JSON object a line, flushed. Only rank 0 has one.
 class MetricsFile {
@@ -50,14 +58,17 @@ struct RunTotals {
   std::int64_t steps = 0;
 };
 
-/// Writes all_results.json: what `path` held already, with these totals and evaluation (either may be null) over it. \throws IoError
-void write_all_results(const std::string& path, const RunTotals* totals, const Evaluation* evaluation);
+/// Writes all_results.json: what `path` held already, with these totals and evaluation (either may be null) over it, as Hugging
+/// Face's save_metrics does.
+/// \param prefix  of the evaluation's names: "eval" for validation data, "predict" for test data
+/// \throws IoError
+void write_all_results(const std::string& path, const RunTotals* totals, const Evaluation* evaluation,
+                       const std::string& prefix = "eval");
 
 /// The evaluation as one JSON object, for standard output.
 [[nodiscard]] std::string evaluation_json(const Evaluation& evaluation);
-
-/// Writes text under a name at once: to a file beside it, then renamed. \throws IoError
-void write_file(const std::string& path, const std::string& text);
+/// The same for the log, as one sentence.
+[[nodiscard]] std::string evaluation_text(const Evaluation& evaluation);
 
 /// generated_predictions.txt: one line for each evaluated item.
 [[nodiscard]] std::string predictions_text(const Evaluation& evaluation);

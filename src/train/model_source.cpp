@@ -2,11 +2,7 @@
 #include "train/model_source.hpp"
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -16,7 +12,7 @@
 #include "checkpoint/weight_reader.hpp"
 #include "core/error.hpp"
 #include "core/json_depth.hpp"
-#include "core/log.hpp"
+#include "core/text_file.hpp"
 #include "model/t5_layout.hpp"
 #include "model/t5_presets.hpp"
 
@@ -27,14 +23,6 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 bool is_there(const fs::path& path) { return checkpoint::type_of_input(path.string()) != fs::file_type::not_found; }
-
-std::string read_text(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw DataError(fmt::format("{}: cannot be read: {}", path.string(), std::strerror(errno)));
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
 
 /// Every tensor that the configuration asks for must be there with its shape.
 void check_tensors(const checkpoint::WeightReader& file, const model::T5Config& config) {
@@ -100,7 +88,7 @@ bool has_untied_head(const checkpoint::WeightReader& file, const model::T5Config
 /// A JSON object beside the model's other files; empty if there is none.
 json read_settings(const fs::path& path) {
   if (!is_there(path)) return json::object();
-  const std::string text = read_text(path);
+  const std::string text = read_text(path.string());
   check_json_depth(text, path.string());
   json object = json::parse(text, nullptr, false);
   if (!object.is_object()) throw DataError(fmt::format("{}: expected a JSON object", path.string()));
@@ -139,9 +127,10 @@ ModelSource open_model(const ModelOptions& options) {
     return source;
   }
   source.directory = directory.string();
-  source.config = model::parse_t5_config(read_text(directory / "config.json"), (directory / "config.json").string());
+  source.config =
+      model::parse_t5_config(read_text((directory / "config.json").string()), (directory / "config.json").string());
   if (is_there(directory / "generation_config.json"))
-    source.generation_json = read_text(directory / "generation_config.json");
+    source.generation_json = read_text((directory / "generation_config.json").string());
   source.tokenizer = find_tokenizer(options, source.directory, source.config);
   if (options.init == ModelInit::random) return source;
 
@@ -185,43 +174,6 @@ DType export_dtype(ExportDType asked, DType of_model) {
     case ExportDType::fp16: return DType::f16;
   }
   return of_model;
-}
-
-model::GenerationOptions generation_options(const EvalOptions& eval, const ModelSource& source) {
-  json defaults = json::object();
-  if (!source.generation_json.empty()) {
-    check_json_depth(source.generation_json, source.directory + "/generation_config.json");
-    defaults = json::parse(source.generation_json, nullptr, false);
-    if (!defaults.is_object())
-      throw DataError(fmt::format("{}/generation_config.json: expected a JSON object", source.directory));
-  }
-  const auto pick = [&](const auto& own, const char* key, auto otherwise) -> decltype(otherwise) {
-    if (own) return static_cast<decltype(otherwise)>(*own);
-    if (!defaults.contains(key) || !defaults[key].is_number()) return otherwise;
-    return defaults[key].get<decltype(otherwise)>();
-  };
-  for (const char* key : {"min_length", "no_repeat_ngram_size", "repetition_penalty", "do_sample"})
-    if (defaults.contains(key) && defaults[key] != 0 && defaults[key] != 1.0 && defaults[key] != false)
-      log::warning(
-          fmt::format("generation_config.json: {} = {} is not supported yet and left out", key, defaults[key].dump()));
-  model::GenerationOptions options;
-  options.num_beams = pick(eval.num_beams, "num_beams", static_cast<int>(EvalOptions::kNumBeams));
-  options.max_length = pick(eval.max_length, "max_length", std::int64_t{EvalOptions::kMaxLength});
-  options.length_penalty = pick(eval.length_penalty, "length_penalty", double{EvalOptions::kLengthPenalty});
-  EarlyStopping early = EvalOptions::kEarlyStopping;
-  if (eval.early_stopping) early = *eval.early_stopping;
-  else if (defaults.contains("early_stopping") && defaults["early_stopping"].is_boolean())
-    early = defaults["early_stopping"].get<bool>() ? EarlyStopping::yes : EarlyStopping::no;
-  else if (defaults.contains("early_stopping") && defaults["early_stopping"] == "never") early = EarlyStopping::never;
-  options.early_stopping = early == EarlyStopping::yes  ? model::EarlyStopping::yes
-                           : early == EarlyStopping::no ? model::EarlyStopping::no
-                                                        : model::EarlyStopping::never;
-  if (options.num_beams < 1)
-    throw ConfigError(fmt::format("eval.num_beams: expected at least 1, found {}", options.num_beams));
-  if (options.max_length < 2)
-    throw ConfigError(
-        fmt::format("eval.max_length: expected at least 2 (the start token counts), found {}", options.max_length));
-  return options;
 }
 
 }  // namespace spillway::train

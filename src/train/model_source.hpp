@@ -7,7 +7,6 @@
 
 #include "core/dtype.hpp"
 #include "data/tokenizer.hpp"
-#include "model/beam_search.hpp"
 #include "model/t5_config.hpp"
 #include "train/run_options.hpp"
 
@@ -32,8 +31,5 @@ struct ModelSource {
 
 /// checkpoint.export_dtype as a type; "auto" is the type of the model that was read.
 [[nodiscard]] DType export_dtype(ExportDType asked, DType of_model);
-
-/// How to generate: the configuration's keys, then the model's generation_config.json, then EvalOptions' constants.
-[[nodiscard]] model::GenerationOptions generation_options(const EvalOptions& eval, const ModelSource& source);
 
 }  // namespace spillway::train

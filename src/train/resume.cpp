@@ -11,6 +11,7 @@
 #include "checkpoint/directory.hpp"
 #include "checkpoint/reader.hpp"
 #include "core/log.hpp"
+#include "core/text_file.hpp"
 #include "train/agreement.hpp"
 #include "train/checkpoints.hpp"
 #include "train/metrics.hpp"
@@ -78,7 +79,7 @@ bool has_results(const RunOptions& options, const RunState& state) {
          (!options.checkpoint.export_model || fs::is_directory(output + "/model"));
 }
 
-void mark_results(const RunOptions& options, const RunState& state) { write_file(mark_path(options), mark_of(state)); }
+void mark_results(const RunOptions& options, const RunState& state) { write_text(mark_path(options), mark_of(state)); }
 
 void unmark_results(const RunOptions& options) { fs::remove(mark_path(options)); }
 

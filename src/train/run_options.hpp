@@ -16,6 +16,19 @@ namespace spillway::train {
 
 enum class ModelInit { pretrained, random };
 
+/// How often something happens: every so many optimizer steps, or at each epoch's end.
+struct StepInterval {
+  constexpr StepInterval(std::int64_t every) : steps(every) {}  // NOLINT: a number of steps is one
+  static constexpr StepInterval epoch() {
+    StepInterval interval(0);
+    interval.every_epoch = true;
+    return interval;
+  }
+  std::int64_t steps;  // 0: never
+  bool every_epoch = false;
+  bool operator==(const StepInterval&) const = default;
+};
+
 /// [model]: what is trained.
 struct ModelOptions {
   /// Hugging Face directory, or a preset's name ("t5-small").
@@ -39,8 +52,8 @@ struct DataOptions {
   /// Field names in jsonl; dots go inside ("translation.en").
   std::string source_key = "source";
   std::string target_key = "target";
-  /// Text put in front of every source.
-  std::string source_prefix;
+  /// Text put in front of every source; without it that of eval.task, and without that none.
+  std::optional<std::string> source_prefix;
   /// Tokens, </s> included; longer is truncated and counted.
   std::int64_t max_source_length = 128;
   std::int64_t max_target_length = 128;
@@ -192,9 +205,10 @@ struct CheckpointOptions {
   /// "": output_dir/checkpoints.
   std::string dir;
   /// Optimizer steps; 0: only at the end and on request.
-  std::int64_t save_steps = 500;
+  StepInterval save_steps = 500;
   /// Newest checkpoints that are kept; 0: all.
   std::int64_t save_total_limit = 2;
+  /// The weights of the checkpoint that eval.metric likes best are what is exported and evaluated at the end.
   bool load_best_model_at_end = false;
   ExportDType export_dtype = ExportDType::automatic;
   /// "auto": the newest committed checkpoint in `dir`; "none"; or the path of one.
@@ -211,10 +225,10 @@ struct CheckpointOptions {
 };
 
 enum class EarlyStopping { no, yes, never };
-enum class EvalMetric { bleu };
+enum class EvalMetric { bleu, rouge };
 
-/// [eval]: evaluation and generation. An empty optional takes the model's generation_config, and where that says
-/// nothing either, the constant beside it.
+/// [eval]: evaluation and generation. An empty optional takes the entry of `task`, without it the model's
+/// generation_config, and where that says nothing either, the constant beside it.
 struct EvalOptions {
   static constexpr std::int64_t kNumBeams = 4;
   static constexpr std::int64_t kMaxLength = 128;
@@ -228,7 +242,7 @@ struct EvalOptions {
   /// An entry of the model's task_specific_params; "": none.
   std::string task;
   /// Optimizer steps; 0: at the end only.
-  std::int64_t eval_steps = 0;
+  StepInterval eval_steps = 0;
   /// Samples that one rank decodes at a time.
   std::int64_t per_device_eval_batch_size = 16;
   /// false: loss only.

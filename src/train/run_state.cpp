@@ -41,6 +41,7 @@ bool may_change(const std::string& key) {
                                              "train.consistency_check_steps",
                                              "train.time_limit",
                                              "optimizer.state_format"};
+  if (key == "eval.task") return false;  // its prefix stands in front of every training source
   for (const char* section : {"zero.", "memory.", "offload.", "checkpoint.", "eval.", "report.", "loss_scale."})
     if (key.starts_with(section)) return true;
   return keys.contains(key);

@@ -13,6 +13,7 @@
 #include "core/log.hpp"
 #include "offload/scratch_file.hpp"
 #include "train/agreement.hpp"
+#include "train/best_model.hpp"
 #include "train/checkpoints.hpp"
 #include "train/evaluation.hpp"
 #include "train/hugging_face.hpp"
@@ -21,6 +22,7 @@
 #include "train/plan_file.hpp"
 #include "train/progress.hpp"
 #include "train/resume.hpp"
+#include "train/run_outputs.hpp"
 #include "train/schedule.hpp"
 #include "train/weights.hpp"
 
@@ -56,7 +58,12 @@ class Run {
                      engine_.state());
       });
     }
-    agree(communicator_, [&] { open_outputs(); });
+    agree(communicator_, [&] {
+      if (!root()) return;
+      lock_.emplace(job_.checkpoint_dir());
+      unmark_results(options_);
+      outputs_.emplace(job_, request_.config);
+    });
   }
 
   Outcome execute() {
@@ -78,20 +85,13 @@ class Run {
 
  private:
   [[nodiscard]] bool root() const { return communicator_.rank() == 0; }
-  [[nodiscard]] bool due(std::int64_t every) const { return every > 0 && state_.step % every == 0; }
-  [[nodiscard]] std::string output(const std::string& name) const { return options_.train.output_dir + "/" + name; }
+  [[nodiscard]] bool due(const StepInterval& every) const {
+    if (every.every_epoch) return state_.cursor.position == 0;
+    return every.steps > 0 && state_.step % every.steps == 0;
+  }
   [[nodiscard]] double epoch() const {
     return static_cast<double>(state_.cursor.epoch) +
            static_cast<double>(state_.cursor.position) / static_cast<double>(job_.train_examples->size());
-  }
-
-  void open_outputs() {
-    if (!root()) return;
-    lock_.emplace(job_.checkpoint_dir());
-    unmark_results(options_);
-    write_file(output("config.toml"), request_.config.toml);
-    write_file(output("plan.json"), plan_json(job_));
-    metrics_.emplace(output("metrics.jsonl"));
   }
 
   void step() {
@@ -180,7 +180,7 @@ class Run {
     engine_.clock().reset();
     interval_ = {};
     if (root()) {
-      metrics_->write(metrics);
+      outputs_->write(metrics);
       progress_.hide();
       log::info(fmt::format(
           "step {}/{}  epoch {:.2f}  loss {:.4f}  grad_norm {:.3f}  lr {:.3g}  {:.1f} samples/s  {:.0f} tokens/s",
@@ -194,26 +194,19 @@ class Run {
     progress_.hide();
     engine_.finish_update();
     last_evaluation_ = evaluate(engine_, communicator_);
-    const Evaluation& e = *last_evaluation_;
-    longest_evaluation_ = std::max(longest_evaluation_, e.seconds);
-    if (e.bleu ? take_if_best(state_, "bleu", e.bleu->score, true) : take_if_best(state_, "loss", e.loss, false))
-      last_saved_ = -1;  // a checkpoint of this step would not say so
+    longest_evaluation_ = std::max(longest_evaluation_, last_evaluation_->seconds);
+    evaluated_step_ = state_.step;
     agree(communicator_, [&] {
-      if (!root()) return;
-      metrics_->write(state_.step, epoch(), e);
-      if (e.bleu) write_file(output("generated_predictions.txt"), predictions_text(e));
+      if (root()) outputs_->write(state_.step, epoch(), *last_evaluation_);
     });
-    std::string generated;
-    if (e.bleu)
-      generated = fmt::format(", BLEU {:.2f} (copying the source: {:.2f}), {:.1f} tokens a prediction, {:.1f} s\n{}",
-                              e.bleu->score, e.copied->score, e.generated_length, e.seconds, e.bleu->text());
-    log::info(fmt::format("evaluation at step {}: loss {:.4f}{}", state_.step, e.loss, generated));
+    log::info(fmt::format("evaluation at step {}: {}", state_.step, evaluation_text(*last_evaluation_)));
   }
 
   void save() {
     if (last_saved_ == state_.step) return;
     progress_.hide();
     const auto start = Clock::now();
+    if (evaluated_step_ == state_.step) note_evaluation(state_, *last_evaluation_);
     const std::string folder = checkpoints_.save(state_);
     longest_save_ = std::max(longest_save_, seconds_since(start));
     last_saved_ = state_.step;
@@ -226,8 +219,8 @@ class Run {
     save();
     agree(communicator_, [&] {
       if (root())
-        write_file(output("REQUEUE"),
-                   fmt::format("stopped at step {} of {} by {}\n", state_.step, job_.total_steps, name_of(stop_seen_)));
+        outputs_->ask_for_requeue(
+            fmt::format("stopped at step {} of {} by {}\n", state_.step, job_.total_steps, name_of(stop_seen_)));
     });
   }
 
@@ -242,11 +235,17 @@ class Run {
     // There may be no time for what follows; then the next run does it.
     if (stop_seen_ != StopReason::none) save_stopped();
     evaluate_now();
-    if (options_.checkpoint.save_final || due(options_.checkpoint.save_steps)) save();
+    const bool saves =
+        options_.checkpoint.save_final || due(options_.checkpoint.save_steps) || last_saved_ == state_.step;
+    // A checkpoint that is there already must be written again to say that it is the best.
+    if (saves && last_evaluation_ && note_evaluation(state_, *last_evaluation_)) last_saved_ = -1;
+    if (saves) save();
     engine_.finish_update();
+    if (options_.checkpoint.load_best_model_at_end) load_best_model();
     if (options_.checkpoint.export_model) {
-      export_model(output("model"), job_.source, *job_.layout, job_.zero, engine_.state(), communicator_);
-      log::info(fmt::format("the model is in {}", output("model")));
+      const std::string folder = options_.train.output_dir + "/model";
+      export_model(folder, job_.source, *job_.layout, job_.zero, engine_.state(), communicator_);
+      log::info(fmt::format("the model is in {}", folder));
     }
     const RunTotals totals{.epoch = epoch(),
                            .train_seconds = state_.train_seconds,
@@ -256,14 +255,38 @@ class Run {
                            .steps = state_.step};
     agree(communicator_, [&] {
       if (!root()) return;
-      write_all_results(output("all_results.json"), &totals, last_evaluation_ ? &*last_evaluation_ : nullptr);
+      outputs_->finish(totals, last_evaluation_ ? &*last_evaluation_ : nullptr);
       mark_results(options_, state_);
-      fs::remove(output("REQUEUE"));
+      fs::remove(outputs_->path("REQUEUE"));
     });
     log::info(fmt::format("trained {} steps in {}, {:.1f} samples/s; results in {}", state_.step,
                           duration_text(state_.train_seconds),
-                          static_cast<double>(totals.samples_seen) / state_.train_seconds, output("all_results.json")));
+                          static_cast<double>(totals.samples_seen) / state_.train_seconds,
+                          options_.train.output_dir + "/all_results.json"));
     return Outcome::finished;
+  }
+
+  /// Puts the weights of the best checkpoint in the place of the last ones and evaluates them.
+  void load_best_model() {
+    if (state_.best_step == state_.step) return;
+    if (state_.best_step < 0) {
+      log::warning("no step had both a checkpoint and an evaluation: the model is that of the last step");
+      return;
+    }
+    const std::string folder = text_of_rank_0(communicator_, [&] {
+      for (const checkpoint::CheckpointEntry& entry : checkpoint::list(job_.checkpoint_dir()))
+        if (entry.step == state_.best_step) return entry.path;
+      return std::string();
+    });
+    if (folder.empty()) {
+      log::warning(fmt::format("the best checkpoint, that of step {}, is not in {}: the model is that of the last step",
+                               state_.best_step, job_.checkpoint_dir()));
+      return;
+    }
+    checkpoints_.restore_weights(folder);
+    log::info(fmt::format("the best model is that of step {}: {} {:.4f}", state_.best_step, state_.best_metric_name,
+                          *state_.best_metric));
+    evaluate_now();
   }
 
   struct Interval {
@@ -282,13 +305,13 @@ class Run {
   data::BatchSampler sampler_;
   const StopRequest& stop_;
   Progress progress_;
-  std::optional<checkpoint::RootLock> lock_;
-  std::optional<MetricsFile> metrics_;
+  std::optional<checkpoint::RootLock> lock_;  // rank 0, as what follows
+  std::optional<RunOutputs> outputs_;
   std::optional<Evaluation> last_evaluation_;
   StopReason stop_seen_ = StopReason::none;
   Interval interval_;
   offload::StoreCounters counted_;
-  std::int64_t last_saved_ = -1;
+  std::int64_t last_saved_ = -1, evaluated_step_ = -1;
   double learning_rate_ = 0.0, grad_norm_ = 0.0;
   double longest_step_ = 0.0, longest_save_ = 0.0, longest_evaluation_ = 0.0;
 };
@@ -321,6 +344,7 @@ Outcome train(const TrainRequest& request, Runtime& runtime) {
   const StopRequest stop(options.train.time_limit, runtime.start);
 
   agree(communicator, [&] {
+    check_best_model_options(options);
     if (request.dry_run) return;
     if (communicator.rank() == 0) {
       std::error_code ignored;

@@ -116,11 +116,24 @@ TEST(CommandLine, Generate_ReadsAndWritesTheStandardStreamsByDefault) {
   EXPECT_EQ(run_options_of(generate.settings).eval, train::EvalOptions{});
 }
 
-TEST(CommandLine, Generate_AFlagForAMissingFeature_IsRefusedByItsName) {
-  const auto generate = parsed<GenerateArguments>({"generate", "--model", "m", "--min-length", "5"});
+TEST(CommandLine, Generate_TakesEveryKeyOfGeneration) {
+  const auto generate = parsed<GenerateArguments>({"generate", "--model", "m", "--task", "summarization",
+                                                   "--min-length", "5", "--no_repeat_ngram_size", "3",
+                                                   "--repetition-penalty", "1.5", "--num-return-sequences", "2"});
+  const train::EvalOptions eval = run_options_of(generate.settings).eval;
 
-  EXPECT_EQ(config_error_of([&] { (void)run_options_of(generate.settings); }),
-            "--min-length: eval.min_length = 5 asks for a minimum length, which this version does not have yet");
+  EXPECT_EQ(eval.task, "summarization");
+  EXPECT_EQ(eval.min_length, 5);
+  EXPECT_EQ(eval.no_repeat_ngram_size, 3);
+  EXPECT_EQ(eval.repetition_penalty, 1.5);
+  EXPECT_EQ(eval.num_return_sequences, 2);
+}
+
+TEST(CommandLine, Generate_AFlagForAMissingFeature_IsRefusedByItsName) {
+  const auto generate = parsed<GenerateArguments>({"generate", "--model", "m", "--device", "cuda"});
+
+  EXPECT_THAT(config_error_of([&] { (void)run_options_of(generate.settings); }),
+              ::testing::HasSubstr("which this version does not have yet"));
 }
 
 TEST(CommandLine, Flags_MayBeSpelledWithUnderscores) {
@@ -168,7 +181,7 @@ TEST(CommandLine, HelpAndVersion_AreText) {
   EXPECT_THAT(parsed<PrintText>({"train", "--help"}).text, AllOf(HasSubstr("CONFIG.toml"), HasSubstr("--resume")));
   EXPECT_THAT(parsed<PrintText>({"checkpoint", "export", "--help"}).text, HasSubstr("--output"));
   EXPECT_THAT(parsed<PrintText>({"generate", "--help"}).text,
-              AllOf(HasSubstr("--num-beams"), Not(HasSubstr("--min-length"))));
+              AllOf(HasSubstr("--num-beams"), HasSubstr("--min-length"), Not(HasSubstr("--metric"))));
 }
 
 TEST(CommandLine, BadUsage_SaysWhatAndWhereToLook) {

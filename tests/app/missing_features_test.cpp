@@ -33,11 +33,9 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(Accepted, WhatSwitchesAMissingFeatureOff_OrIsTheDefault) {
   for (const char* text :
        {"train.freeze_embeds=false", "train.tf32=false", "train.consistency_check_steps=0",
-        "optimizer.relative_step=false", "checkpoint.load_best_model_at_end=false", "checkpoint.async=false",
-        "eval.task=", "eval.min_length=0", "eval.no_repeat_ngram_size=0", "eval.repetition_penalty=1",
-        "eval.num_return_sequences=1", "report.html=false", "report.html=true", "checkpoint.async=true",
-        "train.collective_timeout=300s", "loss_scale.window=1000", "optimizer.clip_threshold=1", "report.trace=false",
-        "report.tensorboard=false"}) {
+        "optimizer.relative_step=false", "checkpoint.async=false", "report.html=false", "report.html=true",
+        "checkpoint.async=true", "train.collective_timeout=300s", "loss_scale.window=1000", "optimizer.clip_threshold=1",
+        "report.trace=false"}) {
     EXPECT_NO_THROW(set(text)) << text;
   }
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // generate: one line for each line, from a file and from standard input, as text and as ids.
 #include <algorithm>
+#include <set>
+#include <sstream>
 
 #include <gmock/gmock.h>
 
@@ -170,6 +172,69 @@ TEST_P(ProgramGenerate, AnOutputThatCannotBeWritten_IsNamed) {
 
   EXPECT_EQ(result.exit_code, 5) << describe(result);
   EXPECT_THAT(result.err, HasSubstr("sources.txt/out: cannot be written: Not a directory"));
+}
+
+TEST_P(ProgramGenerate, SeveralSequences_ComeItemByItemTheBestFirst) {
+  const std::vector<std::string> asked = {"--input", "sources.txt", "--scores", "--ids", "--num-beams", "3"};
+  std::vector<std::string> several = asked;
+  several.insert(several.end(), {"--num-return-sequences", "2"});
+
+  const auto best = lines(call(GetParam(), asked));
+  const auto both = lines(call(GetParam(), several));
+
+  ASSERT_THAT(both, SizeIs(10));
+  for (std::size_t item = 0; item < best.size(); ++item) {
+    EXPECT_EQ(both[2 * item], best[item]);
+    EXPECT_GE(std::stod(both[2 * item]), std::stod(both[2 * item + 1]));
+    EXPECT_NE(both[2 * item], both[2 * item + 1]);
+  }
+}
+
+TEST_P(ProgramGenerate, MoreSequencesThanBeams_AreRefused) {
+  const ProgramResult result =
+      run_program(call(GetParam(), {"--input", "sources.txt", "--num-beams", "2", "--num-return-sequences", "3"}));
+
+  EXPECT_EQ(result.exit_code, 2) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr("eval.num_return_sequences: expected 1 to eval.num_beams, which is 2, found 3"));
+}
+
+TEST_P(ProgramGenerate, ProcessorsAreTakenFromTheFlags) {
+  const auto tokens = [](const std::string& line) { return std::count(line.begin(), line.end(), ' '); };
+  const std::vector<std::string> asked = {"--input", "sources.txt", "--ids", "--num-beams", "1"};
+  std::vector<std::string> longer = asked;
+  longer.insert(longer.end(), {"--min-length", "18"});
+  std::vector<std::string> unrepeated = asked;
+  unrepeated.insert(unrepeated.end(), {"--no-repeat-ngram-size", "1"});
+
+  for (const std::string& line : lines(call(GetParam(), longer))) EXPECT_GE(tokens(line), 18) << line;
+  for (const std::string& line : lines(call(GetParam(), unrepeated))) {
+    std::set<std::string> once;
+    std::istringstream words(line);
+    for (std::string word; words >> word;) EXPECT_TRUE(once.insert(word).second) << line;
+  }
+}
+
+TEST_P(ProgramGenerate, ATask_GivesPrefixAndSettingsThatNoFlagGives) {
+  const std::vector<std::string> with_task = {"--input", "sources.txt", "--scores",
+                                              "--ids",   "--task",      "translation_en_to_ro"};
+  std::vector<std::string> other_prefix = with_task;
+  other_prefix.insert(other_prefix.end(), {"--source-prefix", ""});
+  const std::vector<std::string> by_hand = {"--input",     "sources.txt", "--scores",         "--ids",
+                                            "--num-beams", "4",           "--early-stopping", "true"};
+  std::vector<std::string> prefix_by_hand = by_hand;
+  prefix_by_hand.insert(prefix_by_hand.end(), {"--source-prefix", "translate English to Romanian: "});
+
+  EXPECT_EQ(lines(call(GetParam(), with_task)), lines(call(GetParam(), prefix_by_hand)));
+  EXPECT_EQ(lines(call(GetParam(), other_prefix)), lines(call(GetParam(), by_hand)));
+  EXPECT_NE(lines(call(GetParam(), by_hand)), lines(call(GetParam(), prefix_by_hand)));
+}
+
+TEST_P(ProgramGenerate, AnUnknownTask_IsRefusedWithTheNearest) {
+  const ProgramResult result =
+      run_program(call(GetParam(), {"--input", "sources.txt", "--task", "translation_en_to_ru"}));
+
+  EXPECT_EQ(result.exit_code, 2) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr("the nearest is \"translation_en_to_ro\""));
 }
 
 TEST(ProgramGenerateOnTwoRanks, GivesWhatOneGives) {

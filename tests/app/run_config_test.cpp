@@ -215,7 +215,6 @@ TEST(CommentedConfigText, ExplainsEveryKeyThatExistsAndNoOther) {
     EXPECT_EQ(shown, key.available) << key.section << "." << key.key;
   }
   EXPECT_THAT(text, Not(HasSubstr("[loss_scale]")));
-  EXPECT_THAT(text, Not(HasSubstr("[report]")));
 }
 
 }  // namespace

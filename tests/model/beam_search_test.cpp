@@ -157,6 +157,24 @@ TEST(BeamSearch, TheBestHypothesesAreKept_AndTheWorstDropped) {
   EXPECT_THAT(found[0][1].tokens, ElementsAre(5, 4, kEnd));  // -3.15 / 3 beats -3.0 / 2
 }
 
+TEST(BeamSearch, OfEqualScores_TheLaterComesFirstAndTheEarlierIsDropped) {
+  const auto finished = [](float last) {
+    BeamSearch search = one_item({.num_beams = 2, .max_length = 11, .early_stopping = EarlyStopping::no});
+    advance(search, {{-0.1F, 0, 5}, {-0.2F, 0, 6}, {-0.3F, 0, 7}, {-0.4F, 0, 8}});
+    advance(search, {{-1.0F, 0, kEnd}, {-1.05F, 0, 4}, {-1.1F, 1, 4}, {-1.2F, 1, 5}});  // -0.5 a token
+    advance(search, {{-1.2F, 0, 6}, {-1.5F, 1, kEnd}, {-1.6F, 1, 7}, {-1.7F, 1, 8}});   // likewise
+    advance(search, {{last, 0, kEnd}, {-9.0F, 0, 4}, {-9.1F, 1, 4}, {-9.2F, 1, 5}});
+    return search.finish()[0];
+  };
+
+  const auto tie = finished(-2.0F);
+  EXPECT_THAT(tie[0].tokens, ElementsAre(6, 4, kEnd));
+  EXPECT_THAT(tie[1].tokens, ElementsAre(5, kEnd));
+  const auto better = finished(-1.5F);
+  EXPECT_THAT(better[0].tokens, ElementsAre(5, 4, 6, kEnd));
+  EXPECT_THAT(better[1].tokens, ElementsAre(6, 4, kEnd));
+}
+
 TEST(BeamSearch, AtMaxLength_OpenBeamsAreHypothesesToo) {
   BeamSearch search = one_item({.num_beams = 2, .max_length = 3});
   advance(search, {{-0.1F, 0, 5}, {-0.2F, 0, 6}, {-0.3F, 0, 7}, {-0.4F, 0, 8}});

@@ -21,6 +21,10 @@ GenerationOptions options_of(const json& settings) {
   options.early_stopping = early.is_string()   ? EarlyStopping::never
                            : early.get<bool>() ? EarlyStopping::yes
                                                : EarlyStopping::no;
+  options.min_length = settings.value("min_length", std::int64_t{0});
+  options.no_repeat_ngram_size = settings.value("no_repeat_ngram_size", std::int64_t{0});
+  options.repetition_penalty = settings.value("repetition_penalty", 1.0);
+  options.num_return_sequences = settings.value("num_return_sequences", 1);
   return options;
 }
 
@@ -38,15 +42,15 @@ TEST_P(GeneratorAgainstTransformers, TokensAndScoresAreEqual) {
 
     const auto found = model->generate(sources, options);
 
-    ASSERT_EQ(found.size(), wanted.size());
-    for (std::size_t item = 0; item < wanted.size(); ++item) {
-      const Hypothesis& best = found[item].front();
+    const auto returned = static_cast<std::size_t>(options.num_return_sequences);
+    ASSERT_EQ(found.size() * returned, wanted.size());
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+      const Hypothesis& one = found[i / returned].at(i % returned);
       std::vector<std::int32_t> sequence = {model->config().decoder_start_token_id};
-      sequence.insert(sequence.end(), best.tokens.begin(), best.tokens.end());
-      EXPECT_EQ(sequence, wanted[item]) << entry.at("settings") << " item " << item;
+      sequence.insert(sequence.end(), one.tokens.begin(), one.tokens.end());
+      EXPECT_EQ(sequence, wanted[i]) << entry.at("settings") << " sequence " << i;
       if (!entry.at("scores").is_null()) {
-        EXPECT_NEAR(best.score, entry.at("scores")[item].get<double>(), 1e-4)
-            << entry.at("settings") << " item " << item;
+        EXPECT_NEAR(one.score, entry.at("scores")[i].get<double>(), 1e-4) << entry.at("settings") << " sequence " << i;
       }
     }
   }

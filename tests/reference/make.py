@@ -2,6 +2,7 @@
 """Makes the small models and reference numbers beside this file. Run by hand; README.md has the exact lines.
 
     make.py models [NAME...]   needs transformers 4.40: the folders with config.json, model.safetensors, reference.json
+    make.py generation         needs transformers 4.40: "generation" of every reference.json again, from the models as they are
     make.py adafactor          needs transformers 4.40: adafactor.json
     make.py resave             needs transformers 5: saves some of those models again, as transformers 5 writes them
     make.py bf16               bf16.json for the same models: loss and gradients in bfloat16
@@ -59,6 +60,16 @@ GENERATION = [
     dict(num_beams=4, max_length=6, early_stopping=False, length_penalty=1.0),
     dict(num_beams=3, max_length=9, early_stopping=True, length_penalty=2.0),
     dict(num_beams=2, max_length=24, early_stopping=False, length_penalty=0.0),
+    dict(num_beams=4, max_length=30, early_stopping=True, min_length=12),
+    dict(num_beams=1, max_length=20, min_length=15, no_repeat_ngram_size=3),
+    dict(num_beams=4, max_length=30, early_stopping=True, min_length=10, no_repeat_ngram_size=2),
+    dict(num_beams=3, max_length=20, early_stopping=False, no_repeat_ngram_size=1),
+    dict(num_beams=1, max_length=24, repetition_penalty=1.3),
+    dict(num_beams=4, max_length=24, early_stopping=False, repetition_penalty=1.3),
+    dict(num_beams=3, max_length=18, early_stopping="never", length_penalty=2.0, repetition_penalty=0.8),
+    dict(num_beams=4, max_length=24, early_stopping=True, num_return_sequences=4),
+    dict(num_beams=4, max_length=24, early_stopping=True, num_return_sequences=2, repetition_penalty=1.2,
+         no_repeat_ngram_size=3, min_length=8),
 ]
 
 
@@ -322,6 +333,13 @@ def torch_files():
     version = ".".join(torch.__version__.split(".")[:2])
     torch.save(state, folder / f"zip_{version}.bin")
     torch.save(state, folder / f"legacy_{version}.bin", _use_new_zipfile_serialization=False)
+def generate_again(name):
+    path = HERE / name / "reference.json"
+    reference = json.loads(path.read_text())
+    model = T5ForConditionalGeneration.from_pretrained(HERE / name).eval()
+    reference["generation"] = generation_reference(model, reference["generation_sources"])
+    print(f"{name}: {len(reference['generation'])} settings")
+    write_json(path, reference)
 
 
 def main():
@@ -329,6 +347,9 @@ def main():
     if sys.argv[1:2] == ["models"]:
         for name in sys.argv[2:] or MODELS:
             make(name, MODELS[name])
+    elif sys.argv[1:] == ["generation"]:
+        for name in MODELS:
+            generate_again(name)
     elif sys.argv[1:] == ["adafactor"]:
         adafactor()
     elif sys.argv[1:] == ["torch"]:

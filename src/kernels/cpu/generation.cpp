@@ -10,6 +10,8 @@
 #include "core/error.hpp"
 #include "kernels/cpu/cached_attention.hpp"
 #include "kernels/cpu/cpu_kernels.hpp"
+#include "kernels/cpu/log_softmax.hpp"
+#include "kernels/cpu/process_scores.hpp"
 #include "kernels/cpu/top_continuations.hpp"
 
 namespace spillway::kernels::cpu {
@@ -97,6 +99,26 @@ void CpuGenerationOps::cached_cross_attention(Queue& queue, const CachedCrossAtt
   checks.is("row_sequence", op.row_sequence, DType::i32, {op.rows});
   checks.is("out", op.out, dtype, {op.rows, width});
   queue.submit([pool = pool_, op] { cpu::cached_cross_attention(*pool, op); });
+}
+
+void CpuGenerationOps::log_softmax(Queue& queue, const LogSoftmax& op) {
+  const Checks checks("log_softmax");
+  checks.holds(op.scores.shape().rank() == 2, "a matrix of scores");
+  checks.is("scores", op.scores, DType::f32, {op.rows, op.scores.extent(1)});
+  queue.submit([pool = pool_, op] { cpu::log_softmax(*pool, op); });
+}
+
+void CpuGenerationOps::process_scores(Queue& queue, const ProcessScores& op) {
+  const Checks checks("process_scores");
+  checks.holds(op.scores.shape().rank() == 2, "a matrix of scores");
+  checks.is("scores", op.scores, DType::f32, {op.rows, op.scores.extent(1)});
+  checks.is("tokens", op.tokens, DType::i32, {op.rows, op.capacity});
+  checks.is("ancestry", op.ancestry, DType::i32, {op.rows, op.capacity});
+  checks.holds(op.length >= 1 && op.length <= op.capacity, "a length of 1 to the capacity");
+  checks.holds(op.repetition_penalty > 0.0F, "a repetition penalty above 0");
+  checks.holds(op.no_repeat_ngram_size >= 0 && op.min_length >= 0, "sizes of at least 0");
+  checks.holds(op.end_token >= 0 && op.end_token < op.scores.extent(1), "an end token of the vocabulary");
+  queue.submit([pool = pool_, op] { cpu::process_scores(*pool, op); });
 }
 
 void CpuGenerationOps::top_continuations(Queue& queue, const TopContinuations& op) {

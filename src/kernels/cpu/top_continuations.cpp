@@ -3,24 +3,16 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
-#include <limits>
 #include <span>
 #include <tuple>
 #include <vector>
 
-#include <fmt/format.h>
-
-#include "core/error.hpp"
 #include "kernels/cpu/instruction_set.hpp"
 #include "kernels/cpu/lanes.hpp"
-#include "kernels/cpu/math.hpp"
+#include "kernels/cpu/log_softmax.hpp"
 
 namespace spillway::kernels::cpu {
 namespace {
-
-constexpr float kNothing = -std::numeric_limits<float>::infinity();
-constexpr std::int64_t kBlock = 1024;  // elements that are looked at, and summed in fp32, at a time
 
 struct Candidate {
   float score;
@@ -52,53 +44,19 @@ class BestOfRow {
   std::size_t filled_ = 0;
 };
 
-/// Calls visit(i, the elements from i on) for each sixteen elements of [begin, end); what is missing at the end is
-/// -infinity.
-template <typename Visit>
-[[gnu::always_inline]] inline void each_lanes(const float* values, std::int64_t begin, std::int64_t end,
-                                              const Visit& visit) {
-  std::int64_t i = begin;
-  for (; i + kLanes <= end; i += kLanes) visit(i, load(values + i));
-  if (i < end) visit(i, load_part(values + i, end - i, kNothing));
-}
-
-/// Fills `best` from one row's logits.
-void search_row(std::span<const float> logits, float row_score, std::int32_t row, std::span<Candidate> best) {
+/// Fills `best` from one row's scores: row_score + ((x - peak) - log_sum).
+void search_row(std::span<const float> logits, const Normaliser& normaliser, float row_score, std::int32_t row,
+                std::span<Candidate> best) {
   const auto size = static_cast<std::int64_t>(logits.size());
-  const float* const values = logits.data();
-  float peak = kNothing;
-  double total = 0.0;
-  run_vectorised([&] [[gnu::always_inline]] {
-    Lanes most = all_lanes(kNothing);
-    each_lanes(
-        values, 0, size, [&](std::int64_t, const Lanes& x) __attribute__((always_inline)) { most = larger(x, most); });
-    peak = largest(most);
-    for (std::int64_t begin = 0; begin < size; begin += kBlock) {
-      Lanes block{};
-      each_lanes(
-          values, begin,
-          std::min(begin + kBlock, size), [&](std::int64_t, const Lanes& x) __attribute__((always_inline)) {
-            block += exp(x - peak);
-          });
-      total += static_cast<double>(sum(block));
-    }
-  });
-  if (!std::isfinite(total)) {
-    throw DataError(fmt::format(
-        "the logits of row {} of the generation step are no distribution: largest {}, sum of powers {}; the "
-        "model's weights or activations hold NaN or infinity",
-        row, peak, total));
-  }
-
-  const auto log_sum = static_cast<float>(std::log(total));
+  const auto [peak, log_sum] = normaliser;
   BestOfRow found(best, row);
   run_vectorised([&] [[gnu::always_inline]] {
-    alignas(64) std::array<float, kBlock> scores;
-    for (std::int64_t begin = 0; begin < size; begin += kBlock) {
-      const std::int64_t end = std::min(begin + kBlock, size);
-      Lanes most = all_lanes(kNothing);
+    alignas(64) std::array<float, kScoreBlock> scores;
+    for (std::int64_t begin = 0; begin < size; begin += kScoreBlock) {
+      const std::int64_t end = std::min(begin + kScoreBlock, size);
+      Lanes most = all_lanes(kNoScore);
       each_lanes(
-          values, begin, end, [&](std::int64_t i, const Lanes& x) __attribute__((always_inline)) {
+          logits.data(), begin, end, [&](std::int64_t i, const Lanes& x) __attribute__((always_inline)) {
             const Lanes score = row_score + ((x - peak) - log_sum);
             store(scores.data() + (i - begin), score);
             most = larger(score, most);
@@ -118,9 +76,11 @@ void top_continuations(ThreadPool& pool, const TopContinuations& op) {
   const std::span<const float> row_scores = op.row_scores.as<float>();
   std::vector<Candidate> candidates(static_cast<std::size_t>(op.items * op.beams * per_row));
   pool.parallel_for(op.items * op.beams, [&](std::int64_t row) {
+    const std::span<const float> its =
+        logits.subspan(static_cast<std::size_t>(row * vocabulary), static_cast<std::size_t>(vocabulary));
     search_row(
-        logits.subspan(static_cast<std::size_t>(row * vocabulary), static_cast<std::size_t>(vocabulary)),
-        row_scores[static_cast<std::size_t>(row)], static_cast<std::int32_t>(row),
+        its, op.normalised ? Normaliser{} : normaliser_of(its, row), row_scores[static_cast<std::size_t>(row)],
+        static_cast<std::int32_t>(row),
         std::span(candidates).subspan(static_cast<std::size_t>(row * per_row), static_cast<std::size_t>(per_row)));
   });
 

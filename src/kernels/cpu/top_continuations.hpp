@@ -8,8 +8,7 @@
 
 namespace spillway::kernels::cpu {
 
-/// The op of the same name; log_softmax(x) = (x - max) - log Σ exp(x - max) in fp32, as PyTorch has it. Shapes are the
-/// caller's care. \throws DataError naming the row if its logits hold a NaN or an infinity that leaves no distribution
+/// The op of the same name. Shapes are the caller's care. \throws DataError as normaliser_of() does
 void top_continuations(ThreadPool& pool, const TopContinuations& op);
 
 /// The memory that it takes besides its tensors while it runs: for the ledger.
