@@ -105,9 +105,10 @@ TEST_F(CpuOps, EveryOp_ReachesItsKernel) {
                                    .du = rows3x8.view()});
   ops->cross_entropy(queue, {.logits = other3x4.view(), .labels = ids_view, .losses = row3.flat_view()});
   ops->add(queue, rows3x4.view(), rows3x4.view());
+  ops->convert(queue, rows3x4.view(), other3x4.view());
   ops->fill_zero(queue, other3x4.view());
 
-  EXPECT_EQ(queue.held.size(), 14U);
+  EXPECT_EQ(queue.held.size(), 15U);
   queue.run();
 
   for (const float value : other3x4.values) EXPECT_EQ(value, 0.0F) << "fill_zero was the last to write it";

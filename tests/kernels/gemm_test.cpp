@@ -107,5 +107,10 @@ TEST(Gemm, OnOneAndThreeThreads_GivesTheSameBits) {
 
 TEST(Gemm, BeyondThirtyTwoBits_Throws) { EXPECT_THROW(gemm({.m = std::int64_t{1} << 31, .n = 1, .k = 1}), Error); }
 
+TEST(GemmTiles, OfFewRows_HoldAllOfThem_SoThatWeightsArePackedOnce) {
+  for (const std::int64_t out : {512, 1536, 2048, 32128}) EXPECT_EQ(gemm_tile(224, out, 512).m, 224) << out;
+  for (const std::int64_t out : {512, 1536, 2048}) EXPECT_LT(gemm_tile(224, out, 512).n, out) << "work for two threads";
+}
+
 }  // namespace
 }  // namespace spillway::kernels::cpu

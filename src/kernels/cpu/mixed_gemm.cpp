@@ -22,6 +22,12 @@ struct Workspace {
   std::vector<float> b = std::vector<float>(kPanelFloats);
 };
 
+/// The calling thread's, whatever the dtype of c.
+Workspace& thread_workspace() {
+  thread_local Workspace workspace;
+  return workspace;
+}
+
 /// rows by columns from (row, column) on.
 struct Block {
   std::int64_t row, column, rows, columns;
@@ -47,7 +53,7 @@ ConstPanel in_fp32(const ConstTensorView& matrix, const Block& block, float* mem
 /// c's block: alpha · Σ over the depth, on the calling thread.
 template <typename T>
 void multiply(const MixedGemm& product, std::int64_t depth, const Block& block) {
-  thread_local Workspace workspace;
+  Workspace& workspace = thread_workspace();
   const auto target = panel_of<T>(product.c, block);
   const Panel sum = fp32_for(target, workspace.c.data());
   const bool add = product.output == Output::add;
