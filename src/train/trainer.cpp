@@ -85,10 +85,11 @@ class Run {
 
  private:
   [[nodiscard]] bool root() const { return communicator_.rank() == 0; }
-  [[nodiscard]] bool due(const StepInterval& every) const {
-    if (every.every_epoch) return state_.cursor.position == 0;
-    return every.steps > 0 && state_.step % every.steps == 0;
+  [[nodiscard]] static bool due(const StepInterval& every, std::int64_t step, const data::Cursor& cursor) {
+    if (every.every_epoch) return cursor.position == 0;
+    return every.steps > 0 && step % every.steps == 0;
   }
+  [[nodiscard]] bool due(const StepInterval& every) const { return due(every, state_.step, state_.cursor); }
   [[nodiscard]] double epoch() const {
     return static_cast<double>(state_.cursor.epoch) +
            static_cast<double>(state_.cursor.position) / static_cast<double>(job_.train_examples->size());
@@ -147,12 +148,12 @@ class Run {
     // Nothing was saved yet: 12 bytes a parameter to a slow disk, and what small files cost.
     const double first = 1.0 + 12.0 * static_cast<double>(job_.map->parameters()) / 2e8;
     const double save = longest_save_ > 0.0 ? longest_save_ : first;
-    const auto due_at = [](std::int64_t step, std::int64_t every) { return every > 0 && step % every == 0; };
     double seconds = 2.0 * longest_step_ + 1.5 * save;
-    // This step's number is not counted up yet, and its evaluation and save come first.
+    // This step is not counted yet, and its evaluation and save come first.
     const std::int64_t step = state_.step + 1;
-    if (step >= job_.total_steps || due_at(step, options_.eval.eval_steps)) seconds += longest_evaluation_;
-    if (due_at(step, options_.checkpoint.save_steps)) seconds += save;
+    const data::Cursor after = sampler_.next(state_.cursor).next;
+    if (step >= job_.total_steps || due(options_.eval.eval_steps, step, after)) seconds += longest_evaluation_;
+    if (due(options_.checkpoint.save_steps, step, after)) seconds += save;
     return seconds;
   }
 

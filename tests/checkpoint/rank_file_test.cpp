@@ -126,11 +126,12 @@ TEST(RankFile, ReadDatasets_RefusesARecordThatLeavesBytesOut) {
 
 TEST(RankFile, ReadDatasets_RefusesTensorsThatTheFileHasNoRoomFor_BeforeAllocating) {
   const ScratchFolder folder;
-  const FileRecord record = write_example(folder.path(), ShardMap(small_tensors(), 1), 0);
+  const ShardMap shards(small_tensors(), 1);
+  const FileRecord record = write_example(folder.path(), kinds_over(shards), 0);
   const ShardMap huge({{"shared.weight", {std::int64_t{1} << 28, std::int64_t{1} << 27}, 0, 0}}, 1);
 
   const std::string message =
-      message_of<DataError>([&] { static_cast<void>(read_datasets(folder.path(), record, kKinds, huge)); });
+      message_of<DataError>([&] { static_cast<void>(read_datasets(folder.path(), record, kinds_over(huge))); });
 
   EXPECT_THAT(message, HasSubstr("the manifest's tensors ask for 36028797018963968 elements, the file has"));
 }

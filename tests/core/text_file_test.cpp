@@ -4,7 +4,7 @@
 #include <gmock/gmock.h>
 
 #include "core/error.hpp"
-#include "support/temp_dir.hpp"
+#include "support/scratch_directory.hpp"
 
 namespace spillway {
 namespace {
@@ -13,8 +13,8 @@ using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
 
 TEST(TextFile, WhatIsWritten_IsRead) {
-  const test::TempDir folder;
-  const std::string path = (folder.path() / "a.txt").string();
+  const test::ScratchDirectory folder;
+  const std::string path = folder.file("a.txt");
   const std::string text = std::string("a\r\nb\0c", 6) + "\xff";
 
   write_text(path, "older and longer than the other");
@@ -25,8 +25,8 @@ TEST(TextFile, WhatIsWritten_IsRead) {
 }
 
 TEST(TextFile, AnEmptyOne_IsEmpty) {
-  const test::TempDir folder;
-  const std::string path = (folder.path() / "a.txt").string();
+  const test::ScratchDirectory folder;
+  const std::string path = folder.file("a.txt");
 
   write_text(path, "");
 
@@ -34,18 +34,18 @@ TEST(TextFile, AnEmptyOne_IsEmpty) {
 }
 
 TEST(TextFile, WhatCannotBeRead_IsNamed) {
-  const test::TempDir folder;
+  const test::ScratchDirectory folder;
 
-  EXPECT_THAT([&] { (void)read_text((folder.path() / "none").string()); },
+  EXPECT_THAT([&] { (void)read_text(folder.file("none")); },
               ThrowsMessage<DataError>(HasSubstr("none: cannot be read: No such file or directory")));
-  EXPECT_THAT([&] { (void)read_text(folder.path().string()); },
+  EXPECT_THAT([&] { (void)read_text(folder.path()); },
               ThrowsMessage<DataError>(HasSubstr("is a folder, a file was expected")));
 }
 
 TEST(TextFile, WhatCannotBeWritten_IsNamedAndLeavesNothing) {
-  const test::TempDir folder;
-  const std::string inside = (folder.path() / "none" / "a.txt").string();
-  const std::filesystem::path taken = folder.path() / "taken";
+  const test::ScratchDirectory folder;
+  const std::string inside = folder.file("none/a.txt");
+  const std::filesystem::path taken = folder.file("taken");
   std::filesystem::create_directories(taken / "full");
 
   EXPECT_THAT([&] { write_text(inside, "x"); }, ThrowsMessage<IoError>(HasSubstr("none/a.txt: cannot be written")));

@@ -26,7 +26,7 @@ struct Pass {
 class Bf16Model : public ::testing::TestWithParam<const char*> {
  protected:
   Pass pass(DType dtype, const PassOptions& options = {}, int threads = 1) {
-    const auto model = TinyModel::read(GetParam(), threads);
+    const auto model = TinyModel::read(GetParam(), {}, threads);
     model->parameters().round_weights(dtype);
     PackedBatch batch(sources, targets, model->config().decoder_start_token_id);
     batch.batch.dropout_key = mix_key(42, 3);

@@ -42,7 +42,7 @@ TEST(NoteEvaluation, AnotherMetric_BeginsAnew) { EXPECT_EQ(after({bleu(30.0), ro
 
 RunOptions options(StepInterval save, StepInterval eval) {
   RunOptions made;
-  made.data.val = "val";
+  made.data.val = {"val"};
   made.checkpoint.load_best_model_at_end = true;
   made.checkpoint.save_steps = save;
   made.eval.eval_steps = eval;

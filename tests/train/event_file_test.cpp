@@ -10,7 +10,7 @@
 #include <gmock/gmock.h>
 
 #include "core/error.hpp"
-#include "support/temp_dir.hpp"
+#include "support/scratch_directory.hpp"
 
 namespace spillway::train {
 namespace {
@@ -113,8 +113,8 @@ TEST(Crc32c, GivesTheValuesOfRfc3720) {
 }
 
 TEST(EventFile, HoldsItsVersionAndTheScalarsOfEachStep) {
-  const test::TempDir folder;
-  const std::string runs = (folder.path() / "runs").string();
+  const test::ScratchDirectory folder;
+  const std::string runs = folder.file("runs");
   EventFile file(runs);
   const std::vector<Scalar> first = {{"train/loss", 2.5}, {"train/epoch", 0.25}};
   const std::vector<Scalar> second = {{std::string(300, 'x'), -1e-9}};
@@ -133,11 +133,11 @@ TEST(EventFile, HoldsItsVersionAndTheScalarsOfEachStep) {
 }
 
 TEST(EventFile, AnotherInTheSameFolder_HasANameOfItsOwn) {
-  const test::TempDir folder;
-  const EventFile one(folder.path().string());
-  const EventFile other(folder.path().string());
+  const test::ScratchDirectory folder;
+  const EventFile one(folder.path());
+  const EventFile other(folder.path());
 
-  EXPECT_EQ(events_of(folder.path().string()).size(), 2U);
+  EXPECT_EQ(events_of(folder.path()).size(), 2U);
 }
 
 TEST(EventFile, WhereNoneCanBe_SaysSo) { EXPECT_THROW(EventFile("/dev/null/runs"), IoError); }

@@ -9,7 +9,7 @@
 #include <sys/statvfs.h>
 
 #include "core/error.hpp"
-#include "support/temp_dir.hpp"
+#include "support/scratch_directory.hpp"
 #include "train/job.hpp"
 
 namespace spillway::train {
@@ -20,16 +20,16 @@ namespace fs = std::filesystem;
 class ControlGroup : public testing::Test {
  protected:
   void group(const std::string& name, const std::string& max, const std::string& current, const std::string& stat) {
-    const fs::path folder = mount_.path().string() + name;
+    const fs::path folder = mount_.path() + name;
     fs::create_directories(folder);
     std::ofstream(folder / "memory.max") << max << "\n";
     std::ofstream(folder / "memory.current") << current << "\n";
     std::ofstream(folder / "memory.stat") << stat;
   }
   [[nodiscard]] std::optional<std::size_t> room(const std::string& name) const {
-    return control_group_room(mount_.path().string(), name);
+    return control_group_room(mount_.path(), name);
   }
-  test::TempDir mount_;
+  test::ScratchDirectory mount_;
 };
 
 TEST_F(ControlGroup, WithoutALimit_LeavesEverything) {
@@ -67,8 +67,8 @@ std::size_t free_on(const std::string& directory) {
 }
 
 TEST(FreeDisk, OfTwoFoldersOnOneDisk_IsNotCountedTwice) {
-  const test::TempDir folder;
-  const std::string one = folder.path().string(), other = one + "/other";
+  const test::ScratchDirectory folder;
+  const std::string one = folder.path(), other = one + "/other";
   fs::create_directory(other);
 
   // Others write to the disk meanwhile.

@@ -9,7 +9,7 @@
 #include "checkpoint/safetensors_writer.hpp"
 #include "checkpoint/torch_bytes.hpp"
 #include "core/error.hpp"
-#include "support/temp_dir.hpp"
+#include "support/scratch_directory.hpp"
 
 namespace spillway::train {
 namespace {
@@ -33,10 +33,10 @@ std::string bytes_in(const std::vector<float>& values) {
 class ModelSourceTest : public ::testing::Test {
  protected:
   ModelSource open(ModelInit init = ModelInit::pretrained) const {
-    return open_model({.path = folder_.path().string(), .init = init, .tokenizer = ""});
+    return open_model({.path = folder_.path(), .init = init, .tokenizer = ""});
   }
   void take_config(const std::string& model) const {
-    fs::copy_file(kReference / model / "config.json", folder_.path() / "config.json");
+    fs::copy_file(kReference / model / "config.json", folder_.file("config.json"));
   }
 
   /// pytorch_model.bin: storage i is tensor i, `aliases` are more names of one.
@@ -72,7 +72,7 @@ class ModelSourceTest : public ::testing::Test {
       specs.push_back({.name = tensor.name, .dtype = dtype, .shape = tensor.shape});
     if (!name.empty()) specs.push_back({.name = name, .dtype = dtype, .shape = file.find("shared.weight")->shape});
     const checkpoint::SafetensorsWriter writer(specs);
-    const std::string path = (folder_.path() / "model.safetensors").string();
+    const std::string path = folder_.file("model.safetensors");
     writer.create(path);
     for (const checkpoint::StoredTensor& tensor : file.tensors())
       writer.write_slice(path, tensor.name, 0, values_of(file, tensor.name));
@@ -83,7 +83,7 @@ class ModelSourceTest : public ::testing::Test {
     return values_of(checkpoint::SafetensorsFile((kReference / model / "model.safetensors").string()), "shared.weight");
   }
 
-  test::TempDir folder_;
+  test::ScratchDirectory folder_;
 };
 
 TEST_F(ModelSourceTest, APytorchModelBin_IsTheSameModel) {
@@ -144,7 +144,7 @@ TEST_F(ModelSourceTest, TokenizerConfigDecides_ThenSpieceModel_ThenTheVocabulary
   EXPECT_EQ(open(ModelInit::random).tokenizer, "bytes");
 
   (void)folder_.write("spiece.model", "");
-  EXPECT_EQ(open(ModelInit::random).tokenizer, (folder_.path() / "spiece.model").string());
+  EXPECT_EQ(open(ModelInit::random).tokenizer, folder_.file("spiece.model"));
 
   (void)folder_.write("tokenizer_config.json", R"({"tokenizer_class": "ByT5Tokenizer"})");
   EXPECT_EQ(open(ModelInit::random).tokenizer, "bytes");

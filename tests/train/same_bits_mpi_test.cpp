@@ -16,12 +16,12 @@ TEST(SameBits, OverMpiAndOverThreads) {
   const std::unique_ptr<ScratchDirectory> made = root ? std::make_unique<ScratchDirectory>() : nullptr;
   if (root) write_training_folder(made->path());
   const std::string folder = comm::broadcast_text(*communicator, root ? made->path() : std::string(), 0);
-  using enum train::TierChoice;
+  constexpr auto kNvme = train::TierChoice::nvme;
   Placement offloaded{.stage = 3,
-                      .weight = nvme,
-                      .master = nvme,
-                      .exp_avg = nvme,
-                      .exp_avg_sq = nvme,
+                      .weight = kNvme,
+                      .master = kNvme,
+                      .exp_avg = kNvme,
+                      .exp_avg_sq = kNvme,
                       .store = train::StoreChoice::memory};
   if (communicator->size() % 2 == 0) offloaded.nodes = 2;
   for (const Numerics& numerics :
