@@ -34,7 +34,7 @@ Engine::Engine(const Job& job, Runtime& runtime, EngineSwitches switches)
     : job_(job),
       communicator_(runtime.communicator),
       arena_(runtime.device, job.plan.ledger),
-      pool_(kernels::cpu::make_thread_pool(job.threads)),
+      pool_(kernels::cpu::make_thread_pool(job.thread_placement)),
       model_ops_(kernels::cpu::make_model_ops(pool_)),
       optimizer_ops_(kernels::cpu::make_optimizer_ops(pool_)),
       generation_ops_(kernels::cpu::make_generation_ops(pool_)),
@@ -83,6 +83,7 @@ void Engine::make_training(Runtime& runtime, bool wait_at_once) {
       job_.source.config, *job_.layout, *model_ops_, *parameters_, *training_residuals_,
       model::carve_scratch(scratch, job_.source.config, job_.train_limits, true));
 
+  if (!job_.thread_placement.text.empty()) log::info(job_.thread_placement.text);
   const bool nvme = job_.plan.exp_avg == plan::Tier::nvme || job_.plan.exp_avg_sq == plan::Tier::nvme;
   if (nvme && !store_) store_ = offload::make_store(name_of(o.offload.store), {.queue_depth = o.offload.queue_depth});
   if (nvme) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "comm/communicator.hpp"
+#include "kernels/cpu/thread_placement.hpp"
 
 namespace spillway::train {
 
@@ -17,8 +18,8 @@ namespace spillway::train {
 [[nodiscard]] std::size_t available_memory_bytes();
 /// Bytes free on the file systems of the directories, each counted once. \throws ConfigError naming one that is not there
 [[nodiscard]] std::size_t free_disk_bytes(const std::vector<std::string>& directories);
-/// Threads that this rank computes with: the CPUs it is bound to, divided by the ranks of the node that are bound to the same ones.
-/// OMP_NUM_THREADS goes before that. Collective.
-[[nodiscard]] int compute_threads(comm::Communicator& communicator);
+/// Threads that this rank computes with, and where: the CPUs it is bound to, divided by the ranks of the node that are bound to the
+/// same ones, a thread on each. OMP_NUM_THREADS goes before that; OMP_PROC_BIND=false leaves the threads unbound. Collective.
+[[nodiscard]] kernels::cpu::ThreadPlacement place_compute_threads(comm::Communicator& communicator);
 
 }  // namespace spillway::train
