@@ -111,15 +111,18 @@ void plain_c(benchmark::State& state) {
   report(state, arrays.count(), 28);
 }
 
-const std::vector<std::vector<std::int64_t>> kSizes = {{1 << 14, kLarge}, {1, 2}};
+/// Elements and threads. Processor time is that of all threads.
+void sizes(benchmark::internal::Benchmark* benchmark) {
+  benchmark->ArgsProduct({{1 << 14, kLarge}, {1, 2}})->UseRealTime()->MeasureProcessCPUTime();
+}
 
-BENCHMARK(plain_c)->Args({kLarge, 2})->UseRealTime();
-BENCHMARK_CAPTURE(adamw_fp32, baseline, InstructionSet::baseline)->Args({kLarge, 2})->UseRealTime();
-BENCHMARK_CAPTURE(adamw_fp32, avx2, InstructionSet::avx2)->ArgsProduct(kSizes)->UseRealTime();
-BENCHMARK_CAPTURE(adamw_fp32, avx512, InstructionSet::avx512)->ArgsProduct(kSizes)->UseRealTime();
-BENCHMARK_CAPTURE(adamw_compact, fp32_moments, DType::f32)->ArgsProduct(kSizes)->UseRealTime();
-BENCHMARK_CAPTURE(adamw_compact, bf16_moments, DType::bf16)->ArgsProduct(kSizes)->UseRealTime();
-BENCHMARK_CAPTURE(adamw_compact, int8_moments, DType::u8)->ArgsProduct(kSizes)->UseRealTime();
+BENCHMARK(plain_c)->Apply(sizes);
+BENCHMARK_CAPTURE(adamw_fp32, baseline, InstructionSet::baseline)->Apply(sizes);
+BENCHMARK_CAPTURE(adamw_fp32, avx2, InstructionSet::avx2)->Apply(sizes);
+BENCHMARK_CAPTURE(adamw_fp32, avx512, InstructionSet::avx512)->Apply(sizes);
+BENCHMARK_CAPTURE(adamw_compact, fp32_moments, DType::f32)->Apply(sizes);
+BENCHMARK_CAPTURE(adamw_compact, bf16_moments, DType::bf16)->Apply(sizes);
+BENCHMARK_CAPTURE(adamw_compact, int8_moments, DType::u8)->Apply(sizes);
 
 }  // namespace
 }  // namespace spillway::kernels::cpu
