@@ -6,7 +6,7 @@ set -euo pipefail
 
 build=(ca-certificates cmake ninja-build g++ ccache pkg-config libopenmpi-dev openmpi-bin libhdf5-dev liburing-dev
   libtoml11-dev libcli11-dev libspdlog-dev libfmt-dev nlohmann-json3-dev libsentencepiece-dev libopenblas-pthread-dev
-  libxxhash-dev)
+  libxxhash-dev libhwloc-dev)
 quickstart=(sentencepiece gettext python3)
 tests=(libgtest-dev libgmock-dev libbenchmark-dev hdf5-tools python3 python3-h5py gettext shellcheck)
 lint=(clang-format-14 clang-tidy-16 shellcheck)

@@ -9,6 +9,7 @@
 
 #include <fmt/format.h>
 #include <pthread.h>
+#include <sys/mman.h>
 
 #include "core/device.hpp"
 #include "core/error.hpp"
@@ -122,6 +123,9 @@ class HostDevice : public Device {
     auto* memory = static_cast<std::byte*>(std::aligned_alloc(kPage, rounded));
     if (memory == nullptr)
       throw Error(fmt::format("host memory: {} bytes cannot be allocated", rounded), ExitCode::failure);
+    // Huge pages make streams over several arrays a fifth faster. A wish only: a system without them says no.
+    constexpr std::size_t kWorthHugePages = std::size_t{4} << 20;
+    if (rounded >= kWorthHugePages) (void)madvise(memory, rounded, MADV_HUGEPAGE);
     std::memset(memory, 0, rounded);
     return {std::unique_ptr<std::byte[], MemoryDeleter>(memory, MemoryDeleter{[](std::byte* p) { std::free(p); }}),
             rounded, kind};

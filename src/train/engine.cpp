@@ -37,7 +37,7 @@ Engine::Engine(const Job& job, Runtime& runtime, std::unique_ptr<RankGroups> gro
       wait_at_once_(switches.wait_at_once),
       groups_(std::move(groups)),
       arena_(runtime.device, job.plan.ledger),
-      pool_(kernels::cpu::make_thread_pool(job.threads)),
+      pool_(kernels::cpu::make_thread_pool(job.thread_placement)),
       model_ops_(kernels::cpu::make_model_ops(pool_)),
       optimizer_ops_(kernels::cpu::make_optimizer_ops(pool_)),
       generation_ops_(kernels::cpu::make_generation_ops(pool_)),

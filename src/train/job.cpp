@@ -201,7 +201,8 @@ std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Run
   job->map = std::make_unique<ShardMap>(job->layout->tensors(), ranks);
   agree(communicator, [&] { lay_out_state(*job, runtime); });
   job->stages = model::t5_stages(job->source.config, *job->layout);
-  job->threads = compute_threads(communicator);
+  job->thread_placement = place_compute_threads(communicator);
+  job->threads = job->thread_placement.threads;
   job->nvme_dirs = nvme_directories(options.offload);
   job->extent_elements = extent_elements(*job);
 

@@ -11,6 +11,7 @@
 #include "core/device.hpp"
 #include "core/shard_map.hpp"
 #include "data/examples.hpp"
+#include "kernels/cpu/thread_placement.hpp"
 #include "model/activations.hpp"
 #include "model/generator.hpp"
 #include "model/stages.hpp"
@@ -62,6 +63,7 @@ struct Job {
   std::int64_t extent_elements = 0;
   std::vector<std::string> nvme_dirs;
   int threads = 1;
+  kernels::cpu::ThreadPlacement thread_placement;
 
   plan::JobFacts facts;
   plan::Plan plan;

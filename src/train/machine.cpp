@@ -10,6 +10,7 @@
 #include <fstream>
 #include <map>
 #include <sstream>
+#include <string_view>
 
 #include <fmt/format.h>
 #include <sched.h>
@@ -104,7 +105,7 @@ std::size_t free_disk_bytes(const std::vector<std::string>& directories) {
   return smallest.value_or(0) * directories.size();
 }
 
-int compute_threads(comm::Communicator& communicator) {
+kernels::cpu::ThreadPlacement place_compute_threads(comm::Communicator& communicator) {
   struct Binding {
     std::array<char, 64> host{};
     cpu_set_t cpus{};
@@ -113,15 +114,25 @@ int compute_threads(comm::Communicator& communicator) {
   gethostname(mine.host.data(), mine.host.size() - 1);
   CPU_ZERO(&mine.cpus);
   sched_getaffinity(0, sizeof(mine.cpus), &mine.cpus);
-  int sharers = 0;
+  kernels::cpu::ThreadShare share{.ranks = 0};
+  int other_rank = 0;
   for (const auto& bytes : communicator.exchange(std::as_bytes(std::span(&mine, 1)))) {
     Binding other;
     std::memcpy(&other, bytes.data(), sizeof(other));
-    sharers += static_cast<int>(other.host == mine.host && CPU_EQUAL(&other.cpus, &mine.cpus));
+    if (other.host == mine.host && CPU_EQUAL(&other.cpus, &mine.cpus)) {
+      if (other_rank == communicator.rank()) share.rank = share.ranks;
+      ++share.ranks;
+    }
+    ++other_rank;
   }
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+    if (CPU_ISSET(cpu, &mine.cpus)) share.allowed.push_back(cpu);
+  share.threads = std::max(1, static_cast<int>(share.allowed.size()) / std::max(1, share.ranks));
   if (const char* asked = std::getenv("OMP_NUM_THREADS"); asked != nullptr && std::atoi(asked) > 0)
-    return std::min(std::atoi(asked), kMostThreads);
-  return std::max(1, CPU_COUNT(&mine.cpus) / std::max(1, sharers));
+    share.threads = std::min(std::atoi(asked), kMostThreads);
+  if (const char* bind = std::getenv("OMP_PROC_BIND"); bind != nullptr && std::string_view(bind) == "false")
+    return {.threads = share.threads, .cpus = {}, .text = "compute threads are not bound, as OMP_PROC_BIND says"};
+  return place_threads(share);
 }
 
 }  // namespace spillway::train

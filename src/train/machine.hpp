@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "comm/communicator.hpp"
+#include "kernels/cpu/thread_placement.hpp"
 
 namespace spillway::train {
 
@@ -23,8 +24,8 @@ namespace spillway::train {
 /// Bytes that fit when they are dealt to the directories in equal parts: as many times the smallest part as there are directories,
 /// where those on one file system share what is free there. \throws ConfigError naming one that is not there
 [[nodiscard]] std::size_t free_disk_bytes(const std::vector<std::string>& directories);
-/// Threads that this rank computes with: the CPUs it is bound to, divided by the ranks of the node that are bound to the same ones.
-/// OMP_NUM_THREADS goes before that. Collective.
-[[nodiscard]] int compute_threads(comm::Communicator& communicator);
+/// Threads that this rank computes with, and where: the CPUs it is bound to, divided by the ranks of the node that are bound to the
+/// same ones, a thread on each. OMP_NUM_THREADS goes before that; OMP_PROC_BIND=false leaves the threads unbound. Collective.
+[[nodiscard]] kernels::cpu::ThreadPlacement place_compute_threads(comm::Communicator& communicator);
 
 }  // namespace spillway::train

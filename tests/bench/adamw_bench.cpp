@@ -1,37 +1,128 @@
 // SPDX-License-Identifier: Apache-2.0
+// AdamW beside a plain C loop over the same arrays. Two runs on a machine that does other things differ more than what is compared:
+//   adamw_bench --benchmark_enable_random_interleaving=true --benchmark_repetitions=7 --benchmark_report_aggregates_only=true
+// adamw_peers.py does the same beside DeepSpeed's CPU Adam.
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <thread>
 #include <vector>
 
 #include <benchmark/benchmark.h>
 
+#include "core/device.hpp"
 #include "kernels/cpu/adamw.hpp"
 
 namespace spillway::kernels::cpu {
 namespace {
 
-/// Argument 0: elements; 1: threads; 2: instruction set. A step reads four floats and writes three for each element.
-void adamw_step(benchmark::State& state) {
-  const auto set = static_cast<InstructionSet>(state.range(2));
+constexpr std::int64_t kLarge = 100'000'000;
+/// What each array starts with: parameter, gradient, exp_avg, exp_avg_sq.
+constexpr std::array<float, 4> kStart = {1.0F, 0.5F, 0.1F, 0.01F};
+
+/// A parameter, its moments and its gradient in memory as training has it.
+class Arrays {
+ public:
+  explicit Arrays(std::int64_t count) : count_(count) {
+    for (std::size_t i = 0; i < kStart.size(); ++i) {
+      buffers_[i] = device_->allocate(MemoryKind::device, static_cast<std::size_t>(count) * sizeof(float));
+      std::fill_n(floats(i), count, kStart[i]);
+    }
+    scales_ = std::vector<float>(static_cast<std::size_t>(2 * state_scales(count)), 1.0F);
+  }
+  float* floats(std::size_t array) { return reinterpret_cast<float*>(buffers_[array].data()); }
+  TensorView view(std::size_t array, DType dtype = DType::f32) { return {buffers_[array].data(), dtype, {count_}}; }
+  StateView state(std::size_t array, DType dtype) {
+    StateView state{view(array, dtype), {}};
+    if (dtype == DType::u8)
+      state.scales = TensorView(std::span<float>(scales_), {2 * state_scales(count_)})
+                         .flat(array == 2 ? 0 : state_scales(count_), state_scales(count_));
+    return state;
+  }
+  ParameterView split_parameter() {
+    std::byte* master = buffers_[0].data() + count_ * 2;
+    return {view(0, DType::bf16), {master, DType::i16, {count_}}};
+  }
+  [[nodiscard]] std::int64_t count() const { return count_; }
+
+ private:
+  std::int64_t count_;
+  std::unique_ptr<Device> device_ = make_host_device();
+  std::array<Buffer, 4> buffers_;
+  std::vector<float> scales_;
+};
+
+void report(benchmark::State& state, std::int64_t count, double bytes_per_element) {
+  state.SetItemsProcessed(state.iterations() * count);
+  state.counters["bytes_per_second"] =
+      benchmark::Counter(bytes_per_element * static_cast<double>(count) * static_cast<double>(state.iterations()),
+                         benchmark::Counter::kIsRate, benchmark::Counter::kIs1024);
+}
+
+void adamw_fp32(benchmark::State& state, InstructionSet set) {
   if (!supported(set)) return state.SkipWithError("this processor lacks the instruction set");
-  const auto count = static_cast<std::size_t>(state.range(0));
+  Arrays arrays(state.range(0));
   ThreadPool pool(static_cast<int>(state.range(1)));
-  std::vector<float> parameter(count, 1.0F), exp_avg(count, 0.1F), exp_avg_sq(count, 0.01F), gradient(count, 0.5F);
-  const Shape shape{state.range(0)};
-  const AdamWStep step{.parameter = {.weight = {std::span<float>(parameter), shape}},
-                       .exp_avg = {.values = {std::span<float>(exp_avg), shape}},
-                       .exp_avg_sq = {.values = {std::span<float>(exp_avg_sq), shape}},
-                       .gradient = {std::span<const float>(gradient), shape},
+  const AdamWStep step{.parameter = {.weight = arrays.view(0)},
+                       .exp_avg = arrays.state(2, DType::f32),
+                       .exp_avg_sq = arrays.state(3, DType::f32),
+                       .gradient = arrays.view(1),
                        .learning_rate = 1e-3,
                        .weight_decay = 0.01};
-
   for (auto _ : state) adamw(pool, step, set);
-
-  state.SetItemsProcessed(state.iterations() * state.range(0));
-  state.SetBytesProcessed(state.iterations() * state.range(0) * 28);
+  report(state, arrays.count(), 28);
 }
-BENCHMARK(adamw_step)
-    ->ArgsProduct({{1 << 14, 1 << 24}, {1, 2}, {0, 1, 2}})
-    ->ArgNames({"elements", "threads", "set"})
-    ->UseRealTime();
+
+/// Parameters in 2 + 2 bytes and a gradient in bf16.
+void adamw_compact(benchmark::State& state, DType moments) {
+  Arrays arrays(state.range(0));
+  std::memset(arrays.floats(0), 0, static_cast<std::size_t>(arrays.count()) * sizeof(float));
+  ThreadPool pool(static_cast<int>(state.range(1)));
+  const AdamWStep step{.parameter = arrays.split_parameter(),
+                       .exp_avg = arrays.state(2, moments),
+                       .exp_avg_sq = arrays.state(3, moments),
+                       .gradient = arrays.view(1, DType::bf16),
+                       .learning_rate = 1e-3};
+  for (auto _ : state) adamw(pool, step);
+  report(state, arrays.count(), 10 + 4 * static_cast<double>(size_of(moments)));
+}
+
+/// What a C programmer would write, for each thread an equal part, compiled as this project's kernels are.
+[[gnu::always_inline]] inline void plain_loop(float* p, float* m, float* v, const float* g, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    p[i] *= 1.0F - 1e-3F * 0.01F;
+    m[i] = 0.9F * m[i] + 0.1F * g[i];
+    v[i] = 0.999F * v[i] + 0.001F * g[i] * g[i];
+    p[i] -= 1e-2F * m[i] / (std::sqrt(v[i]) / 0.0316F + 1e-8F);
+  }
+}
+
+void plain_c(benchmark::State& state) {
+  Arrays arrays(state.range(0));
+  const std::int64_t threads = state.range(1), part = arrays.count() / threads;
+  for (auto _ : state) {
+    std::vector<std::jthread> workers;
+    for (std::int64_t i = 0; i < threads; ++i)
+      workers.emplace_back([&arrays, part, begin = i * part] {
+        vectorised<plain_loop>(arrays.floats(0) + begin, arrays.floats(2) + begin, arrays.floats(3) + begin,
+                               arrays.floats(1) + begin, part);
+      });
+  }
+  report(state, arrays.count(), 28);
+}
+
+/// Elements and threads. Processor time is that of all threads.
+void sizes(benchmark::internal::Benchmark* benchmark) {
+  benchmark->ArgsProduct({{1 << 14, kLarge}, {1, 2}})->UseRealTime()->MeasureProcessCPUTime();
+}
+
+BENCHMARK(plain_c)->Apply(sizes);
+BENCHMARK_CAPTURE(adamw_fp32, baseline, InstructionSet::baseline)->Apply(sizes);
+BENCHMARK_CAPTURE(adamw_fp32, avx2, InstructionSet::avx2)->Apply(sizes);
+BENCHMARK_CAPTURE(adamw_fp32, avx512, InstructionSet::avx512)->Apply(sizes);
+BENCHMARK_CAPTURE(adamw_compact, fp32_moments, DType::f32)->Apply(sizes);
+BENCHMARK_CAPTURE(adamw_compact, bf16_moments, DType::bf16)->Apply(sizes);
+BENCHMARK_CAPTURE(adamw_compact, int8_moments, DType::u8)->Apply(sizes);
 
 }  // namespace
 }  // namespace spillway::kernels::cpu

@@ -19,13 +19,21 @@ struct ThreadPool::Loop {
   std::exception_ptr error;
 };
 
-ThreadPool::ThreadPool(int threads) {
+ThreadPool::ThreadPool(const ThreadPlacement& placement) {
   try {
-    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+    for (int i = 1; i < placement.threads; ++i) {
+      std::vector<int> cpus;
+      if (!placement.cpus.empty()) cpus = placement.cpus[static_cast<std::size_t>(i)];
+      workers_.emplace_back([this, cpus = std::move(cpus)] {
+        // Refused only if the allowed CPUs changed meanwhile; the worker then runs where it may.
+        if (!cpus.empty()) (void)bind_this_thread(cpus);
+        work();
+      });
+    }
   } catch (const std::exception& error) {
     stop();
     throw Error(fmt::format("only {} of {} compute threads could be started: {} (OMP_NUM_THREADS sets their number)",
-                            workers_.size() + 1, threads, error.what()),
+                            workers_.size() + 1, placement.threads, error.what()),
                 ExitCode::failure);
   }
 }
@@ -92,8 +100,13 @@ void ThreadPool::work() {
 }
 
 std::shared_ptr<ThreadPool> make_thread_pool(int threads) {
-  if (threads < 1) throw Error(fmt::format("a thread pool needs at least 1 thread, found {}", threads));
-  return std::make_shared<ThreadPool>(threads);
+  return make_thread_pool(ThreadPlacement{.threads = threads, .cpus = {}, .text = {}});
+}
+
+std::shared_ptr<ThreadPool> make_thread_pool(const ThreadPlacement& placement) {
+  if (placement.threads < 1)
+    throw Error(fmt::format("a thread pool needs at least 1 thread, found {}", placement.threads));
+  return std::make_shared<ThreadPool>(placement);
 }
 
 }  // namespace spillway::kernels::cpu

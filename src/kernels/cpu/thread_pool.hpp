@@ -9,6 +9,8 @@
 #include <thread>
 #include <vector>
 
+#include "kernels/cpu/thread_placement.hpp"
+
 namespace spillway::kernels::cpu {
 
 /// A rank's compute threads. Several threads may call parallel_for at once: each works on its own loop, the pool's workers help
@@ -17,7 +19,9 @@ class ThreadPool {
  public:
   /// \param threads  that work on one loop, the caller included; at least 1, 1 makes no worker
   /// \throws Error (exit 5) if the system does not give that many
-  explicit ThreadPool(int threads);
+  explicit ThreadPool(int threads) : ThreadPool(ThreadPlacement{.threads = threads, .cpus = {}, .text = {}}) {}
+  /// Binds the workers as `placement` says. Callers are not bound: the first thread's CPUs are left for whoever calls.
+  explicit ThreadPool(const ThreadPlacement& placement);
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
   ~ThreadPool();
