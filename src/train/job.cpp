@@ -17,6 +17,7 @@
 #include "train/machine.hpp"
 #include "train/optimizer.hpp"
 #include "train/residuals.hpp"
+#include "train/schedule.hpp"
 
 namespace spillway::train {
 namespace {
@@ -268,7 +269,10 @@ std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Run
   job->purpose = purpose;
   comm::Communicator& communicator = runtime.communicator;
   const int ranks = communicator.size();
-  agree(communicator, [&] { job->source = open_model(options.model); });
+  agree(communicator, [&] {
+    if (purpose == Purpose::train) check_schedule(options.schedule, options.optimizer.learning_rate);
+    job->source = open_model(options.model);
+  });
   if (options.checkpoint.export_dtype == ExportDType::fp32) job->source.dtype = DType::f32;
   job->layout = std::make_unique<model::T5Layout>(job->source.config);
   job->map = std::make_unique<ShardMap>(job->layout->tensors(), ranks);

@@ -2,6 +2,7 @@
 """Makes the small models and reference numbers beside this file. Run by hand; README.md has the exact lines.
 
     make.py models     needs transformers 4.40: every folder with config.json, model.safetensors, reference.json
+    make.py schedules  needs transformers 4.40: schedules.json
     make.py resave     needs transformers 5: saves some of those models again, as transformers 5 writes them
 """
 import json
@@ -33,6 +34,7 @@ MODELS = {
 }
 RESAVED = ["v10", "v11"]
 TRAINED = {"v10": 5e-4, "v11": 1e-3}  # with this learning rate
+SCHEDULES = ["linear", "constant", "constant_with_warmup", "cosine", "cosine_with_restarts", "polynomial", "inverse_sqrt"]
 WORDS = {"one": "un", "two": "doi", "three": "trei", "red": "rosu", "old": "vechi", "small": "mic", "cat": "pisica",
          "dog": "caine", "house": "casa", "tree": "copac", "sees": "vede", "buys": "cumpara", "near": "langa"}
 GENERATION = [
@@ -246,11 +248,25 @@ def resave(name):
                                            "sources": reference["sources"], "targets": reference["targets"], "loss": loss})
 
 
+def schedule_reference(name, warmup, steps, learning_rate):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=learning_rate)
+    schedule = transformers.get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
+    rates = []
+    for _ in range(steps + 1):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    return {"lr_scheduler_type": name, "warmup_steps": warmup, "steps": steps, "learning_rate": learning_rate, "rates": rates}
+
+
 def main():
     torch.set_num_threads(1)
     if sys.argv[1:] == ["models"]:
         for name, settings in MODELS.items():
             make(name, settings)
+    elif sys.argv[1:] == ["schedules"]:
+        cases = [schedule_reference(name, warmup, 40, 3e-4) for name in SCHEDULES for warmup in (0, 7)]
+        write_json(HERE / "schedules.json", {"transformers": transformers.__version__, "schedules": cases})
     elif sys.argv[1:] == ["resave"]:
         for name in RESAVED:
             resave(name)

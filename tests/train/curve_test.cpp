@@ -80,7 +80,7 @@ std::vector<StepNumbers> train_steps(const RunOptions& options, comm::Communicat
     for (const std::int64_t sample : batch.samples)
       tokens += static_cast<std::int64_t>(job->train_examples->target(sample).size());
     const double learning_rate =
-        options.optimizer.learning_rate * schedule_multiplier(options.schedule, step, job->total_steps);
+        learning_rate_at(options.schedule, options.optimizer.learning_rate, step, job->total_steps);
     const StepResult result = engine.step(batch.samples, tokens, step, learning_rate, step + 1);
     const double loss = comm::ordered_sum(communicator, std::array{result.loss_sum})[0] / static_cast<double>(tokens);
     steps.push_back({loss, result.grad_norm, learning_rate});
