@@ -31,7 +31,8 @@ class MpiCommunicator : public QueuedCommunicator {
       : QueuedCommunicator(environment.rank(), environment.size(), device.create_worker_queue("comm")),
         device_(device),
         options_(options),
-        pieces_(static_cast<std::size_t>(size())) {
+        pieces_(static_cast<std::size_t>(size())),
+        closing_(std::make_shared<std::atomic<bool>>(false)) {
     if (options_.message_bytes == 0 || options_.message_bytes > (std::size_t{1} << 30) || options_.block_bytes == 0 ||
         options_.block_bytes % 8 != 0)
       throw Error(
@@ -47,17 +48,15 @@ class MpiCommunicator : public QueuedCommunicator {
         device_(parent.device_),
         options_(parent.options_),
         group_(group),
-        pieces_(static_cast<std::size_t>(size)) {}
+        pieces_(static_cast<std::size_t>(size)),
+        closing_(parent.closing_) {}
   MpiCommunicator(const MpiCommunicator&) = delete;
   MpiCommunicator& operator=(const MpiCommunicator&) = delete;
   ~MpiCommunicator() override {
-    closing_ = true;
-    try {
-      run_on_queue([this] { mpi_call("MPI_Comm_free", rank(), [this] { return MPI_Comm_free(&group_); }); });
-    } catch (const std::exception& error) {
-      log::error(fmt::format("rank {}: closing the communicator: {}", rank(), error.what()));
-    }
-    leave_queue();
+    if (!is_group() || busy()) *closing_ = true;
+    leave_queue([group = group_, rank = rank()]() mutable {
+      mpi_call("MPI_Comm_free", rank, [&group] { return MPI_Comm_free(&group); });
+    });
   }
 
   void reserve(std::size_t piece_bytes) override {
@@ -197,7 +196,7 @@ class MpiCommunicator : public QueuedCommunicator {
       if (count != 0) {
         std::erase(requests_, MPI_REQUEST_NULL);
         sleep_from = Clock::now() + kSpin;
-      } else if (closing_) {
+      } else if (*closing_) {
         throw CommunicationError(fmt::format("rank {}: given up in {}", rank(), operation));
       } else if (Clock::now() >= sleep_from) {
         std::this_thread::sleep_for(kPause);
@@ -218,7 +217,7 @@ class MpiCommunicator : public QueuedCommunicator {
   std::vector<const std::byte*> pieces_;  // of one block of reduce_scatter, by rank
   std::vector<MPI_Request> requests_;     // posted and not yet done
   std::vector<int> finished_;
-  std::atomic<bool> closing_{false};
+  std::shared_ptr<std::atomic<bool>> closing_;  // with its groups
 };
 
 }  // namespace

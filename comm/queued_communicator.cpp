@@ -94,8 +94,9 @@ std::unique_ptr<Communicator> QueuedCommunicator::split(int color, int key) {
   return do_split(color, key);
 }
 
-void QueuedCommunicator::leave_queue() noexcept {
+void QueuedCommunicator::leave_queue(std::function<void()> last) noexcept {
   last_.wait_quietly();
+  if (last) queue_->submit(std::move(last));
   queue_.reset();
 }
 

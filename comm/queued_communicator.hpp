@@ -53,9 +53,11 @@ class QueuedCommunicator : public Communicator {
   void run_on_queue(std::function<void()> work);
   /// Whether work of this communicator, its groups apart, is still to be done.
   [[nodiscard]] bool busy() const { return !last_.ready(); }
-  /// Waits until this communicator's work is done or has failed, and ends the queue's thread unless that is a parent's.
+  [[nodiscard]] bool is_group() const noexcept { return parent_ != nullptr; }
+  /// Waits until this communicator's work is done or has failed and ends the queue's thread, unless that is a parent's.
   /// Backends call it in their destructor, while the work's functions and members are still there.
-  void leave_queue() noexcept;
+  /// \param last  runs on the queue after that unless its work has failed; nobody waits for it
+  void leave_queue(std::function<void()> last = {}) noexcept;
   void count_sent(std::size_t bytes) noexcept;
 
  private:

@@ -97,14 +97,13 @@ class ThreadCommunicator : public QueuedCommunicator {
         pieces_(static_cast<std::size_t>(size())) {}
   ThreadCommunicator(int rank, std::shared_ptr<ThreadGroup> group, ThreadCommunicator& parent)
       : QueuedCommunicator(rank, group->ranks(), parent),
-        is_part_(true),
         group_(std::move(group)),
         pieces_(static_cast<std::size_t>(size())) {}
   ThreadCommunicator(const ThreadCommunicator&) = delete;
   ThreadCommunicator& operator=(const ThreadCommunicator&) = delete;
   ~ThreadCommunicator() override {
     // The other groups go on when one is no longer needed.
-    if (!is_part_ || busy()) break_up(fmt::format("rank {} has left", rank()));
+    if (!is_group() || busy()) break_up(fmt::format("rank {} has left", rank()));
     leave_queue();
   }
 
@@ -195,7 +194,6 @@ class ThreadCommunicator : public QueuedCommunicator {
     return found;
   }
 
-  bool is_part_ = false;  // of a group that was split
   std::shared_ptr<ThreadGroup> group_;
   std::vector<const std::byte*> pieces_;
 };

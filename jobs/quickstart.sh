@@ -43,30 +43,7 @@ started=$SECONDS
 rm -rf "$model" "$out" "$resumed" "$work/moments"
 mkdir -p "$model" "$work/moments"
 cp "$data/spiece.model" "$model/spiece.model"
-cat >"$model/config.json" <<'JSON'
-{
-  "architectures": ["T5ForConditionalGeneration"],
-  "model_type": "t5",
-  "vocab_size": 4000,
-  "d_model": 128,
-  "d_kv": 32,
-  "d_ff": 384,
-  "num_heads": 4,
-  "num_layers": 2,
-  "num_decoder_layers": 2,
-  "relative_attention_num_buckets": 32,
-  "relative_attention_max_distance": 128,
-  "dropout_rate": 0.1,
-  "layer_norm_epsilon": 1e-06,
-  "initializer_factor": 1.0,
-  "feed_forward_proj": "gated-gelu",
-  "tie_word_embeddings": false,
-  "is_encoder_decoder": true,
-  "pad_token_id": 0,
-  "eos_token_id": 1,
-  "decoder_start_token_id": 0
-}
-JSON
+cp jobs/quickstart_model.json "$model/config.json"
 
 train() {
   mpirun -np "$ranks" "$spillway" train jobs/quickstart.toml \

@@ -14,6 +14,7 @@
 #include "train/generation_settings.hpp"
 #include "train/job_facts.hpp"
 #include "train/machine.hpp"
+#include "train/schedule.hpp"
 
 namespace spillway::train {
 namespace {
@@ -190,6 +191,7 @@ std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Run
   comm::Communicator& communicator = runtime.communicator;
   const int ranks = communicator.size();
   agree(communicator, [&] {
+    if (purpose == Purpose::train) check_schedule(options.schedule, options.optimizer.learning_rate);
     job->source = open_model(options.model);
     apply_task(job->options, job->source);
   });

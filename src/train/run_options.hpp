@@ -121,7 +121,15 @@ struct OptimizerOptions {
   bool operator==(const OptimizerOptions&) const = default;
 };
 
-enum class SchedulerType { linear, constant, constant_with_warmup };
+enum class SchedulerType {
+  linear,
+  constant,
+  constant_with_warmup,
+  cosine,
+  cosine_with_restarts,
+  polynomial,
+  inverse_sqrt
+};
 
 /// [schedule]: the learning rate over the steps.
 struct ScheduleOptions {

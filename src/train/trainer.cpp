@@ -105,8 +105,8 @@ class Run {
       tokens += static_cast<std::int64_t>(job_.train_examples->source(sample).size() +
                                           job_.train_examples->target(sample).size());
     }
-    learning_rate_ = options_.optimizer.learning_rate *
-                     schedule_multiplier(options_.schedule, state_.optimizer_step, job_.total_steps);
+    learning_rate_ =
+        learning_rate_at(options_.schedule, options_.optimizer.learning_rate, state_.optimizer_step, job_.total_steps);
     engine_.clock().add(Activity::data, seconds_since(start));
     const StepResult result =
         engine_.step(batch.samples, target_tokens, state_.step, learning_rate_, state_.optimizer_step + 1);

@@ -11,10 +11,11 @@
 
 namespace {
 
-void fail(spillway::comm::Communicator& communicator, std::string_view way) {
+void fail(spillway::comm::Communicator& communicator, spillway::comm::Communicator& group, std::string_view way) {
   constexpr const char* kReason = "rank 1 has no data";
   if (way == "abort") communicator.abort(5, kReason);
   if (way == "worker_thread") std::thread([&] { communicator.abort(5, kReason); }).join();
+  if (way == "group") group.abort(5, kReason);
   throw std::runtime_error(kReason);
 }
 
@@ -25,13 +26,14 @@ int main(int argc, char** argv) {
     spillway::comm::MpiEnvironment environment(&argc, &argv);
     const auto device = spillway::make_host_device();
     const auto communicator = spillway::comm::make_mpi_communicator(environment, *device);
+    const auto group = communicator->split(0, 0);
     const std::array<float, 4> shard{};
     std::array<float, 8> full{};
     // A collective that rank 0 never joins: giving the communicator up must not wait for it.
     if (communicator->rank() == 1) {
       static_cast<void>(communicator->all_gather({}, spillway::ConstTensorView(std::span<const float>(shard), {4}),
                                                  spillway::TensorView(std::span<float>(full), {8})));
-      fail(*communicator, argv[1]);
+      fail(*communicator, *group, argv[1]);
     }
     communicator->barrier();
   } catch (const std::exception& error) {

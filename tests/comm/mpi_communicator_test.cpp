@@ -33,6 +33,8 @@ using testing::HasSubstr;
 TEST(MpiEnvironment, KnowsTheRanksOfItsNode) {
   EXPECT_EQ(environment().local_size(), environment().size());  // these tests run on one node
   EXPECT_EQ(environment().local_rank(), environment().rank());
+  EXPECT_EQ(environment().nodes().ranks(), environment().size());
+  EXPECT_EQ(environment().nodes().nodes(), 1);
 }
 
 TEST(MpiCommunicator, ScratchBytes_AreABlockOfEveryOtherRanksPiece) {

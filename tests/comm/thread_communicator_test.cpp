@@ -67,6 +67,65 @@ TEST(ThreadCommunicator, DestroyedWithWorkUnderWay_DoesNotHang) {
   EXPECT_THROW(event.wait(), CommunicationError);
 }
 
+/// Ranks 0 and 1 are one group, rank 2 another.
+std::vector<std::unique_ptr<comm::Communicator>> split_in_two(
+    const std::vector<std::unique_ptr<comm::Communicator>>& ranks) {
+  std::vector<std::unique_ptr<comm::Communicator>> groups(ranks.size());
+  std::vector<std::thread> threads;
+  for (std::size_t r = 0; r < ranks.size(); ++r)
+    threads.emplace_back([&, r] { groups[r] = ranks[r]->split(r == 2 ? 1 : 0, 0); });
+  for (std::thread& thread : threads) thread.join();
+  return groups;
+}
+
+TEST(ThreadCommunicator, AbortOfAGroup_EndsTheWaitsInItAndInItsParent) {
+  const auto ranks = comm::make_thread_communicators(3);
+  const auto groups = split_in_two(ranks);
+  std::vector<std::string> messages(2);
+  std::thread in_group([&] { messages[0] = message_of([&] { groups[1]->barrier(); }); });
+  std::thread in_parent([&] { messages[1] = message_of([&] { ranks[2]->barrier(); }); });
+
+  groups[0]->abort(5, "the disk is full");
+  in_group.join();
+  in_parent.join();
+
+  for (const std::string& message : messages) EXPECT_THAT(message, HasSubstr("rank 0: the disk is full"));
+}
+
+TEST(ThreadCommunicator, AbortOfTheParent_EndsTheWaitsOfItsGroups) {
+  const auto ranks = comm::make_thread_communicators(3);
+  const auto groups = split_in_two(ranks);
+  std::string message;
+  std::thread waiting([&] { message = message_of([&] { groups[0]->barrier(); }); });
+
+  ranks[2]->abort(5, "the disk is full");
+  waiting.join();
+
+  EXPECT_THAT(message, HasSubstr("rank 2: the disk is full"));
+}
+
+TEST(ThreadCommunicator, AGroupDestroyedWithWorkUnderWay_EndsTheWaitsOfAllRanks) {
+  const auto ranks = comm::make_thread_communicators(3);
+  auto groups = split_in_two(ranks);
+  std::vector<float> values(4);
+  const Event event = groups[0]->broadcast({}, TensorView(std::span<float>(values), {4}), 1);
+  std::string message;
+  std::thread waiting([&] { message = message_of([&] { ranks[2]->barrier(); }); });
+
+  groups[0].reset();
+  waiting.join();
+
+  EXPECT_THROW(event.wait(), CommunicationError);
+  EXPECT_THAT(message, HasSubstr("rank 0 has left"));
+}
+
+TEST(ThreadCommunicator, Split_InABrokenGroupFails) {
+  const auto ranks = comm::make_thread_communicators(2);
+  ranks[0]->abort(5, "no more");
+
+  EXPECT_THAT(message_of([&] { static_cast<void>(ranks[1]->split(0, 0)); }), HasSubstr("no more"));
+}
+
 TEST(ThreadCommunicator, RanksInDifferentCalls_AreNamedAndBreakTheGroup) {
   const auto ranks = comm::make_thread_communicators(2);
   std::vector<float> four(4), eight(8), full(8), longer(16);
@@ -80,11 +139,13 @@ TEST(ThreadCommunicator, RanksInDifferentCalls_AreNamedAndBreakTheGroup) {
   EXPECT_THAT(message_of([&] { second.wait(); }), HasSubstr("bytes of rank"));
 }
 
-TEST(SingleCommunicator, AfterAnAbort_CollectivesFail) {
+TEST(SingleCommunicator, AfterAnAbort_CollectivesFailInItsGroupsToo) {
   const auto single = comm::make_single_communicator();
+  const auto group = single->split(0, 0);
 
   single->abort(5, "no more");
 
+  EXPECT_THROW(group->barrier(), CommunicationError);
   EXPECT_THROW(single->barrier(), CommunicationError);
 }
 

@@ -3,6 +3,8 @@
 
     make.py models [NAME...]   needs transformers 4.40: the folders with config.json, model.safetensors, reference.json
     make.py generation         needs transformers 4.40: "generation" of every reference.json again, from the models as they are
+    make.py curves             needs transformers 4.40: curves.json of those that are trained
+    make.py schedules          needs transformers 4.40: schedules.json
     make.py adafactor          needs transformers 4.40: adafactor.json
     make.py resave             needs transformers 5: saves some of those models again, as transformers 5 writes them
     make.py bf16               bf16.json for the same models: loss and gradients in bfloat16
@@ -18,6 +20,9 @@ import sys
 import torch
 import transformers
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, T5ForConditionalGeneration
+
+from curves import LEARNING_RATES, train, write_curves
+from shared import byte_ids, forward, loss_of, padded, perturbed, write_json
 
 HERE = pathlib.Path(__file__).resolve().parent
 BYTES = 384  # ByT5's vocabulary: pad, </s>, <unk>, 256 bytes, 125 sentinels
@@ -44,7 +49,7 @@ MODELS = {
                  num_layers=1, num_decoder_layers=3),
 }
 RESAVED = ["v10", "v11"]
-TRAINED = {"v10": 5e-4, "v11": 1e-3}  # with this learning rate
+SCHEDULES = ["linear", "constant", "constant_with_warmup", "cosine", "cosine_with_restarts", "polynomial", "inverse_sqrt"]
 WORDS = {"one": "un", "two": "doi", "three": "trei", "red": "rosu", "old": "vechi", "small": "mic", "cat": "pisica",
          "dog": "caine", "house": "casa", "tree": "copac", "sees": "vede", "buys": "cumpara", "near": "langa"}
 GENERATION = [
@@ -73,29 +78,9 @@ GENERATION = [
 ]
 
 
-def rounded(value):
-    """Nine significant digits name a float32 exactly."""
-    if isinstance(value, float):
-        return float("%.9g" % value)
-    if isinstance(value, list):
-        return [rounded(item) for item in value]
-    if isinstance(value, dict):
-        return {key: rounded(item) for key, item in value.items()}
-    return value
-
-
-def write_json(path, value):
-    lines = ",\n".join(json.dumps(key) + ": " + json.dumps(item) for key, item in rounded(value).items())
-    path.write_text("{\n" + lines + "\n}\n")
-
-
 def text_pair(rng, words):
     source = [rng.choice(list(WORDS)) for _ in range(words)]
     return " ".join(source), " ".join(WORDS[word] for word in source)
-
-
-def byte_ids(text):
-    return [byte + 3 for byte in text.encode()] + [1]
 
 
 def id_pair(rng, length, vocabulary):
@@ -107,44 +92,6 @@ def pairs_of(config, rng, lengths):
     if config.vocab_size == BYTES:
         return [tuple(byte_ids(text) for text in text_pair(rng, max(1, length // 5))) for length in lengths]
     return [id_pair(rng, length, config.vocab_size) for length in lengths]
-
-
-def padded(rows, value):
-    width = max(len(row) for row in rows)
-    return torch.tensor([row + [value] * (width - len(row)) for row in rows])
-
-
-def forward(model, pairs):
-    sources, targets = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    ids = padded(sources, 0)
-    mask = padded([[1] * len(row) for row in sources], 0)
-    labels = padded(targets, -100)
-    return model(input_ids=ids, attention_mask=mask, labels=labels), labels
-
-
-def adamw(model, steps, warmup, decay, learning_rate):
-    """The Trainer's groups: no decay for layer norms and for names with "bias"."""
-    named = list(model.named_parameters())
-    without = [p for name, p in named if "layer_norm" in name or "bias" in name]
-    with_decay = [p for name, p in named if not ("layer_norm" in name or "bias" in name)]
-    optimizer = torch.optim.AdamW([{"params": with_decay, "weight_decay": decay}, {"params": without, "weight_decay": 0.0}],
-                                  lr=learning_rate, betas=(0.9, 0.999), eps=1e-8)
-    return optimizer, transformers.get_linear_schedule_with_warmup(optimizer, warmup, steps)
-
-
-def train(model, batches, steps, warmup, decay, learning_rate):
-    model.eval()  # no dropout
-    optimizer, schedule = adamw(model, steps, warmup, decay, learning_rate)
-    curve = []
-    for step in range(steps):
-        loss = forward(model, batches[step % len(batches)])[0].loss
-        optimizer.zero_grad()
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        curve.append({"loss": loss.item(), "grad_norm": norm.item(), "learning_rate": schedule.get_last_lr()[0]})
-        optimizer.step()
-        schedule.step()
-    return curve
 
 
 def gradients(model, loss):
@@ -160,9 +107,7 @@ def total(norms):
 def forward_reference(model, pairs):
     model.eval()
     output, labels = forward(model, pairs)
-    # The Trainer's LabelSmoother: both terms are means over the tokens that count.
-    log_probs = torch.log_softmax(output.logits, -1)[labels != -100]
-    smoothed = 0.9 * output.loss + 0.1 * -log_probs.mean()
+    smoothed = loss_of(output, labels, 0.1)
     norms, smoothed_norms = gradients(model, output.loss), gradients(model, smoothed)
     length = len(pairs[0][0])
     return {
@@ -188,17 +133,6 @@ def generate(model, sources, settings):
     return sequences, scores
 
 
-def perturbed(model, seed=1):
-    """The same model with a rounding's worth of noise: what changes with it is no reference."""
-    other = AutoModelForSeq2SeqLM.from_config(model.config)
-    other.load_state_dict(model.state_dict())
-    noise = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for p in other.parameters():
-            p.mul_(1 + 1e-6 * torch.randn(p.shape, generator=noise))
-    return other.eval()
-
-
 def generation_reference(model, sources):
     other, cases = perturbed(model), []
     for settings in GENERATION:
@@ -207,27 +141,6 @@ def generation_reference(model, sources):
             raise SystemExit(f"{settings}: a tie within rounding, choose another seed")
         cases.append({"settings": settings, "sequences": sequences, "scores": scores})
     return cases
-
-
-def training_reference(folder, rng, learning_rate):
-    pairs = [text_pair(rng, rng.randrange(2, 7)) for _ in range(24)]
-    for side, name in enumerate(["source", "target"]):
-        (folder / f"train.{name}").write_text("".join(pair[side] + "\n" for pair in pairs))
-    ids = [tuple(byte_ids(text) for text in pair) for pair in pairs]
-    batches = [ids[0:8], ids[8:16], ids[16:24]]
-    others = [T5ForConditionalGeneration.from_pretrained(folder).double()]
-    others += [perturbed(T5ForConditionalGeneration.from_pretrained(folder), seed) for seed in range(6)]
-    settings = dict(steps=60, warmup=10, decay=0.01, learning_rate=learning_rate)
-    other_curves = [train(other, batches, **settings) for other in others]
-    curve = train(T5ForConditionalGeneration.from_pretrained(folder), batches, **settings)
-    noise = {key: max(abs(a[key] / b[key] - 1) for other in other_curves for a, b in zip(curve, other))
-             for key in ("loss", "grad_norm")}
-    print(f"  training: loss {curve[0]['loss']:.4f} -> {curve[-1]['loss']:.4f}, with noise {noise}")
-    if noise["loss"] > 1e-4:
-        raise SystemExit("the curve depends on rounding (relu has kinks): choose another learning rate")
-    return {"tokenizer": "bytes", "batch_size": 8, "steps": 60, "warmup_steps": 10, "learning_rate": learning_rate,
-            "weight_decay": 0.01, "max_grad_norm": 1.0, "lr_scheduler_type": "linear", "dropout_rate": 0.0,
-            "deviation_with_noise": noise, "curve": curve}
 
 
 def make(name, settings):
@@ -251,9 +164,12 @@ def make(name, settings):
                  "generation_sources": sources, "generation": generation_reference(model, sources)}
     lengths = [[len(row) for row in case["sequences"]] for case in reference["generation"]]
     print("  lengths generated:", lengths)
-    if name in TRAINED:
-        reference["training"] = training_reference(folder, rng, TRAINED[name])
     write_json(folder / "reference.json", reference)
+    if name in LEARNING_RATES:
+        pairs = [text_pair(rng, rng.randrange(2, 7)) for _ in range(24)]
+        for side, kind in enumerate(["source", "target"]):
+            (folder / f"train.{kind}").write_text("".join(pair[side] + "\n" for pair in pairs))
+        write_curves(folder)
 
 
 ADAFACTOR = {
@@ -320,6 +236,8 @@ def in_bfloat16(name):
     print(f"{name}: loss {result['bf16']['loss']:.6f}, in fp32 {result['fp32']['loss']:.6f}; "
           f"gradients within {max(result['gradient_errors'].values()):.4f}")
     write_json(folder / "bf16.json", result)
+
+
 def torch_files():
     """Tensors of every kind that a state dict has; tests/checkpoint/torch_file_test.cpp knows the numbers."""
     folder = HERE / "torch"
@@ -333,6 +251,8 @@ def torch_files():
     version = ".".join(torch.__version__.split(".")[:2])
     torch.save(state, folder / f"zip_{version}.bin")
     torch.save(state, folder / f"legacy_{version}.bin", _use_new_zipfile_serialization=False)
+
+
 def generate_again(name):
     path = HERE / name / "reference.json"
     reference = json.loads(path.read_text())
@@ -340,6 +260,17 @@ def generate_again(name):
     reference["generation"] = generation_reference(model, reference["generation_sources"])
     print(f"{name}: {len(reference['generation'])} settings")
     write_json(path, reference)
+
+
+def schedule_reference(name, warmup, steps, learning_rate):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=learning_rate)
+    schedule = transformers.get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
+    rates = []
+    for _ in range(steps + 1):
+        rates.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    return {"lr_scheduler_type": name, "warmup_steps": warmup, "steps": steps, "learning_rate": learning_rate, "rates": rates}
 
 
 def main():
@@ -354,6 +285,12 @@ def main():
         adafactor()
     elif sys.argv[1:] == ["torch"]:
         torch_files()
+    elif sys.argv[1:] == ["curves"]:
+        for name in LEARNING_RATES:
+            write_curves(HERE / name)
+    elif sys.argv[1:] == ["schedules"]:
+        cases = [schedule_reference(name, warmup, 40, 3e-4) for name in SCHEDULES for warmup in (0, 7)]
+        write_json(HERE / "schedules.json", {"transformers": transformers.__version__, "schedules": cases})
     elif sys.argv[1:] == ["resave"]:
         for name in RESAVED:
             resave(name)

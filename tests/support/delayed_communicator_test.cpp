@@ -40,5 +40,18 @@ TEST(DelayedCommunicator, CollectivesFollowOneAnother) {
   EXPECT_GE(Clock::now() - start, milliseconds(120));
 }
 
+TEST(DelayedCommunicator, CollectivesOfAGroupFollowThoseOfTheParent) {
+  DelayedCommunicator communicator(comm::make_single_communicator(), milliseconds(40));
+  const auto group = communicator.split(0, 0);
+  std::vector<float> values(2);
+  const TensorView view(std::span<float>(values), {2});
+  const auto start = Clock::now();
+
+  static_cast<void>(communicator.broadcast({}, view, 0));
+  group->broadcast({}, view, 0).wait();
+
+  EXPECT_GE(Clock::now() - start, milliseconds(80));
+}
+
 }  // namespace
 }  // namespace spillway::test

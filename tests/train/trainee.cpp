@@ -102,8 +102,8 @@ void Trainee::step() {
   std::int64_t tokens = 0;
   for (const std::int64_t sample : batch.samples)
     tokens += static_cast<std::int64_t>(job_->train_examples->target(sample).size());
-  const double learning_rate = job_->options.optimizer.learning_rate *
-                               train::schedule_multiplier(job_->options.schedule, step_, job_->total_steps);
+  const double learning_rate =
+      train::learning_rate_at(job_->options.schedule, job_->options.optimizer.learning_rate, step_, job_->total_steps);
   const train::StepResult result = engine_->step(batch.samples, tokens, step_, learning_rate, step_ + 1);
   const std::array<double, 1> mine = {result.loss_sum};
   losses_.push_back(comm::ordered_sum(communicator_, mine)[0] / static_cast<double>(tokens));
