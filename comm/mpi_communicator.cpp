@@ -228,6 +228,7 @@ std::size_t mpi_scratch_bytes(std::size_t piece_bytes, int ranks, const MpiOptio
 
 std::unique_ptr<Communicator> make_mpi_communicator(const MpiEnvironment& environment, Device& device,
                                                     const MpiOptions& options) {
+  if (!environment.initialised()) return make_single_communicator();
   return std::make_unique<MpiCommunicator>(environment, device, options);
 }
 

@@ -11,7 +11,7 @@
 namespace spillway::comm {
 
 /// Initialises MPI (serialized threads) and finalises it; owned by main, one in a process. A process that no launcher
-/// started is a world of one rank. Outlives every communicator. Destroyed by an exception that leaves its scope, it
+/// started is a world of one rank and leaves MPI alone: Open MPI's files of such processes get in each other's way. Outlives every communicator. Destroyed by an exception that leaves its scope, it
 /// aborts the job, because finalising would wait for ranks that wait for this one.
 class MpiEnvironment {
  public:
@@ -20,6 +20,8 @@ class MpiEnvironment {
   MpiEnvironment(const MpiEnvironment&) = delete;
   MpiEnvironment& operator=(const MpiEnvironment&) = delete;
 
+  /// False: no launcher started this process.
+  [[nodiscard]] bool initialised() const noexcept { return initialised_; }
   [[nodiscard]] int rank() const noexcept { return rank_; }
   [[nodiscard]] int size() const noexcept { return size_; }
   /// Which ranks share a node (MPI_Comm_split_type SHARED).
@@ -31,6 +33,7 @@ class MpiEnvironment {
   [[noreturn]] static void abort(int exit_code) noexcept;
 
  private:
+  bool initialised_ = false;
   int rank_ = 0, size_ = 1;
   NodeLayout nodes_;
 };

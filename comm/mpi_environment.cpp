@@ -12,8 +12,20 @@
 #include "core/log.hpp"
 
 namespace spillway::comm {
+namespace {
+
+/// mpirun, and srun with PMIx or PMI, tell the processes that they start who they are.
+bool has_launcher() {
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK"})
+    if (std::getenv(name) != nullptr) return true;
+  return false;
+}
+
+}  // namespace
 
 MpiEnvironment::MpiEnvironment(int* argc, char*** argv) {
+  if (!has_launcher()) return;
+  initialised_ = true;
   int provided = MPI_THREAD_SINGLE;
   check_mpi("MPI_Init_thread", rank_, MPI_Init_thread(argc, argv, MPI_THREAD_SERIALIZED, &provided));
   check_mpi("MPI_Comm_set_errhandler", rank_, MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
@@ -39,13 +51,15 @@ MpiEnvironment::~MpiEnvironment() {
     log::error(fmt::format("rank {}: an error leaves the MPI environment; the job ends", rank_));
     abort(static_cast<int>(ExitCode::failure));
   }
-  if (MPI_Finalize() != MPI_SUCCESS) log::error(fmt::format("rank {}: MPI_Finalize failed", rank_));
+  if (initialised_ && MPI_Finalize() != MPI_SUCCESS) log::error(fmt::format("rank {}: MPI_Finalize failed", rank_));
 }
 
 void MpiEnvironment::abort(int exit_code) noexcept {
   // Wait for a call under way in the communicator's thread, but not for one that hangs: the job has to end.
   const std::unique_lock lock(mpi_gate(), std::chrono::seconds(1));
-  MPI_Abort(MPI_COMM_WORLD, exit_code);
+  int initialised = 0;
+  MPI_Initialized(&initialised);
+  if (initialised != 0) MPI_Abort(MPI_COMM_WORLD, exit_code);
   std::_Exit(exit_code);
 }
 

@@ -137,6 +137,7 @@ ExitCode generate_command(const GenerateArguments& arguments, Runtime& runtime) 
 
   // Batches go round the ranks; rank r's text of batch b is the (b / ranks)-th that it sends, and each source has as many
   // lines as sequences are returned.
+  engine.begin_evaluation();
   std::string mine;
   const std::size_t ranks = static_cast<std::size_t>(communicator.size());
   const auto step = static_cast<std::size_t>(batch);
@@ -148,6 +149,7 @@ ExitCode generate_command(const GenerateArguments& arguments, Runtime& runtime) 
     for (const std::vector<model::Hypothesis>& hypotheses : engine.generate(items))
       for (std::size_t i = 0; i < returned; ++i) mine += line_of(hypotheses[i], arguments, *job);
   }
+  engine.end_evaluation();
   const auto all = communicator.exchange(std::as_bytes(std::span(mine)));
   agree(communicator, [&] {
     if (!output) return;

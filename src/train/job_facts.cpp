@@ -180,6 +180,11 @@ plan::Budgets budgets_of(const Job& job, const Runtime& runtime) {
   budgets.host_source = memory.host && static_cast<std::size_t>(*memory.host) / ranks <= free
                             ? "memory.host" + share
                             : "free memory of this node less 5 %" + share;
+  // Directories are not looked at where nothing can land in them.
+  const bool may_use_nvme = std::ranges::any_of(job.facts.kinds, [](const plan::KindFacts& kind) {
+    return kind.bytes > 0 && kind.wish.value_or(kind.spills ? plan::Tier::nvme : plan::Tier::device) == plan::Tier::nvme;
+  });
+  if (!may_use_nvme) return budgets;
   if (job.options.offload.store == StoreChoice::memory) {
     budgets.nvme = budgets.host;
     budgets.nvme_source = "offload.store = \"memory\"";

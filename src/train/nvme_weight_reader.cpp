@@ -5,6 +5,10 @@
 #include <cstring>
 #include <optional>
 
+#include <fmt/format.h>
+
+#include "core/error.hpp"
+
 namespace spillway::train {
 
 NvmeWeightReader::NvmeWeightReader(ShardState& state, TensorView memory, Device& device)
@@ -18,7 +22,13 @@ NvmeWeightReader::NvmeWeightReader(ShardState& state, TensorView memory, Device&
 
 Event NvmeWeightReader::read(const Event& after, int unit, TensorView to) {
   queue_->wait(after);
-  queue_->submit([this, unit, to] { read_now(unit, to); });
+  queue_->submit([this, unit, to] {
+    try {
+      read_now(unit, to);
+    } catch (const IoError& error) {
+      throw IoError(fmt::format("weights of unit {}: {}", unit, error.what()));
+    }
+  });
   return queue_->record();
 }
 

@@ -40,7 +40,7 @@ StepResult StepExecutor::run(const StepInput& input) {
   for (const Op& op : program_.ops) {
     switch (op.kind) {
       case OpKind::prefetch: start_gather(op.unit); break;
-      case OpKind::acquire: acquire(op.unit); break;
+      case OpKind::acquire: acquire(op.unit, input.optimizer_step); break;
       case OpKind::release: parameters_.release(op.unit); break;
       case OpKind::begin_gradient: gradients_.begin(op.unit); break;
       case OpKind::forward: {
@@ -108,7 +108,7 @@ void StepExecutor::start_reduction(int unit) {
   if (wait_at_once_) gradients_.wait_for_reduction(unit);
 }
 
-void StepExecutor::acquire(int unit) {
+void StepExecutor::acquire(int unit, std::int64_t step) {
   const double nvme_before = optimizer_.nvme_seconds();
   {
     const auto start = std::chrono::steady_clock::now();
@@ -122,7 +122,11 @@ void StepExecutor::acquire(int unit) {
   {
     // Weights on nvme come after the update, which was waited for above.
     const StepClock::Span span(clock_, Activity::nvme);
-    parameters_.wait_for_read(unit);
+    try {
+      parameters_.wait_for_read(unit);
+    } catch (const IoError& error) {
+      throw IoError(fmt::format("optimizer step {}, {}", step, error.what()));
+    }
   }
   const StepClock::Span span(clock_, Activity::collective);
   parameters_.acquire(unit);

@@ -46,7 +46,7 @@ class StepExecutor {
 
  private:
   void pack_group(const StepInput& input, int group);
-  void acquire(int unit);
+  void acquire(int unit, std::int64_t step);
   void start_gather(int unit);
   void start_reduction(int unit);
   [[nodiscard]] double gradient_norm();

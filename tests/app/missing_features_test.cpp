@@ -41,8 +41,8 @@ TEST(Accepted, WhatSwitchesAMissingFeatureOff_OrIsTheDefault) {
 }
 
 TEST(MissingFeature, IsSaidInTheMessage) {
-  EXPECT_EQ(config_error_of([] { set("optimizer.name=adafactor"); }),
-            "--set: optimizer.name = \"adafactor\" asks for Adafactor, which this version does not have yet");
+  EXPECT_EQ(config_error_of([] { set("train.precision=fp16"); }),
+            "--set: train.precision = \"fp16\" asks for fp16 weights, which this version does not have yet");
 }
 
 }  // namespace

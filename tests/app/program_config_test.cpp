@@ -57,8 +57,8 @@ TEST_P(ProgramConfig, WhatIsNoToml_IsQuoted) {
 }
 
 TEST_P(ProgramConfig, AFeatureThatIsNotThereYet_IsRefusedByName) {
-  expect_refused(place_.train(ranks_, {"train.precision=bf16"}), 2,
-                 "--set: train.precision = \"bf16\" asks for bf16 weights, which this version does not have yet");
+  expect_refused(place_.train(ranks_, {"train.precision=fp16"}), 2,
+                 "--set: train.precision = \"fp16\" asks for fp16 weights, which this version does not have yet");
 }
 
 TEST_P(ProgramConfig, AMisspeltKeyInTheEnvironment_NamesTheVariable) {

@@ -79,9 +79,23 @@ TEST_P(ProgramEvaluate, OnlyTheRunsOwnNewestCheckpoint_ChangesTheRunsResults) {
 
   (void)evaluated({"--model", "pretrained", "--set", "eval.num_beams=1"});
   (void)evaluated({"--checkpoint", "out/checkpoints/step-000000003", "--set", "eval.num_beams=1"});
-  (void)evaluated({"--split", "test"});
 
   EXPECT_EQ(place_.read("out/all_results.json"), results);
+  EXPECT_EQ(place_.read("out/generated_predictions.txt"), predictions);
+}
+
+TEST_P(ProgramEvaluate, OfTheRunsTestSplit_AddsToTheResultsUnderNamesOfItsOwn) {
+  const json before = json::parse(place_.read("out/all_results.json"));
+  const std::string predictions = place_.read("out/generated_predictions.txt");
+
+  (void)evaluated({"--split", "test"});
+
+  const json after = json::parse(place_.read("out/all_results.json"));
+  for (const auto& [name, value] : before.items())
+    if (!name.starts_with("predict_")) {
+      EXPECT_EQ(after.at(name), value) << name;
+    }
+  EXPECT_TRUE(after.contains("predict_bleu"));
   EXPECT_EQ(place_.read("out/generated_predictions.txt"), predictions);
   EXPECT_EQ(lines_of(place_.read("out/test_predictions.txt")).size(), 4U);
 }

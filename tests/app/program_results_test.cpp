@@ -174,7 +174,7 @@ TEST_P(ProgramResults, Evaluate_AddsToTheResultsOfTraining) {
   EXPECT_NE(results.at("eval_gen_len"), trained.at("eval_gen_len"));
   EXPECT_EQ(results.at("predict_samples"), 4);
   EXPECT_TRUE(results.contains("predict_bleu"));
-  EXPECT_THAT(lines_of(place_.read("out/generated_predictions.txt")), SizeIs(4));
+  EXPECT_THAT(lines_of(place_.read("out/test_predictions.txt")), SizeIs(4));
 }
 
 }  // namespace

@@ -32,7 +32,8 @@ class Faults : public ::testing::TestWithParam<int> {
         auto store = std::make_unique<FaultyStore>(*memory, test::Faults{});
         FaultyStore& drive = *store;
         train::RunOptions options = training_options(folder_.path());
-        options.offload.placement = train::TierChoice::nvme;
+        options.offload.exp_avg = options.offload.exp_avg_sq = train::TierChoice::nvme;
+        options.offload.weight = weight_;
         Trainee trainee(options, communicator, {.store = std::move(store)});
         trainee.run(2);
         train::Checkpoints checkpoints(trainee.engine(), communicator);
@@ -66,6 +67,7 @@ class Faults : public ::testing::TestWithParam<int> {
 
   ScratchDirectory folder_;
   std::string checkpoint_;
+  train::TierChoice weight_ = train::TierChoice::device;
 };
 
 TEST_P(Faults, AFullDrive_EndsEveryRankAndNamesUnitExtentAndFile) {
@@ -84,6 +86,17 @@ TEST_P(Faults, ADriveThatCannotBeRead_EndsEveryRankAndNamesUnitExtentAndFile) {
   EXPECT_NE(message.find("Input/output error"), std::string::npos) << message;
   EXPECT_NE(message.find("optimizer step 3, update of unit "), std::string::npos) << message;
   EXPECT_NE(message.find("extent 2, exp_avg, file "), std::string::npos) << message;
+  expect_checkpoint_intact();
+}
+
+TEST_P(Faults, WeightsThatCannotBeRead_EndEveryRankAndNameUnitExtentAndFile) {
+  weight_ = train::TierChoice::nvme;
+
+  const std::string message = message_of({.failing_read = 4, .error_number = EIO});
+
+  EXPECT_NE(message.find("Input/output error"), std::string::npos) << message;
+  EXPECT_NE(message.find("optimizer step 3, weights of unit "), std::string::npos) << message;
+  EXPECT_NE(message.find(", weight, file "), std::string::npos) << message;
   expect_checkpoint_intact();
 }
 
