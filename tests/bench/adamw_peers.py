@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import time
 
-ELEMENTS, THREADS, STEPS = 100_000_000, 2, 5
+ELEMENTS, THREADS, STEPS = 100_000_000, 2, 4
 
 
 def deepspeed_step():
@@ -47,7 +47,7 @@ def best(step):
 
 
 def ours(bench, name):
-    command = [bench, f"--benchmark_filter=^{name}/{ELEMENTS}/{THREADS}/process_time/real_time$", "--benchmark_min_time=0.01",
+    command = [bench, f"--benchmark_filter=^{name}/{ELEMENTS}/{THREADS}/process_time/real_time$", "--benchmark_min_time=0.001",
                f"--benchmark_repetitions={STEPS}", "--benchmark_format=json"]
     report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     runs = [b for b in report["benchmarks"] if b["run_type"] == "iteration"]

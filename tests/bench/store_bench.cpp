@@ -23,34 +23,46 @@ constexpr std::size_t kFile = std::size_t{1} << 30, kDepth = 32;
 
 enum class Mix { read, write, half_and_half };
 
-/// One pass over the file, kDepth transfers in flight. In half_and_half every extent is read and then written, as in the state ring.
-void pass(BlockStore& store, FileId file, Mix mix, std::span<std::byte> memory) {
-  const std::size_t extent_bytes = memory.size() / kDepth, extents = kFile / extent_bytes;
+/// Transfers over the file again and again, kDepth in flight. In half_and_half every extent is read and then written, as in the state
+/// ring.
+class Stream {
+ public:
+  Stream(BlockStore& store, FileId file, Mix mix, std::span<std::byte> memory)
+      : store_(store), file_(file), mix_(mix), memory_(memory), extent_bytes_(memory.size() / kDepth) {
+    for (std::size_t i = 0; i < kDepth; ++i) next();
+  }
+  /// Waits for the transfer that has been under way longest, and starts another in its place.
+  void next() {
+    Slot& slot = slots_[turn_];
+    const auto buffer = memory_.subspan(turn_ * extent_bytes_, extent_bytes_);
+    turn_ = (turn_ + 1) % kDepth;
+    slot.transfer.wait();
+    if (const auto extent = std::exchange(slot.to_write, std::nullopt)) {
+      slot.transfer = store_.write(file_, *extent * extent_bytes_, buffer);
+      return;
+    }
+    const std::size_t extent = extent_++ % (kFile / extent_bytes_);
+    if (mix_ == Mix::half_and_half) slot.to_write = extent;
+    slot.transfer = mix_ == Mix::write ? store_.write(file_, extent * extent_bytes_, buffer)
+                                       : store_.read(file_, extent * extent_bytes_, buffer);
+  }
+  /// Once over the whole file.
+  void pass() {
+    for (std::size_t i = 0; i < kFile / extent_bytes_; ++i) next();
+  }
+
+ private:
   struct Slot {
     Completion transfer;
     std::optional<std::size_t> to_write;
   };
-  std::vector<Slot> slots(kDepth);
-  const std::size_t transfers = mix == Mix::half_and_half ? 2 * extents : extents;
-  std::size_t started = 0, next_extent = 0;
-  for (std::size_t i = 0; started < transfers; i = (i + 1) % kDepth) {
-    Slot& slot = slots[i];
-    const auto buffer = memory.subspan(i * extent_bytes, extent_bytes);
-    slot.transfer.wait();
-    if (const auto extent = std::exchange(slot.to_write, std::nullopt)) {
-      slot.transfer = store.write(file, *extent * extent_bytes, buffer);
-    } else if (next_extent == extents) {
-      continue;
-    } else if (mix == Mix::write) {
-      slot.transfer = store.write(file, next_extent++ * extent_bytes, buffer);
-    } else {
-      if (mix == Mix::half_and_half) slot.to_write = next_extent;
-      slot.transfer = store.read(file, next_extent++ * extent_bytes, buffer);
-    }
-    ++started;
-  }
-  for (Slot& slot : slots) slot.transfer.wait();
-}
+  BlockStore& store_;
+  FileId file_;
+  Mix mix_;
+  std::span<std::byte> memory_;
+  std::size_t extent_bytes_, extent_ = 0, turn_ = 0;
+  std::vector<Slot> slots_ = std::vector<Slot>(kDepth);
+};
 
 void store_throughput(benchmark::State& state, const std::string& name, Mix mix) {
   const test::ScratchDirectory directory;
@@ -64,13 +76,12 @@ void store_throughput(benchmark::State& state, const std::string& name, Mix mix)
   const test::AlignedBytes memory(kDepth * static_cast<std::size_t>(state.range(0)) << 20, 1);
   store->register_buffer(memory.span());
   const FileId file = store->open(directory.file("extents"), OpenMode::create_new, kFile);
-  pass(*store, file, Mix::write, memory.span());  // so that reads meet written blocks
+  Stream(*store, file, Mix::write, memory.span()).pass();  // so that reads meet written blocks
 
-  for (auto _ : state) pass(*store, file, mix, memory.span());
+  Stream stream(*store, file, mix, memory.span());
+  for (auto _ : state) stream.next();
 
-  const auto passes = static_cast<std::int64_t>(state.iterations());
-  const std::int64_t ways = mix == Mix::half_and_half ? 2 : 1;
-  state.SetBytesProcessed(passes * ways * static_cast<std::int64_t>(kFile));
+  state.SetBytesProcessed(state.iterations() * (state.range(0) << 20));
   state.SetLabel(store->description());
 }
 

@@ -29,7 +29,7 @@ inline std::vector<float> normals(std::size_t count, std::uint64_t stream) {
 
 template <typename T>
 bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
 
 inline ConstTensorView flat(const std::vector<float>& values) {
