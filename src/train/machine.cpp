@@ -127,11 +127,15 @@ kernels::cpu::ThreadPlacement place_compute_threads(comm::Communicator& communic
   }
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
     if (CPU_ISSET(cpu, &mine.cpus)) share.allowed.push_back(cpu);
-  share.threads = std::max(1, static_cast<int>(share.allowed.size()) / std::max(1, share.ranks));
+  const int all = std::max(1, static_cast<int>(share.allowed.size()) / std::max(1, share.ranks));
+  share.threads = all;
   if (const char* asked = std::getenv("OMP_NUM_THREADS"); asked != nullptr && std::atoi(asked) > 0)
     share.threads = std::min(std::atoi(asked), kMostThreads);
   if (const char* bind = std::getenv("OMP_PROC_BIND"); bind != nullptr && std::string_view(bind) == "false")
     return {.threads = share.threads, .cpus = {}, .text = "compute threads are not bound, as OMP_PROC_BIND says"};
+  // A job that leaves CPUs to others cannot know which.
+  if (share.threads < all)
+    return {.threads = share.threads, .cpus = {}, .text = "compute threads are not bound: they do not fill the CPUs"};
   return place_threads(share);
 }
 
