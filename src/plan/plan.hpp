@@ -49,18 +49,18 @@ struct KindFacts {
 
 /// A job as sizes: all that the plan needs to know, as data. Bytes are those of one rank.
 struct JobFacts {
-  ProgramFacts program;  // group_size is the largest to try
-  bool training = true;  // false: evaluation only, no gradients and no optimizer state
-  std::vector<KindFacts> kinds;         // the weight first
-  bool gathers_weights = false;         // wherever they are: they are shared out over ranks
-  std::size_t gathered_bytes = 0;       // places for weights that are gathered, or come from nvme
+  ProgramFacts program;                  // group_size is the largest to try
+  bool training = true;                  // false: evaluation only, no gradients and no optimizer state
+  std::vector<KindFacts> kinds;          // the weight first
+  bool gathers_weights = false;          // wherever they are: they are shared out over ranks
+  std::size_t gathered_bytes = 0;        // places for weights that are gathered, or come from nvme
   std::size_t weight_staging_bytes = 0;  // if weights are on nvme
-  std::size_t gradient_bytes = 0;       // buffers of units, in fp32 and as they go to other ranks
-  std::size_t grad_bytes = 0;           // at rest
-  std::size_t gradient_sum_bytes = 0;   // besides, in any case
-  std::size_t group_sum_bytes = 0;      // besides, with several groups of micro-batches
-  std::size_t factor_bytes = 0;         // Adafactor's rows and columns
-  std::size_t program_bytes = 0;        // resident before anything is allocated
+  std::size_t gradient_bytes = 0;        // buffers of units, in fp32 and as they go to other ranks
+  std::size_t grad_bytes = 0;            // at rest
+  std::size_t gradient_sum_bytes = 0;    // besides, in any case
+  std::size_t group_sum_bytes = 0;       // besides, with several groups of micro-batches
+  std::size_t factor_bytes = 0;          // Adafactor's rows and columns
+  std::size_t program_bytes = 0;         // resident before anything is allocated
   std::size_t data_bytes = 0;
   std::size_t residual_bytes = 0;  // all stages of one micro-batch
   std::size_t scratch_bytes = 0;

@@ -59,7 +59,8 @@ class Builder {
   /// The unit whose weights the walk needs after visit `index`, if any.
   [[nodiscard]] std::optional<int> next_unit(const std::vector<Visit>& walk, std::size_t index) const {
     for (std::size_t i = index + 1; i < walk.size(); ++i)
-      if (gathered(walk[i].stage) && unit_of(walk[i].stage) != unit_of(walk[index].stage)) return unit_of(walk[i].stage);
+      if (gathered(walk[i].stage) && unit_of(walk[i].stage) != unit_of(walk[index].stage))
+        return unit_of(walk[i].stage);
     return std::nullopt;
   }
 

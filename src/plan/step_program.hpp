@@ -38,7 +38,7 @@ struct UnitRole {
 
 /// The model and the job as the program sees them.
 struct ProgramFacts {
-  std::vector<int> stage_units;      // the unit of every stage in forward order; those of persistent units need no acquire
+  std::vector<int> stage_units;  // the unit of every stage in forward order; those of persistent units need no acquire
   std::vector<bool> stage_backward;  // whether the stage has a backward pass; not given: all have
   std::vector<UnitRole> units;       // numbered in forward order; 0 is persistent
   int micro_batches = 1;             // of one rank

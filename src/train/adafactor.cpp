@@ -92,16 +92,16 @@ std::vector<double> Adafactor::sums_of_piece(int unit, const UpdateNumbers& numb
     } else {
       // A vector is not summed over anything: all ranks get its gradient, exactly.
       std::vector<float> values(static_cast<std::size_t>(piece.count));
-      parts_.ops.decode_state(*queue_, {.state = {.values = TensorView(const_cast<std::byte*>(part.data()), part.dtype(),
-                                                                       part.shape()),
-                                                  .scales = {}},
-                                        .values = TensorView(std::span(values), Shape{piece.count})});
+      parts_.ops.decode_state(
+          *queue_, {.state = {.values = TensorView(const_cast<std::byte*>(part.data()), part.dtype(), part.shape()),
+                              .scales = {}},
+                    .values = TensorView(std::span(values), Shape{piece.count})});
       queue_->synchronize();
       std::copy(values.begin(), values.end(), sums.begin() + signed_size(at.rows) + piece.tensor_begin);
     }
     if (settings_.scale_parameter) {
-      const auto all = std::span(parameters).subspan(static_cast<std::size_t>(piece.range_begin),
-                                                     static_cast<std::size_t>(piece.count));
+      const auto all = std::span(parameters)
+                           .subspan(static_cast<std::size_t>(piece.range_begin), static_cast<std::size_t>(piece.count));
       op.parameter = {.weight = TensorView(all, Shape{piece.count}), .master = {}};
       op.parameter_sum = view(at.parameter, 1);
     }
@@ -166,8 +166,8 @@ void Adafactor::update_factors(int unit, std::vector<double>& sums, const Update
   queue_->synchronize();
 }
 
-kernels::AdafactorUpdate Adafactor::update_of(const TensorPiece& piece, std::int64_t unit_begin, ConstTensorView gradient,
-                                              float gradient_scale) const {
+kernels::AdafactorUpdate Adafactor::update_of(const TensorPiece& piece, std::int64_t unit_begin,
+                                              ConstTensorView gradient, float gradient_scale) const {
   const AdafactorState::Factors& factors = state_.factors(piece.tensor);
   const auto view = [](std::span<float> values) { return TensorView(values, Shape{signed_size(values.size())}); };
   kernels::AdafactorUpdate update{
@@ -195,9 +195,9 @@ std::vector<double> Adafactor::update_sums_of_piece(int unit, const UpdateNumber
   for (const TensorPiece& piece : zero.map->pieces(unit, mine)) {
     const auto at = std::ranges::find(of_unit, piece.tensor, &Sums::tensor) - of_unit.begin();
     parts_.ops.adafactor_update_sum(
-        *queue_, {.update = update_of(piece, mine.begin, gradient.flat(piece.range_begin, piece.count),
-                                      numbers.gradient_scale),
-                  .sum = TensorView(std::span(sums).subspan(static_cast<std::size_t>(at), 1), Shape{1})});
+        *queue_,
+        {.update = update_of(piece, mine.begin, gradient.flat(piece.range_begin, piece.count), numbers.gradient_scale),
+         .sum = TensorView(std::span(sums).subspan(static_cast<std::size_t>(at), 1), Shape{1})});
   }
   queue_->synchronize();
   return sums;
@@ -210,12 +210,13 @@ void Adafactor::update_extent(const Extent& extent, const StateViews& views, con
   for (const TensorPiece& piece : parts_.zero.map->pieces(extent.unit, in_unit)) {
     const Step& step = steps_[static_cast<std::size_t>(piece.tensor)];
     parts_.ops.adafactor_step(
-        queue(), {.update = update_of(piece, in_unit.begin, gradient.flat(piece.range_begin, piece.count),
-                                      numbers.gradient_scale),
-                  .parameter = views.parameter.flat(piece.range_begin, piece.count),
-                  .learning_rate = step.learning_rate,
-                  .divisor = step.divisor,
-                  .weight_decay = layout_.traits()[static_cast<std::size_t>(piece.tensor)].decay ? weight_decay_ : 0.0});
+        queue(),
+        {.update =
+             update_of(piece, in_unit.begin, gradient.flat(piece.range_begin, piece.count), numbers.gradient_scale),
+         .parameter = views.parameter.flat(piece.range_begin, piece.count),
+         .learning_rate = step.learning_rate,
+         .divisor = step.divisor,
+         .weight_decay = layout_.traits()[static_cast<std::size_t>(piece.tensor)].decay ? weight_decay_ : 0.0});
   }
 }
 

@@ -53,10 +53,10 @@ class Adafactor : public Optimizer {
   double weight_decay_;
   AdafactorState& state_;
   comm::Communicator& world_;
-  std::unique_ptr<Queue> queue_;            // of ops on the calling thread
-  std::vector<std::vector<Sums>> sums_;     // of each unit
-  std::vector<std::size_t> sums_size_;      // likewise
-  std::vector<Step> steps_;                 // of each tensor
+  std::unique_ptr<Queue> queue_;         // of ops on the calling thread
+  std::vector<std::vector<Sums>> sums_;  // of each unit
+  std::vector<std::size_t> sums_size_;   // likewise
+  std::vector<Step> steps_;              // of each tensor
 };
 
 }  // namespace spillway::train

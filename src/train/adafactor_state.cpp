@@ -69,8 +69,7 @@ void AdafactorState::bind(std::span<std::byte> memory) {
       const std::span<float> values = kind.values.subspan(begin, count);
       if (kind.name == kWhole) of.exp_avg_sq = values;
       else (kind.name == kRow ? of.exp_avg_sq_row : of.exp_avg_sq_col) = values;
-      if (!factors.empty())
-        (kind.name == kRow ? of.row_factors : of.column_factors) = factors.subspan(begin, count);
+      if (!factors.empty()) (kind.name == kRow ? of.row_factors : of.column_factors) = factors.subspan(begin, count);
     }
   }
 }

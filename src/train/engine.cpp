@@ -97,16 +97,17 @@ void Engine::make_gradients() {
   std::int64_t piece = 0;
   for (int unit = 0; unit < job_.map->units(); ++unit) piece = std::max(piece, job_.map->shard_elements(unit));
   groups_->world().reserve(static_cast<std::size_t>(piece) * sizeof(float));
-  gradients_ = std::make_unique<Gradients>(
-      job_.gradients, job_.plan.program.groups, groups_->world(), groups_->copies(), *model_ops_, *queue_,
-      clock_, arena_.bytes(plan::entry::kGradients), arena_.bytes(plan::entry::kGrad),
-      arena_.bytes(plan::entry::kGradientSums));
+  gradients_ =
+      std::make_unique<Gradients>(job_.gradients, job_.plan.program.groups, groups_->world(), groups_->copies(),
+                                  *model_ops_, *queue_, clock_, arena_.bytes(plan::entry::kGradients),
+                                  arena_.bytes(plan::entry::kGrad), arena_.bytes(plan::entry::kGradientSums));
 }
 
 void Engine::make_parameters() {
   TensorView gathered;
   if (job_.gathers_weights())
-    gathered = {arena_.bytes(plan::entry::kGathered).data(), job_.dtype(),
+    gathered = {arena_.bytes(plan::entry::kGathered).data(),
+                job_.dtype(),
                 {Parameters::gathered_elements(*job_.map, job_.units)}};
   parameters_ = std::make_unique<Parameters>(job_.zero, *state_, groups_->group(), gathered, weight_reader_.get(),
                                              gradients_.get(), job_.units);
@@ -138,8 +139,8 @@ void Engine::make_training(Runtime& runtime) {
                                                                         .warmup_init = o.warmup_init},
                                              o.weight_decay, *job_.adafactor, groups_->world());
   } else {
-    optimizer_ = std::make_unique<AdamW>(parts, *job_.layout,
-                                         AdamWSettings{o.betas[0], o.betas[1], o.eps, o.weight_decay});
+    optimizer_ =
+        std::make_unique<AdamW>(parts, *job_.layout, AdamWSettings{o.betas[0], o.betas[1], o.eps, o.weight_decay});
   }
   executor_ =
       std::make_unique<StepExecutor>(job_.plan.program, job_.zero, groups_->world(), *training_model_, *optimizer_ops_,

@@ -12,6 +12,7 @@
 #include "train/batches.hpp"
 #include "train/gradients.hpp"
 #include "train/job.hpp"
+#include "train/nvme_weight_reader.hpp"
 #include "train/optimizer.hpp"
 #include "train/parameters.hpp"
 #include "train/rank_groups.hpp"
@@ -19,7 +20,6 @@
 #include "train/shard_state.hpp"
 #include "train/step_clock.hpp"
 #include "train/step_executor.hpp"
-#include "train/nvme_weight_reader.hpp"
 
 namespace spillway::train {
 

@@ -43,7 +43,8 @@ class Gradients {
   /// \param buffers buffer_bytes(); \param grad  grad_bytes(); \param sums  partial_elements() + sum_elements() in fp32
   /// \param clock   told how long reductions are waited for, and how long sums and zeros take
   Gradients(GradientLayout layout, int groups, comm::Communicator& world, comm::Communicator& copies,
-            kernels::ModelOps& ops, Queue& queue, StepClock& clock, TensorView buffers, TensorView grad, TensorView sums);
+            kernels::ModelOps& ops, Queue& queue, StepClock& clock, TensorView buffers, TensorView grad,
+            TensorView sums);
   /// Waits for the reductions under way, which use memory of others: a step may have ended in an exception.
   ~Gradients();
   Gradients(const Gradients&) = delete;
@@ -77,8 +78,8 @@ class Gradients {
   };
   /// Of one unit.
   struct State {
-    TensorView owned;   // at rest
-    TensorView sum;     // its piece in fp32 while groups add up, where that is not the piece at rest
+    TensorView owned;    // at rest
+    TensorView sum;      // its piece in fp32 while groups add up, where that is not the piece at rest
     int reductions = 0;  // in this step
     Event complete;
   };

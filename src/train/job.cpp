@@ -116,8 +116,7 @@ void check_optimizer(const OptimizerOptions& o) {
   }
   const OptimizerOptions defaults;
   for (const auto& [key, asked] : {std::pair{"scale_parameter", o.scale_parameter},
-                                   std::pair{"relative_step", o.relative_step},
-                                   std::pair{"warmup_init", o.warmup_init},
+                                   std::pair{"relative_step", o.relative_step}, std::pair{"warmup_init", o.warmup_init},
                                    std::pair{"clip_threshold", o.clip_threshold != defaults.clip_threshold}})
     if (asked) throw ConfigError(fmt::format("optimizer.{} is Adafactor's; set optimizer.name = \"adafactor\"", key));
 }
@@ -146,7 +145,8 @@ void lay_out_state(Job& job, const Runtime& runtime) {
   if (!training)
     for (plan::UnitRole& unit : job.units) unit.trainable = false;
   job.state = std::make_unique<StateLayout>(
-      job.units, StateLayout::Formats{.weight = weight, .moments = adamw, .moment = format_of(o.optimizer.state_format)});
+      job.units,
+      StateLayout::Formats{.weight = weight, .moments = adamw, .moment = format_of(o.optimizer.state_format)});
   if (training && !adamw) job.adafactor = std::make_unique<AdafactorState>(*job.map, job.units);
   const auto dtype_of = [&](GradientDType choice) { return choice == GradientDType::fp32 ? DType::f32 : weight; };
   job.gradients = {.reduce = dtype_of(o.zero.reduce_dtype),
@@ -197,9 +197,9 @@ std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Run
   });
   job->source.dtype = export_dtype(options.checkpoint.export_dtype, job->source.dtype);
   const bool trains = purpose == Purpose::train;
-  job->layout = std::make_unique<model::T5Layout>(
-      job->source.config, model::Freezing{.embeddings = trains && options.train.freeze_embeds,
-                                          .encoder = trains && options.train.freeze_encoder});
+  job->layout = std::make_unique<model::T5Layout>(job->source.config,
+                                                  model::Freezing{.embeddings = trains && options.train.freeze_embeds,
+                                                                  .encoder = trains && options.train.freeze_encoder});
   job->map = std::make_unique<ShardMap>(job->layout->tensors(), ranks);
   agree(communicator, [&] { lay_out_state(*job, runtime); });
   job->stages = model::t5_stages(job->source.config, *job->layout);

@@ -13,10 +13,10 @@
 #include "offload/state_ring.hpp"
 #include "train/batches.hpp"
 #include "train/machine.hpp"
+#include "train/nvme_weight_reader.hpp"
 #include "train/parameters.hpp"
 #include "train/residuals.hpp"
 #include "train/shard_state.hpp"
-#include "train/nvme_weight_reader.hpp"
 
 namespace spillway::train {
 namespace {
@@ -40,9 +40,8 @@ std::size_t workspace_bytes(const Job& job) {
                                    : std::max(data.max_source_length, data.max_target_length);
   const std::int64_t beams = job.generation.options.num_beams;
   const std::size_t top_continuations =
-      job.generation.items > 0
-          ? kernels::cpu::top_continuations_workspace_bytes(job.generation.items, beams, 2 * beams)
-          : 0;
+      job.generation.items > 0 ? kernels::cpu::top_continuations_workspace_bytes(job.generation.items, beams, 2 * beams)
+                               : 0;
   return static_cast<std::size_t>(job.threads) * kPanelBytes +
          kernels::cpu::residual_norm_workspace_bytes(config.d_model) +
          kernels::cpu::attention_workspace_bytes({.longest_queries = longest,
@@ -82,15 +81,13 @@ plan::KindFacts facts_of_kind(StateKind kind, const Job& job) {
   const bool whole_weights = !(job.zero.stage == 3 && job.zero.sharded());
   std::size_t extent = 0;  // the largest
   for (int unit = 0; unit < job.map->units(); ++unit)
-    extent = std::max(extent,
-                      job.state->bytes(kind, unit, std::min(job.extent_elements, job.zero.owned(unit).size())));
+    extent = std::max(extent, job.state->bytes(kind, unit, std::min(job.extent_elements, job.zero.owned(unit).size())));
   plan::KindFacts facts{.name = ShardState::entry_name(kind, *job.state),
                         .bytes = ShardState::bytes(kind, job.zero, *job.state, whole_weights),
                         .wish = wish_of(own_choice(kind, offload), offload.placement),
                         .spills = kind == StateKind::exp_avg || kind == StateKind::exp_avg_sq};
   if (extent > 0)
-    facts.ring_bytes =
-        offload::StateRing::bytes_needed(std::span(&extent, 1), ShardState::kRingSlots, kStoreAlignment);
+    facts.ring_bytes = offload::StateRing::bytes_needed(std::span(&extent, 1), ShardState::kRingSlots, kStoreAlignment);
   return facts;
 }
 
@@ -182,7 +179,8 @@ plan::Budgets budgets_of(const Job& job, const Runtime& runtime) {
                             : "free memory of this node less 5 %" + share;
   // Directories are not looked at where nothing can land in them.
   const bool may_use_nvme = std::ranges::any_of(job.facts.kinds, [](const plan::KindFacts& kind) {
-    return kind.bytes > 0 && kind.wish.value_or(kind.spills ? plan::Tier::nvme : plan::Tier::device) == plan::Tier::nvme;
+    return kind.bytes > 0 &&
+           kind.wish.value_or(kind.spills ? plan::Tier::nvme : plan::Tier::device) == plan::Tier::nvme;
   });
   if (!may_use_nvme) return budgets;
   if (job.options.offload.store == StoreChoice::memory) {

@@ -157,8 +157,8 @@ std::unique_ptr<data::Tokenizer> open_tokenizer(const ModelSource& source) {
   if (settings.contains("extra_ids") && settings["extra_ids"].is_number_integer())
     extra_ids = settings["extra_ids"].get<std::int64_t>();
   if (extra_ids < 0 || extra_ids > source.config.vocab_size)
-    throw DataError(fmt::format("{}: key \"extra_ids\": expected 0 to vocab_size, which is {}, found {}",
-                                path.string(), source.config.vocab_size, settings["extra_ids"].dump()));
+    throw DataError(fmt::format("{}: key \"extra_ids\": expected 0 to vocab_size, which is {}, found {}", path.string(),
+                                source.config.vocab_size, settings["extra_ids"].dump()));
   auto tokenizer = data::make_sentencepiece_tokenizer(source.tokenizer, extra_ids);
   // A small model of its own tokenizer has no rows for T5's sentinels.
   if (tokenizer->vocabulary_size() > source.config.vocab_size)

@@ -17,8 +17,8 @@ namespace spillway::train {
 /// The numbers of one step's update.
 struct UpdateNumbers {
   double learning_rate = 0.0;
-  std::int64_t step = 1;        // Adam's t, from 1
-  float gradient_scale = 1.0F;  // clipping
+  std::int64_t step = 1;           // Adam's t, from 1
+  float gradient_scale = 1.0F;     // clipping
   std::uint64_t rounding_key = 0;  // mix_key(seed, t): of states that are rounded stochastically
 };
 

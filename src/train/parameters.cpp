@@ -72,7 +72,8 @@ Parameters::Place* Parameters::find(int unit) {
 }
 
 Parameters::Place* Parameters::place_for(int unit) {
-  if (const int own = own_place_[static_cast<std::size_t>(unit)]; own >= 0) return &places_[static_cast<std::size_t>(own)];
+  if (const int own = own_place_[static_cast<std::size_t>(unit)]; own >= 0)
+    return &places_[static_cast<std::size_t>(own)];
   Place* oldest = nullptr;
   for (Place& place : places_) {
     if (place.own || place.users > 0 || place.wanted) continue;

@@ -9,8 +9,8 @@
 #include "core/device.hpp"
 #include "model/ports.hpp"
 #include "train/gradients.hpp"
-#include "train/shard_state.hpp"
 #include "train/nvme_weight_reader.hpp"
+#include "train/shard_state.hpp"
 #include "train/zero.hpp"
 
 namespace spillway::train {
@@ -24,8 +24,8 @@ class Parameters : public model::ParameterSource {
   /// \param group     the ranks that share one copy of the state
   /// \param gathered  memory for weights that are not whole where they lie, gathered_elements() of the weight's dtype
   /// \param reader    of weights on nvme; null for weights in memory
-  Parameters(const Zero& zero, ShardState& state, comm::Communicator& group, TensorView gathered, NvmeWeightReader* reader,
-             Gradients* gradients, const std::vector<plan::UnitRole>& units);
+  Parameters(const Zero& zero, ShardState& state, comm::Communicator& group, TensorView gathered,
+             NvmeWeightReader* reader, Gradients* gradients, const std::vector<plan::UnitRole>& units);
   /// Waits for the gathers under way, which use memory of others: a step may have ended in an exception.
   ~Parameters() override;
   Parameters(const Parameters&) = delete;
@@ -71,7 +71,7 @@ class Parameters : public model::ParameterSource {
   NvmeWeightReader* reader_;
   Gradients* gradients_;
   std::vector<Event> updated_;
-  std::vector<Place> places_;  // those of one unit first, in the order of units
+  std::vector<Place> places_;   // those of one unit first, in the order of units
   std::vector<int> own_place_;  // of each unit; -1: it shares
   std::uint64_t uses_ = 0;
   std::uint64_t gathers_ = 0;

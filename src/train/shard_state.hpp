@@ -121,7 +121,7 @@ class ShardState {
   std::unique_ptr<offload::ExtentStore> files_;
   std::span<std::byte> ring_memory_;
   std::unique_ptr<offload::StateRing> ring_;
-  std::array<std::size_t, kStateKinds> buffer_offsets_{};  // in the idle ring's memory, for read()
+  std::array<std::size_t, kStateKinds> buffer_offsets_{};         // in the idle ring's memory, for read()
   std::array<std::optional<std::size_t>, kStateKinds> buffered_;  // the extent that read() left there
   std::optional<std::size_t> written_;                            // the extent of the last write()
   std::optional<Lease> written_lease_;

@@ -43,8 +43,7 @@ kernels::StateView ShardState::stored(StateKind kind, std::size_t index, Range p
   const std::optional<std::size_t> number = nvme_kind(kind);
   if (!number) return resident(kind, extent.unit, part);
   const auto k = static_cast<std::size_t>(kind);
-  const std::span<std::byte> buffer =
-      ring_memory_.subspan(buffer_offsets_[k], files_->stored_bytes(index, *number));
+  const std::span<std::byte> buffer = ring_memory_.subspan(buffer_offsets_[k], files_->stored_bytes(index, *number));
   if (buffered_[k] != index) {
     buffered_[k].reset();
     if (!buffer.empty()) files_->read(index, *number, buffer).wait();
@@ -84,8 +83,8 @@ void ShardState::write(const std::string& name, int unit, Range range, std::span
   if (!follows) {
     write_pending();
     if (range.begin % kBlock != 0)
-      throw Error(fmt::format("{} of unit {}: a write from element {} does not follow the last one", name, unit,
-                              range.begin));
+      throw Error(
+          fmt::format("{} of unit {}: a write from element {} does not follow the last one", name, unit, range.begin));
     pending_ = {.kind = kind, .unit = unit, .begin = range.begin, .values = {}};
   }
   // Blocks of 256 are stored whole.

@@ -32,9 +32,8 @@ StepExecutor::StepExecutor(const plan::StepProgram& program, const Zero& zero, c
 
 StepResult StepExecutor::run(const StepInput& input) {
   StepResult result;
-  UpdateNumbers numbers{.learning_rate = input.learning_rate,
-                        .step = input.optimizer_step,
-                        .rounding_key = input.rounding_key};
+  UpdateNumbers numbers{
+      .learning_rate = input.learning_rate, .step = input.optimizer_step, .rounding_key = input.rounding_key};
   packed_group_ = -1;
   gradients_.begin_step();
   for (const Op& op : program_.ops) {

@@ -10,7 +10,7 @@
 namespace spillway::train {
 namespace {
 
-constexpr std::uint64_t kInitialisation = 0x1717;  // keeps this stream apart from shuffling and dropout
+constexpr std::uint64_t kInitialisation = 0x1717;       // keeps this stream apart from shuffling and dropout
 constexpr std::int64_t kSlice = std::int64_t{1} << 18;  // elements in transit
 
 /// The tensors of a range of a unit, ascending, in slices.
@@ -26,7 +26,8 @@ void for_each_slice(const ShardMap& map, int unit, Range range, const Visit& vis
 
 /// Two draws make a normal number, so any piece of a tensor can be drawn alone.
 void draw(std::uint64_t key, const TensorPiece& piece, float deviation, std::span<float> to) {
-  PhiloxStream stream(key, static_cast<std::uint64_t>(piece.tensor), 2 * static_cast<std::uint64_t>(piece.tensor_begin));
+  PhiloxStream stream(key, static_cast<std::uint64_t>(piece.tensor),
+                      2 * static_cast<std::uint64_t>(piece.tensor_begin));
   for (float& value : to) value = deviation > 0.0F ? deviation * stream.normal() : 1.0F;
 }
 

@@ -18,24 +18,23 @@ TEST_P(Refused, WhenSet) {
   EXPECT_THAT(config_error_of([] { set(GetParam()); }), ::testing::HasSubstr("which this version does not have yet"));
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    MissingFeatures, Refused,
-    ::testing::Values("train.device=cuda", "train.precision=fp16", "train.per_device_train_batch_size=auto",
-                      "train.gradient_checkpointing=host", "train.tf32=true", "train.collective_timeout=6m",
-                      "train.consistency_check_steps=1"));
+INSTANTIATE_TEST_SUITE_P(MissingFeatures, Refused,
+                         ::testing::Values("train.device=cuda", "train.precision=fp16",
+                                           "train.per_device_train_batch_size=auto",
+                                           "train.gradient_checkpointing=host", "train.tf32=true",
+                                           "train.collective_timeout=6m", "train.consistency_check_steps=1"));
 
-INSTANTIATE_TEST_SUITE_P(
-    MoreMissingFeatures, Refused,
-    ::testing::Values("loss_scale.static=1.0", "loss_scale.initial_scale_power=8", "loss_scale.window=500",
-                      "loss_scale.hysteresis=1", "loss_scale.min=2.0", "offload.optimizer_on=gpu", "offload.optimizer_on=split",
-                      "report.trace=true", "report.trace_first=1", "report.trace_last=2"));
+INSTANTIATE_TEST_SUITE_P(MoreMissingFeatures, Refused,
+                         ::testing::Values("loss_scale.static=1.0", "loss_scale.initial_scale_power=8",
+                                           "loss_scale.window=500", "loss_scale.hysteresis=1", "loss_scale.min=2.0",
+                                           "offload.optimizer_on=gpu", "offload.optimizer_on=split",
+                                           "report.trace=true", "report.trace_first=1", "report.trace_last=2"));
 
 TEST(Accepted, WhatSwitchesAMissingFeatureOff_OrIsTheDefault) {
-  for (const char* text :
-       {"train.freeze_embeds=false", "train.tf32=false", "train.consistency_check_steps=0",
-        "optimizer.relative_step=false", "checkpoint.async=false", "report.html=false", "report.html=true",
-        "checkpoint.async=true", "train.collective_timeout=300s", "loss_scale.window=1000", "optimizer.clip_threshold=1",
-        "report.trace=false"}) {
+  for (const char* text : {"train.freeze_embeds=false", "train.tf32=false", "train.consistency_check_steps=0",
+                           "optimizer.relative_step=false", "checkpoint.async=false", "report.html=false",
+                           "report.html=true", "checkpoint.async=true", "train.collective_timeout=300s",
+                           "loss_scale.window=1000", "optimizer.clip_threshold=1", "report.trace=false"}) {
     EXPECT_NO_THROW(set(text)) << text;
   }
 }

@@ -201,8 +201,9 @@ TEST_P(ProgramCheckpoint, Resume_OfAnotherModelsCheckpoint_NamesTheTensor) {
                                 "train.output_dir=" + output(), "checkpoint.allow_changes=true"});
 
   EXPECT_EQ(result.exit_code, 4) << describe(result);
-  EXPECT_THAT(result.err, HasSubstr("out/checkpoints/step-000000003, master: tensor encoder.block.0.layer.1.DenseReluDense.wi."
-                                    "weight: expected (128, 32), found (64, 32)"));
+  EXPECT_THAT(result.err,
+              HasSubstr("out/checkpoints/step-000000003, master: tensor encoder.block.0.layer.1.DenseReluDense.wi."
+                        "weight: expected (128, 32), found (64, 32)"));
 }
 
 TEST_P(ProgramCheckpoint, Resume_WithAModelOfAnotherFunction_GivesBothValues) {

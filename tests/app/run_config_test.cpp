@@ -108,7 +108,8 @@ TEST(RunOptionsOf, AValueOutOfRange_SaysTheRange) {
   EXPECT_THAT(error_in("[optimizer]\nlearning_rate = nan\n"), HasSubstr("found the number nan"));
   EXPECT_THAT(error_in("[optimizer]\nlearning_rate = inf\n"), HasSubstr("found the number inf"));
   EXPECT_THAT(error_in("[offload]\nqueue_depth = 5000\n"), HasSubstr("an integer of at least 1 and at most 4096"));
-  EXPECT_THAT(error_in("[zero]\nstage = 4\n"), HasSubstr("expected an integer of at least 0 and at most 3, found the integer 4"));
+  EXPECT_THAT(error_in("[zero]\nstage = 4\n"),
+              HasSubstr("expected an integer of at least 0 and at most 3, found the integer 4"));
   EXPECT_THAT(error_in("[offload]\nexp_avg = \"disk\"\n"),
               HasSubstr("expected one of \"auto\", \"device\", \"host\", \"nvme\", found the string \"disk\""));
   EXPECT_THAT(error_in("[offload]\nextent_size = \"5000B\"\n"), HasSubstr("a size that is a multiple of 4KiB"));
@@ -158,11 +159,12 @@ TEST_F(ReadRunOptions, ErrorsNameTheVariableOrTheArgument) {
               (void)read_run_options({.file = path_, .environment = {"SPILLWAY_TRAIN_SEED=x"}, .arguments = {}});
             }),
             "SPILLWAY_TRAIN_SEED: train.seed = \"x\": expected an integer of at least 0, found the string \"x\"");
-  EXPECT_EQ(config_error_of([&] {
-              (void)read_run_options(
-                  {.file = "", .environment = {}, .arguments = settings_from_arguments({"train.device=cuda"}, "--set")});
-            }),
-            "--set: train.device = \"cuda\" asks for training on a GPU, which this version does not have yet");
+  EXPECT_EQ(
+      config_error_of([&] {
+        (void)read_run_options(
+            {.file = "", .environment = {}, .arguments = settings_from_arguments({"train.device=cuda"}, "--set")});
+      }),
+      "--set: train.device = \"cuda\" asks for training on a GPU, which this version does not have yet");
 }
 
 TEST(ConfigText, OfTheDefaults_IsReadBackAsTheDefaults) {

@@ -157,7 +157,8 @@ TEST(RankFile, ReadDatasets_RefusesATableOfWhichTheFileIsTooSmall) {
   const std::string message =
       message_of<DataError>([&] { static_cast<void>(read_datasets(folder.path(), record, kinds_over(huge))); });
 
-  EXPECT_THAT(message, AllOf(HasSubstr(record.name), HasSubstr("/master/unit-000: the manifest's tensors ask for 8796093022208 elements")));
+  EXPECT_THAT(message, AllOf(HasSubstr(record.name),
+                             HasSubstr("/master/unit-000: the manifest's tensors ask for 8796093022208 elements")));
 }
 
 }  // namespace

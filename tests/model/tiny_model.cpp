@@ -147,7 +147,10 @@ PackedBatch::PackedBatch(const Ids& sources, const Ids& targets, std::int32_t st
 }
 
 TinyModel::TinyModel(const T5Config& config, const Freezing& freezing, int threads)
-    : config_(config), layout_(config_, freezing), parameters_(layout_), pool_(kernels::cpu::make_thread_pool(threads)) {}
+    : config_(config),
+      layout_(config_, freezing),
+      parameters_(layout_),
+      pool_(kernels::cpu::make_thread_pool(threads)) {}
 
 std::unique_ptr<TinyModel> TinyModel::read(const std::string& folder, const Freezing& freezing, int threads) {
   T5Config config = parse_t5_config(reference_text(folder + "/config.json"), folder);

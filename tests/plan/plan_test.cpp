@@ -182,8 +182,8 @@ TEST(MakePlan, ForEvaluation_HoldsNoTrainingState) {
 
   const Plan plan = make_plan(job, plenty());
 
-  for (const char* name : {entry::kGradients, entry::kGrad, "exp_avg", "exp_avg_sq", entry::kRing,
-                           entry::kReduce, entry::kStaging})
+  for (const char* name :
+       {entry::kGradients, entry::kGrad, "exp_avg", "exp_avg_sq", entry::kRing, entry::kReduce, entry::kStaging})
     EXPECT_EQ(plan.ledger.bytes(name), 0U) << name;
   EXPECT_EQ(plan.ledger.bytes(entry::kActivations), 7 * kMiB);
   EXPECT_EQ(plan.ledger.bytes(entry::kGeneration), 6 * kMiB);

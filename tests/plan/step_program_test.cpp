@@ -205,13 +205,10 @@ INSTANTIATE_TEST_SUITE_P(Shapes, StepProgramOf,
 
 /// A frozen encoder: embeddings and norms of it in a persistent unit of their own, its block in a frozen unit.
 TEST(StepProgram, OfAFrozenEncoder_HasNoBackwardGradientOrUpdateOfIt) {
-  const ProgramFacts facts{.stage_units = {1, 2, 1, 1, 3, 4},
-                           .stage_backward = {false, false, false, false, true, true},
-                           .units = {{.persistent = true},
-                                     {.persistent = true, .trainable = false},
-                                     {.trainable = false},
-                                     {},
-                                     {}}};
+  const ProgramFacts facts{
+      .stage_units = {1, 2, 1, 1, 3, 4},
+      .stage_backward = {false, false, false, false, true, true},
+      .units = {{.persistent = true}, {.persistent = true, .trainable = false}, {.trainable = false}, {}, {}}};
 
   const StepProgram program = make_step_program(facts);
 

@@ -54,7 +54,8 @@ TEST_P(Clocks, AddUpToTheSteps) {
     options.train.output_dir = folder.file("out-" + std::to_string(attempt));
     run_on_thread_ranks(GetParam(), [&](comm::Communicator& communicator) {
       const auto device = make_host_device();
-      train::Runtime runtime{.device = *device, .communicator = communicator, .nodes = comm::NodeLayout::filled(1, GetParam())};
+      train::Runtime runtime{
+          .device = *device, .communicator = communicator, .nodes = comm::NodeLayout::filled(1, GetParam())};
       train::train({.options = options, .config = {}}, runtime);
     });
     const Times times = times_of(options.train.output_dir + "/metrics.jsonl");

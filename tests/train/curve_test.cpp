@@ -77,7 +77,8 @@ struct StepNumbers {
 /// What every step of the run says. Collective.
 std::vector<StepNumbers> train_steps(const RunOptions& options, comm::Communicator& communicator) {
   const auto device = make_host_device();
-  Runtime runtime{.device = *device, .communicator = communicator, .nodes = comm::NodeLayout::filled(1, communicator.size())};
+  Runtime runtime{
+      .device = *device, .communicator = communicator, .nodes = comm::NodeLayout::filled(1, communicator.size())};
   const auto job = prepare_job(options, Purpose::train, runtime);
   const auto made = make_engine(*job, runtime);
   Engine& engine = *made;
@@ -151,7 +152,8 @@ INSTANTIATE_TEST_SUITE_P(LabelSmoothing, Curve, ::testing::ValuesIn(runs_of("lab
 INSTANTIATE_TEST_SUITE_P(FreezeEmbeds, Curve, ::testing::ValuesIn(runs_of("freeze_embeds")), name_of_test);
 INSTANTIATE_TEST_SUITE_P(FreezeEncoder, Curve, ::testing::ValuesIn(runs_of("freeze_encoder")), name_of_test);
 INSTANTIATE_TEST_SUITE_P(Adafactor, Curve, ::testing::ValuesIn(runs_of("adafactor")), name_of_test);
-INSTANTIATE_TEST_SUITE_P(AdafactorRelativeStep, Curve, ::testing::ValuesIn(runs_of("adafactor_relative_step")), name_of_test);
+INSTANTIATE_TEST_SUITE_P(AdafactorRelativeStep, Curve, ::testing::ValuesIn(runs_of("adafactor_relative_step")),
+                         name_of_test);
 
 }  // namespace
 }  // namespace spillway::train

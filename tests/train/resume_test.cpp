@@ -30,7 +30,8 @@ constexpr int kSteps = 10;
 void train_to_the_end(const RunOptions& options, int ranks) {
   run_on_thread_ranks(ranks, [&](comm::Communicator& communicator) {
     const auto device = make_host_device();
-    train::Runtime runtime{.device = *device, .communicator = communicator, .nodes = comm::NodeLayout::filled(1, ranks)};
+    train::Runtime runtime{
+        .device = *device, .communicator = communicator, .nodes = comm::NodeLayout::filled(1, ranks)};
     const train::TrainRequest request{.options = options, .config = {}};
     EXPECT_EQ(train::train(request, runtime), train::Outcome::finished);
   });

@@ -36,7 +36,8 @@ void expect_tiers_used(Trainee& trainee, const Placement& placement) {
   const train::Job& job = trainee.job();
   const std::array<TierChoice, train::kStateKinds> tiers = {placement.weight, placement.master, placement.exp_avg,
                                                             placement.exp_avg_sq};
-  std::size_t least = 0;  // every element of every kind on nvme is read and written once a step, whatever its extents are
+  std::size_t least =
+      0;  // every element of every kind on nvme is read and written once a step, whatever its extents are
   for (const StateKind kind : train::kAllStateKinds) {
     std::size_t owned = 0;
     for (int unit = 0; unit < job.map->units(); ++unit)
@@ -95,19 +96,22 @@ std::vector<Placement> placements(int ranks) {
   for (const int stage : {0, 1, 2, 3}) {
     all.push_back({.stage = stage});
     all.push_back({.stage = stage, .exp_avg = kNvme, .exp_avg_sq = kNvme, .store = memory, .recompute = true});
-    all.push_back({.stage = stage, .weight = kNvme, .master = kNvme, .exp_avg = kHost, .exp_avg_sq = kNvme, .store = posix});
+    all.push_back(
+        {.stage = stage, .weight = kNvme, .master = kNvme, .exp_avg = kHost, .exp_avg_sq = kNvme, .store = posix});
   }
   all.push_back({.stage = 0, .weight = kHost, .master = kHost, .exp_avg = kHost, .exp_avg_sq = kHost});
   all.push_back({.stage = 3, .master = kNvme, .exp_avg_sq = kNvme, .store = posix});
   all.push_back({.stage = 3, .weight = kNvme, .store = memory});
   if (offload::uring_compiled()) {
-    all.push_back({.stage = 3, .weight = kNvme, .master = kNvme, .exp_avg = kNvme, .exp_avg_sq = kNvme, .store = uring});
+    all.push_back(
+        {.stage = 3, .weight = kNvme, .master = kNvme, .exp_avg = kNvme, .exp_avg_sq = kNvme, .store = uring});
     all.push_back({.stage = 0, .exp_avg = kNvme, .exp_avg_sq = kNvme, .store = uring, .recompute = true});
   }
   if (ranks % 2 == 0)
     for (const int stage : {1, 3}) {
       all.push_back({.stage = stage, .nodes = 2});
-      all.push_back({.stage = stage, .weight = kNvme, .exp_avg = kNvme, .exp_avg_sq = kHost, .store = memory, .nodes = 2});
+      all.push_back(
+          {.stage = stage, .weight = kNvme, .exp_avg = kNvme, .exp_avg_sq = kHost, .store = memory, .nodes = 2});
     }
   return all;
 }
@@ -119,8 +123,7 @@ StateHashes train_placed(const std::string& folder, const Numerics& numerics, co
   options.optimizer.state_format = numerics.state_format;
   options.optimizer.name = numerics.optimizer;
   options.optimizer.scale_parameter = numerics.optimizer == train::OptimizerName::adafactor;
-  if (numerics.fp32_gradients)
-    options.zero.reduce_dtype = options.zero.grad_dtype = train::GradientDType::fp32;
+  if (numerics.fp32_gradients) options.zero.reduce_dtype = options.zero.grad_dtype = train::GradientDType::fp32;
   options.zero.stage = placement.stage;
   options.offload.weight = placement.weight;
   // In fp32 the weight is its own master.

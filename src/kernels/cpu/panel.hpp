@@ -5,7 +5,6 @@
 #include <cstdint>
 
 #include "kernels/cpu/gemm.hpp"
-
 #include "kernels/cpu/instruction_set.hpp"
 #include "kernels/cpu/lanes.hpp"
 
