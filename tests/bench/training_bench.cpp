@@ -29,7 +29,7 @@ test::Ids random_ids(bool targets) {
 /// Arguments: threads, bf16.
 void training_step(benchmark::State& state) {
   const T5Config config;  // t5-small
-  test::TinyModel model(config, static_cast<int>(state.range(0)));
+  test::TinyModel model(config, {}, static_cast<int>(state.range(0)));
   std::minstd_rand random;  // 60 million numbers: quick rather than good
   for (const TensorSpec& tensor : model.layout().tensors())
     for (float& weight : model.parameters().weights_of(tensor))
