@@ -7,6 +7,7 @@
 
 #include "comm/mpi_communicator.hpp"
 #include "kernels/cpu/attention_workspace.hpp"
+#include "kernels/cpu/few_rows_gemm.hpp"
 #include "kernels/cpu/mixed_gemm.hpp"
 #include "kernels/cpu/residual_norm.hpp"
 #include "kernels/cpu/top_continuations.hpp"
@@ -42,8 +43,10 @@ std::size_t workspace_bytes(const Job& job) {
   const std::size_t top_continuations =
       job.generation.items > 0 ? kernels::cpu::top_continuations_workspace_bytes(job.generation.items, beams, 2 * beams)
                                : 0;
+  const std::int64_t widest_input = std::max({config.d_model, config.d_ff, config.num_heads * config.d_kv});
   return static_cast<std::size_t>(job.threads) * kPanelBytes +
          kernels::cpu::residual_norm_workspace_bytes(config.d_model) +
+         kernels::cpu::few_rows_workspace_bytes(widest_input) +
          kernels::cpu::attention_workspace_bytes({.longest_queries = longest,
                                                   .longest_keys = std::max(longest, generated),
                                                   .sequences = limits.sequences,

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "core/error.hpp"
+#include "kernels/cpu/few_rows_gemm.hpp"
 
 namespace spillway::kernels::cpu {
 namespace {
@@ -66,6 +67,7 @@ void gemm(const Gemm& product) {
 
 void gemm(ThreadPool& pool, const Gemm& product) {
   if (product.m == 0 || product.n == 0) return;
+  if (has_few_rows(product)) return few_rows_gemm(pool, product);
   const GemmTile tile = gemm_tile(product.m, product.n, product.k);
   const std::int64_t across = parts(product.n, tile.n);
   pool.parallel_for(parts(product.m, tile.m) * across, [&](std::int64_t i) {

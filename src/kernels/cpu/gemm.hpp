@@ -34,7 +34,7 @@ struct GemmTile {
 void gemm(const Gemm& product);
 
 /// On the pool: c in tiles whose sizes depend on m, n and k only, so that every element's sum has the same order on
-/// any number of threads.
+/// any number of threads. Few rows times a transposed b go to few_rows_gemm.
 void gemm(ThreadPool& pool, const Gemm& product);
 
 }  // namespace spillway::kernels::cpu
