@@ -142,8 +142,10 @@ StateHashes train_placed(const std::string& folder, const Numerics& numerics, co
   options.offload.weight = placement.weight;
   // In fp32 the weight is its own master.
   options.offload.master = numerics.precision == train::Precision::bf16 ? placement.master : placement.weight;
-  options.offload.exp_avg = placement.exp_avg;
-  options.offload.exp_avg_sq = placement.exp_avg_sq;
+  if (numerics.optimizer == train::OptimizerName::adamw) {
+    options.offload.exp_avg = placement.exp_avg;
+    options.offload.exp_avg_sq = placement.exp_avg_sq;
+  }
   options.offload.store = placement.store;
   options.train.gradient_checkpointing =
       placement.recompute ? train::GradientCheckpointing::on : train::GradientCheckpointing::off;
