@@ -26,7 +26,8 @@ namespace spillway::train {
 /// where those on one file system share what is free there. \throws ConfigError naming one that is not there
 [[nodiscard]] std::size_t free_disk_bytes(const std::vector<std::string>& directories);
 /// Threads that this rank computes with, and where: the CPUs it is bound to, divided by the ranks of the node that are bound to the
-/// same ones, a thread on each; unbound if the system does not say what the rank is bound to. OMP_NUM_THREADS goes before that; OMP_PROC_BIND=false leaves the threads unbound. Collective.
+/// same ones, a thread on each; unbound if the system does not say what the rank is bound to. OMP_NUM_THREADS goes before that;
+/// OMP_PROC_BIND=false leaves the threads unbound. Collective.
 [[nodiscard]] kernels::cpu::ThreadPlacement place_compute_threads(comm::Communicator& communicator);
 
 }  // namespace spillway::train
