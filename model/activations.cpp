@@ -3,12 +3,25 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
+
+#include "core/error.hpp"
+
 namespace spillway::model {
 
 TensorView Carver::take(Shape shape, DType dtype) {
-  constexpr std::size_t kBoundary = 64;
+  constexpr std::int64_t kBoundary = 64;
+  auto bytes = static_cast<std::int64_t>(size_of(dtype));
+  bool overflow = false;
+  for (int axis = 0; axis < shape.rank(); ++axis)
+    overflow = overflow || shape[axis] < 0 || __builtin_mul_overflow(bytes, shape[axis], &bytes);
+  overflow = overflow || __builtin_add_overflow(bytes, kBoundary - 1, &bytes);
+  const auto rounded = static_cast<std::size_t>(bytes / kBoundary * kBoundary);
+  std::size_t end = 0;
+  if (overflow || __builtin_add_overflow(bytes_, rounded, &end))
+    throw Error(fmt::format("a tensor of shape {} is larger than any memory", shape.text()), ExitCode::plan);
   const TensorView tensor(memory_ == nullptr ? nullptr : memory_ + bytes_, dtype, shape);
-  bytes_ += (tensor.bytes() + kBoundary - 1) / kBoundary * kBoundary;
+  bytes_ = end;
   return tensor;
 }
 

@@ -15,6 +15,7 @@ namespace spillway::model {
 class Carver {
  public:
   explicit Carver(std::byte* memory = nullptr) : memory_(memory) {}
+  /// \throws Error (exit code 3) if the sizes overflow
   [[nodiscard]] TensorView take(Shape shape, DType dtype = DType::f32);
   [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
 

@@ -127,6 +127,10 @@ const char* architecture_of(const T5Config& config) {
 
 }  // namespace
 
+std::string activation_name(ActivationKind kind) {
+  return std::string(std::ranges::find(kActivations, kind, [](const auto& entry) { return entry.second; })->first);
+}
+
 T5Config parse_t5_config(const std::string& text, const std::string& origin) {
   check_json_depth(text, origin);
   json object;

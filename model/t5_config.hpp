@@ -41,6 +41,9 @@ struct T5Config {
   [[nodiscard]] std::int64_t ff_in() const noexcept { return gated ? 2 * d_ff : d_ff; }
 };
 
+/// The name of an activation in config.json: of several for one function that which ACT2FN lists first.
+[[nodiscard]] std::string activation_name(kernels::ActivationKind kind);
+
 /// \param text    of a config.json
 /// \param origin  file name for messages
 /// \throws DataError naming the key, what was expected and found; for model types and activations that are not supported

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/t5_layout.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <optional>
 
 #include <fmt/format.h>
@@ -134,6 +136,23 @@ T5Layout::T5Layout(const T5Config& c, const Freezing& freezing) : encoder_blocks
   }
   head_ = c.untied_head ? add_unit("head", true).place("lm_head.weight", {c.vocab_size, c.d_model}, embedding)
                         : places_.shared;
+  sort_by_place();
+}
+
+/// What is frozen was laid out between the others.
+void T5Layout::sort_by_place() {
+  std::vector<std::size_t> order(tensors_.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::stable_sort(order, {}, [&](std::size_t i) { return std::pair(tensors_[i].unit, tensors_[i].offset); });
+  std::vector<TensorSpec> tensors;
+  std::vector<TensorTraits> traits;
+  for (const std::size_t i : order) {
+    tensors.push_back(std::move(tensors_[i]));
+    traits.push_back(traits_[i]);
+    traits.back().stream = static_cast<int>(i);
+  }
+  tensors_ = std::move(tensors);
+  traits_ = std::move(traits);
 }
 
 }  // namespace spillway::model

@@ -14,6 +14,7 @@ namespace spillway::model {
 struct TensorTraits {
   float deviation = 0.0F;  // of the normal distribution it starts from; 0: it starts as ones (norms)
   bool decay = true;       // weight decay leaves out norms and relative biases (current transformers)
+  int stream = 0;          // of its random initialisation: its number where nothing is frozen
 };
 
 /// Where the matrices of a block lie in its unit's flat buffer, in elements. Matrices that one product reads are adjacent:
@@ -52,6 +53,7 @@ class T5Layout {
  public:
   explicit T5Layout(const T5Config& config, const Freezing& freezing = {});
 
+  /// By unit, then offset, as a ShardMap has them.
   [[nodiscard]] const std::vector<TensorSpec>& tensors() const noexcept { return tensors_; }
   /// Parallel to tensors().
   [[nodiscard]] const std::vector<TensorTraits>& traits() const noexcept { return traits_; }
@@ -73,6 +75,8 @@ class T5Layout {
   [[nodiscard]] const PersistentPlaces& places() const noexcept { return places_; }
 
  private:
+  void sort_by_place();
+
   std::vector<TensorSpec> tensors_;
   std::vector<TensorTraits> traits_;
   std::vector<std::string> unit_names_;

@@ -42,6 +42,9 @@ constexpr std::array<Preset, 16> kPresets = {{
     {"byt5-small", 1472, 3584, 64, 6, 12, 4, Family::byt5},
 }};
 
+// Released models of the family that are no presets.
+constexpr std::array<std::string_view, 4> kDirectoriesOnly = {"byt5-base", "byt5-large", "byt5-xl", "byt5-xxl"};
+
 std::int64_t vocabulary_of(Family family) {
   switch (family) {
     case Family::mt5: return 250112;
@@ -63,6 +66,11 @@ const std::vector<std::string>& preset_names() {
 
 T5Config t5_preset(const std::string& name) {
   const auto* const found = std::ranges::find(kPresets, name, &Preset::name);
+  if (found == kPresets.end() && std::ranges::find(kDirectoriesOnly, name) != kDirectoriesOnly.end())
+    throw ConfigError(fmt::format(
+        "model.path = \"{}\" is neither a directory nor a preset: of ByT5 byt5-small alone is one, this model is "
+        "read from a directory that it was downloaded to",
+        name));
   if (found == kPresets.end()) {
     const auto* const nearest =
         std::ranges::min_element(kPresets, {}, [&](const Preset& preset) { return edit_distance(preset.name, name); });

@@ -107,6 +107,18 @@ StateRing::Lease StateRing::acquire(std::size_t extent) {
   return {*this, static_cast<std::size_t>(slot - slots_.data())};
 }
 
+void StateRing::flush() {
+  for (Slot& slot : slots_) {
+    if (slot.stage != Stage::writing) continue;
+    try {
+      finish(slot);
+    } catch (...) {
+      if (!deferred_error_) deferred_error_ = std::current_exception();
+    }
+  }
+  throw_deferred_error();
+}
+
 void StateRing::drain() {
   for (const Slot& slot : slots_) {
     if (slot.stage == Stage::leased) throw Error(fmt::format("extent {} is leased; it cannot be drained", slot.extent));

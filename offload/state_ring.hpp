@@ -68,6 +68,8 @@ class StateRing {
   /// \throws IoError if it cannot be read or its checksum differs, or of an earlier write-back
   /// \throws Error if it is leased already, or no slot can come free: all are leased or prefetched
   [[nodiscard]] Lease acquire(std::size_t extent);
+  /// Blocks until everything that was released is written back; what is being read stays. \throws IoError of a write-back
+  void flush();
   /// Blocks until everything is written back; prefetched extents are dropped, all slots are free then.
   /// \throws IoError of a write-back, Error if an extent is leased
   void drain();

@@ -27,7 +27,7 @@ std::optional<std::string> checkpoint_of(const EvaluateArguments& arguments, con
   if (!arguments.model.empty()) return std::nullopt;
   train::CheckpointOptions asked = options.checkpoint;
   asked.resume = arguments.checkpoint.empty() ? "auto" : arguments.checkpoint;
-  return train::find_checkpoint(asked, asked.dir.empty() ? options.train.output_dir + "/checkpoints" : asked.dir);
+  return train::find_checkpoint(asked, options.checkpoint_dir());
 }
 
 }  // namespace
@@ -72,7 +72,8 @@ ExitCode evaluate_command(const EvaluateArguments& arguments, Runtime& runtime) 
   const train::Evaluation result = train::evaluate(engine, communicator);
   if (communicator.rank() == 0) std::cout << train::evaluation_json(result) << std::flush;
   agree(communicator, [&] {
-    if (communicator.rank() != 0 || !own || !std::filesystem::is_directory(options.train.output_dir)) return;
+    std::error_code unknown;
+    if (communicator.rank() != 0 || !own || !std::filesystem::is_directory(options.train.output_dir, unknown)) return;
     // Hugging Face's names: those of validation begin with eval_, those of test data with predict_.
     train::write_all_results(options.train.output_dir + "/all_results.json", nullptr, &result,
                              val ? "eval" : "predict");

@@ -34,7 +34,8 @@ std::vector<std::string> read_sources(const std::string& input) {
   if (input != "-") {
     file.open(input, std::ios::binary);
     if (!file) throw DataError(fmt::format("{}: cannot be read: {}", input, std::strerror(errno)));
-    if (std::filesystem::is_directory(input))
+    std::error_code unknown;
+    if (std::filesystem::is_directory(input, unknown))
       throw DataError(fmt::format("{}: is a folder, a text file was expected", input));
   }
   std::istream& from = input == "-" ? std::cin : file;

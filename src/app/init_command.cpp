@@ -11,6 +11,7 @@
 #include "app/commands.hpp"
 #include "app/run_config.hpp"
 #include "checkpoint/files.hpp"
+#include "model/t5_presets.hpp"
 #include "train/agreement.hpp"
 
 namespace spillway::app {
@@ -23,6 +24,7 @@ std::string initial_config_text(const std::string& model) {
   if (!model.empty() && checkpoint::type_of_input(model) != std::filesystem::file_type::directory) {
     if (model.find('/') != std::string::npos)
       throw ConfigError(fmt::format("--model {}: there is no such directory", model));
+    (void)model::t5_preset(model);  // refuses a name that is none
     options.model.init = train::ModelInit::random;
   }
   return commented_config_text(options);

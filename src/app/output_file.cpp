@@ -6,6 +6,7 @@
 #include <iostream>
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "checkpoint/files.hpp"
@@ -26,7 +27,13 @@ OutputFile::OutputFile(std::string path) : name_(std::move(path)), written_(name
   }
   errno = 0;
   file_.open(written_, std::ios::binary);
-  if (file_) return;
+  if (file_) {
+    struct stat replaced {};
+    // A file system without modes has none to keep.
+    if (!path_.empty() && ::stat(path_.c_str(), &replaced) == 0)
+      (void)::chmod(written_.c_str(), replaced.st_mode & 07777);
+    return;
+  }
   path_.clear();
   throw IoError(fmt::format("{}: cannot be written", name_), errno);
 }

@@ -6,8 +6,8 @@
 
 namespace spillway::app {
 
-/// A file of results that appears under its name only when all of it is written, and is open before the work begins. What exists but
-/// is no regular file (a device, a pipe) is written to directly.
+/// A file of results that appears under its name only when all of it is written, and is open before the work begins. A file that it
+/// replaces leaves it its mode. What exists but is no regular file (a device, a pipe) is written to directly.
 class OutputFile {
  public:
   /// \param path  "-": standard output. \throws IoError if it cannot be opened

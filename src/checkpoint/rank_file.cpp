@@ -159,8 +159,6 @@ StoredDataset read_dataset(hid_t file, const std::string& path, std::uint64_t fi
     if (found != bytes) throw DataError(fmt::format("{}, {}: {} bytes, expected {}", path, name, found, bytes));
     return dataset;
   };
-  if (entry.bytes > file_bytes)  // before memory for its hashes is asked for
-    throw DataError(fmt::format("{}: expected {} bytes for it in a file of {}", what, entry.bytes, file_bytes));
   const hdf5::Dataset dataset = open(entry.name, entry.bytes);
   entry.offset = check(H5Dget_offset(dataset.get()), "H5Dget_offset", what);
   entry.hashes.resize(blocks_of(entry.bytes));

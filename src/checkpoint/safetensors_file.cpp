@@ -123,7 +123,7 @@ void SafetensorsFile::parse_header(const std::string& text, std::uint64_t data_b
                                   entry.begin - data_begin, end - data_begin,
                                   entry.begin < end ? "overlap" : "leave a hole"));
     end = entry.end;
-    tensors_.push_back(std::move(entry.tensor));
+    add(std::move(entry.tensor));
     begins_.push_back(entry.begin);
   }
   if (end != file_bytes)
@@ -131,17 +131,16 @@ void SafetensorsFile::parse_header(const std::string& text, std::uint64_t data_b
 }
 
 void SafetensorsFile::read(std::string_view name, std::int64_t begin, std::span<float> to) const {
-  const StoredTensor* tensor = find(name);
-  if (tensor == nullptr) throw DataError(fmt::format("{}: there is no tensor {}", path_, name));
+  const std::size_t index = index_of(name);
+  const StoredTensor& tensor = tensors()[index];
   const auto count = static_cast<std::int64_t>(to.size());
-  if (begin < 0 || begin > tensor->elements() || count > tensor->elements() - begin)
+  if (begin < 0 || begin > tensor.elements() || count > tensor.elements() - begin)
     throw DataError(
-        fmt::format("{}: tensor {}: elements {} to {} of {}", path_, name, begin, begin + count, tensor->elements()));
-  if (!is_float_dtype(tensor->dtype))
-    throw DataError(fmt::format("{}: tensor {}: dtype {}, expected F64, F32, F16 or BF16", path_, name, tensor->dtype));
-  const std::uint64_t offset = begins_[static_cast<std::size_t>(tensor - tensors_.data())];
-  read_floats(file_, path_, offset + static_cast<std::uint64_t>(begin) * bytes_of_dtype(tensor->dtype), tensor->dtype,
-              to);
+        fmt::format("{}: tensor {}: elements {} to {} of {}", path_, name, begin, begin + count, tensor.elements()));
+  if (!is_float_dtype(tensor.dtype))
+    throw DataError(fmt::format("{}: tensor {}: dtype {}, expected F64, F32, F16 or BF16", path_, name, tensor.dtype));
+  read_floats(file_, path_, begins_[index] + static_cast<std::uint64_t>(begin) * bytes_of_dtype(tensor.dtype),
+              tensor.dtype, to);
 }
 
 }  // namespace spillway::checkpoint

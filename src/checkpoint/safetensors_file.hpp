@@ -24,8 +24,6 @@ class SafetensorsFile final : public WeightReader {
   explicit SafetensorsFile(const std::string& path);
 
   [[nodiscard]] const std::string& path() const noexcept override { return path_; }
-  /// In the order of the file's data.
-  [[nodiscard]] const std::vector<StoredTensor>& tensors() const noexcept override { return tensors_; }
   /// The header's "__metadata__".
   [[nodiscard]] const std::map<std::string, std::string>& metadata() const noexcept { return metadata_; }
   void read(std::string_view name, std::int64_t begin, std::span<float> to) const override;
@@ -37,8 +35,7 @@ class SafetensorsFile final : public WeightReader {
 
   std::string path_;
   FileDescriptor file_;
-  std::vector<StoredTensor> tensors_;
-  std::vector<std::uint64_t> begins_;  // bytes from the start of the file; parallel to tensors_
+  std::vector<std::uint64_t> begins_;  // bytes from the start of the file; parallel to tensors()
   std::map<std::string, std::string> metadata_;
 };
 

@@ -45,13 +45,15 @@ void narrow(DType dtype, std::span<const float> from, std::span<std::uint16_t> t
 
 }  // namespace
 
-SafetensorsWriter::SafetensorsWriter(std::vector<SafetensorsSpec> tensors) {
+SafetensorsWriter::SafetensorsWriter(std::vector<SafetensorsSpec> tensors,
+                                     const std::map<std::string, std::string>& metadata) {
   std::ranges::sort(tensors, [](const SafetensorsSpec& a, const SafetensorsSpec& b) {
     return std::pair(size_of(b.dtype), std::string_view(a.name)) <
            std::pair(size_of(a.dtype), std::string_view(b.name));
   });
   nlohmann::ordered_json json;
   json["__metadata__"] = {{"format", "pt"}};
+  for (const auto& [key, value] : metadata) json["__metadata__"][key] = value;
   std::uint64_t end = 0;
   for (const SafetensorsSpec& tensor : tensors) {
     const std::int64_t elements = elements_of(tensor);

@@ -19,13 +19,14 @@ struct SafetensorsSpec {
 };
 
 /// Writes one safetensors file in slices, from any number of processes, with the safetensors library's layout: the
-/// widest dtypes first, then by name, the header padded to 8 bytes, {"format": "pt"} as metadata. The layout follows
+/// widest dtypes first, then by name, the header padded to 8 bytes, {"format": "pt"} as metadata besides what is asked for. The layout follows
 /// from the list of tensors alone, so every process makes its own writer. The order of calls: `create` by one,
 /// `write_slice` by all, `commit` by one; with a barrier between them. Until `commit` the bytes are in PATH.tmp.
 class SafetensorsWriter {
  public:
   /// \throws Error for another dtype, a name twice, or a size that overflows
-  explicit SafetensorsWriter(std::vector<SafetensorsSpec> tensors);
+  explicit SafetensorsWriter(std::vector<SafetensorsSpec> tensors,
+                             const std::map<std::string, std::string>& metadata = {});
 
   /// In bytes.
   [[nodiscard]] std::uint64_t file_bytes() const noexcept { return file_bytes_; }

@@ -9,6 +9,7 @@
 
 #include "checkpoint/files.hpp"
 #include "core/error.hpp"
+#include "core/json_depth.hpp"
 
 namespace spillway::checkpoint {
 namespace {
@@ -17,18 +18,22 @@ constexpr std::uint64_t kMaxIndexBytes = std::uint64_t{64} << 20;
 
 /// \return the file of every tensor
 std::map<std::string, std::string> read_index(const std::string& path) {
+  constexpr int kDeepest = 3;
+  if (type_of_input(path) != std::filesystem::file_type::regular)
+    throw DataError(fmt::format("{}: expected a file", path));
   if (const std::uint64_t bytes = size_of_file(path); bytes > kMaxIndexBytes)
     throw DataError(fmt::format("{}: an index of {} bytes, at most {} are allowed", path, bytes, kMaxIndexBytes));
-  const auto json = nlohmann::json::parse(read_text(path), nullptr, false);
+  const std::string text = read_text(path);
+  check_json_depth(text, path, kDeepest);
+  const auto json = nlohmann::json::parse(text, nullptr, false);
   if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object())
     throw DataError(fmt::format("{}: expected a JSON object with \"weight_map\"", path));
   std::map<std::string, std::string> files;
   for (const auto& [tensor, file] : json["weight_map"].items()) {
-    const bool text = file.is_string();
-    const std::string name = text ? file.get<std::string>() : std::string();
+    const std::string name = file.is_string() ? file.get<std::string>() : std::string();
     if (!(name.ends_with(".safetensors") || name.ends_with(".bin")) || name.find('/') != std::string::npos)
       throw DataError(fmt::format("{}: tensor {}: expected the name of a .safetensors or .bin file beside it, found {}",
-                                  path, tensor, file.dump()));
+                                  path, tensor, file.is_string() ? name : std::string(file.type_name())));
     files.emplace(tensor, name);
   }
   if (files.empty()) throw DataError(fmt::format("{}: the weight_map is empty", path));
@@ -40,35 +45,28 @@ std::map<std::string, std::string> read_index(const std::string& path) {
 ShardedWeights::ShardedWeights(const std::string& index) : path_(index) {
   const std::map<std::string, std::string> files = read_index(index);
   std::map<std::string, std::size_t> shards;
-  std::map<std::string, std::size_t> where;
   for (const auto& [tensor, file] : files) {
     const auto [place, added] = shards.emplace(file, shards_.size());
     if (!added) continue;
-    const std::filesystem::path path = std::filesystem::path(index).parent_path() / file;
-    if (!std::filesystem::exists(path))
-      throw DataError(fmt::format("{}: tensor {} is in {}, which is not there", index, tensor, path.string()));
-    shards_.push_back(open_weights(path.string()));
+    const std::string path = (std::filesystem::path(index).parent_path() / file).string();
+    if (type_of_input(path) == std::filesystem::file_type::not_found)
+      throw DataError(fmt::format("{}: tensor {} is in {}, which is not there", index, tensor, path));
+    shards_.push_back(open_weights(path));
     for (const StoredTensor& stored : shards_.back()->tensors()) {
-      const auto [other, first] = where.emplace(stored.name, place->second);
-      if (!first)
-        throw DataError(fmt::format("{}: tensor {} is in {} and in {}", index, stored.name,
-                                    shards_[other->second]->path(), path.string()));
-      tensors_.push_back(stored);
+      if (find(stored.name) != nullptr)
+        throw DataError(
+            fmt::format("{}: tensor {} is in {} and in {}", index, stored.name, shard_of(stored.name).path(), path));
+      add(stored);
       shard_.push_back(place->second);
     }
   }
   for (const auto& [tensor, file] : files) {
-    const auto found = where.find(tensor);
-    if (found == where.end() || found->second != shards.at(file))
+    if (find(tensor) == nullptr || shard_[index_of(tensor)] != shards.at(file))
       throw DataError(fmt::format("{}: tensor {} is not in {}, where the index says", index, tensor, file));
   }
 }
 
-const WeightReader& ShardedWeights::shard_of(std::string_view name) const {
-  const StoredTensor* found = find(name);
-  if (found == nullptr) throw DataError(fmt::format("{}: there is no tensor {}", path_, name));
-  return *shards_[shard_[static_cast<std::size_t>(found - tensors_.data())]];
-}
+const WeightReader& ShardedWeights::shard_of(std::string_view name) const { return *shards_[shard_[index_of(name)]]; }
 
 void ShardedWeights::read(std::string_view name, std::int64_t begin, std::span<float> to) const {
   shard_of(name).read(name, begin, to);

@@ -18,7 +18,6 @@ class ShardedWeights final : public WeightReader {
   explicit ShardedWeights(const std::string& index);
 
   [[nodiscard]] const std::string& path() const noexcept override { return path_; }
-  [[nodiscard]] const std::vector<StoredTensor>& tensors() const noexcept override { return tensors_; }
   void read(std::string_view name, std::int64_t begin, std::span<float> to) const override;
   [[nodiscard]] bool same_storage(std::string_view a, std::string_view b) const override;
 
@@ -27,7 +26,6 @@ class ShardedWeights final : public WeightReader {
 
   std::string path_;
   std::vector<std::unique_ptr<WeightReader>> shards_;
-  std::vector<StoredTensor> tensors_;
   std::vector<std::size_t> shard_;  // of each tensor
 };
 

@@ -19,13 +19,15 @@ namespace {
 /// Elements from one column to the next if the tensor is a transposed matrix, 0 if it is row-major.
 /// \throws Error for any other order
 std::int64_t column_step_of(const StateDictTensor& tensor) {
+  if (std::ranges::find(tensor.shape, 0) != tensor.shape.end())
+    return 0;  // and products of its other extents may overflow
   std::int64_t expected = 1;
   bool row_major = true;
   for (std::size_t axis = tensor.shape.size(); axis-- > 0;) {
     row_major = row_major && (tensor.shape[axis] == 1 || tensor.strides[axis] == expected);
     expected *= tensor.shape[axis];
   }
-  if (row_major || expected == 0) return 0;
+  if (row_major) return 0;
   if (tensor.shape.size() == 2 && tensor.strides[0] == 1 && tensor.strides[1] >= tensor.shape[0])
     return tensor.strides[1];
   throw Error(fmt::format("shape ({}) with strides ({}) is neither contiguous nor transposed: save it contiguous",
@@ -71,28 +73,22 @@ TorchFile::TorchFile(const std::string& path) : path_(path), file_(open_input(pa
                                 tensor.storage_elements));
       places_.push_back({.offset = storage->second.offset + static_cast<std::uint64_t>(tensor.offset) * size,
                          .column_step = column_step_of(tensor)});
-      tensors_.push_back({.name = std::move(tensor.name), .dtype = tensor.dtype, .shape = std::move(tensor.shape)});
+      add({.name = std::move(tensor.name), .dtype = tensor.dtype, .shape = std::move(tensor.shape)});
     } catch (const Error& error) {
       throw DataError(fmt::format("{}: tensor {}: {}", path_, tensor.name, error.what()));
     }
   }
 }
 
-std::size_t TorchFile::index_of(std::string_view name) const {
-  const StoredTensor* found = find(name);
-  if (found == nullptr) throw DataError(fmt::format("{}: there is no tensor {}", path_, name));
-  return static_cast<std::size_t>(found - tensors_.data());
-}
-
 bool TorchFile::same_storage(std::string_view a, std::string_view b) const {
   const std::size_t one = index_of(a), other = index_of(b);
-  return places_[one] == places_[other] && tensors_[one].shape == tensors_[other].shape &&
-         tensors_[one].dtype == tensors_[other].dtype;
+  return places_[one] == places_[other] && tensors()[one].shape == tensors()[other].shape &&
+         tensors()[one].dtype == tensors()[other].dtype;
 }
 
 void TorchFile::read(std::string_view name, std::int64_t begin, std::span<float> to) const {
   const std::size_t index = index_of(name);
-  const StoredTensor& tensor = tensors_[index];
+  const StoredTensor& tensor = tensors()[index];
   const auto count = static_cast<std::int64_t>(to.size());
   if (begin < 0 || begin > tensor.elements() || count > tensor.elements() - begin)
     throw DataError(

@@ -20,23 +20,20 @@ class TorchFile final : public WeightReader {
   explicit TorchFile(const std::string& path);
 
   [[nodiscard]] const std::string& path() const noexcept override { return path_; }
-  [[nodiscard]] const std::vector<StoredTensor>& tensors() const noexcept override { return tensors_; }
   void read(std::string_view name, std::int64_t begin, std::span<float> to) const override;
   [[nodiscard]] bool same_storage(std::string_view a, std::string_view b) const override;
 
  private:
-  /// Where a tensor's values lie; parallel to tensors_.
+  /// Where a tensor's values lie; parallel to tensors().
   struct Place {
     std::uint64_t offset = 0;      // of its first value, bytes from the start of the file
     std::int64_t column_step = 0;  // of a transposed matrix: elements from one column to the next; 0: row-major
     bool operator==(const Place&) const = default;
   };
-  [[nodiscard]] std::size_t index_of(std::string_view name) const;
   void read_transposed(const StoredTensor& tensor, const Place& place, std::int64_t begin, std::span<float> to) const;
 
   std::string path_;
   FileDescriptor file_;
-  std::vector<StoredTensor> tensors_;
   std::vector<Place> places_;
 };
 

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -25,7 +27,8 @@ class WeightReader {
   virtual ~WeightReader() = default;
   /// The file for messages.
   [[nodiscard]] virtual const std::string& path() const noexcept = 0;
-  [[nodiscard]] virtual const std::vector<StoredTensor>& tensors() const noexcept = 0;
+  /// In the order of the file's data.
+  [[nodiscard]] const std::vector<StoredTensor>& tensors() const noexcept { return tensors_; }
   /// Elements [begin, begin + to.size()) of a tensor in F64, F32, F16 or BF16, flat in row-major order, as fp32. Blocks.
   /// \throws DataError if there is no such tensor, its dtype is another or the range is outside it; IoError
   virtual void read(std::string_view name, std::int64_t begin, std::span<float> to) const = 0;
@@ -34,6 +37,16 @@ class WeightReader {
 
   /// Null if there is no such tensor.
   [[nodiscard]] const StoredTensor* find(std::string_view name) const noexcept;
+
+ protected:
+  /// A tensor that the file has; its name is new.
+  void add(StoredTensor tensor);
+  /// Its place in tensors(). \throws DataError if there is no such tensor
+  [[nodiscard]] std::size_t index_of(std::string_view name) const;
+
+ private:
+  std::vector<StoredTensor> tensors_;
+  std::map<std::string, std::size_t, std::less<>> places_by_name_;
 };
 
 /// Opens *.safetensors, *.bin, or the *.index.json of either's shards, by the ending of its name.

@@ -66,7 +66,9 @@ Directory find_directory(const FileDescriptor& file, const std::string& path, st
   do {
     if (at == 0) throw DataError(fmt::format("{}: the archive has no directory: it is truncated", path));
     --at;
-  } while (tail.number<std::uint32_t>(at) != kEndSignature);
+    // The comment may hold the signature too, but not the number of its own bytes behind it.
+  } while (tail.number<std::uint32_t>(at) != kEndSignature ||
+           tail.number<std::uint16_t>(at + 20) != tail_bytes - kEndBytes - at);
   Directory directory{.offset = tail.number<std::uint32_t>(at + 16),
                       .bytes = tail.number<std::uint32_t>(at + 12),
                       .entries = tail.number<std::uint16_t>(at + 10)};

@@ -14,7 +14,9 @@
 namespace spillway {
 
 std::string read_text(const std::string& path) {
-  if (std::filesystem::is_directory(path)) throw DataError(fmt::format("{}: is a folder, a file was expected", path));
+  std::error_code unknown;
+  if (std::filesystem::is_directory(path, unknown))
+    throw DataError(fmt::format("{}: is a folder, a file was expected", path));
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;
   text << file.rdbuf();

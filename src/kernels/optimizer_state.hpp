@@ -31,7 +31,8 @@ inline constexpr std::int64_t kStateBlock = 256;
 /// n elements of an optimizer state, in one of three formats:
 /// - f32 (n);
 /// - bf16 (n), rounded stochastically;
-/// - u8 codes (n) with f32 scales (state_scales(n)), "int8": element i is dynamic_map[code[i]] · scale[i / 256] (dynamic_map.hpp).
+/// - u8 codes (n) with f32 scales (state_scales(n)), "int8": element i is dynamic_map[code[i]] · scale[i / 256] (dynamic_map.hpp),
+///   the scale being the block's number of the largest magnitude.
 struct StateView {
   TensorView values;
   TensorView scales;

@@ -24,8 +24,10 @@ Ledger make_ledger(const JobFacts& job, const Choice& choice) {
   ledger.add({.name = entry::kData, .tier = Tier::host, .bytes = job.data_bytes});
   std::size_t ring_bytes = 0;
   for (std::size_t kind = 0; kind < job.kinds.size(); ++kind) {
-    ledger.add({.name = job.kinds[kind].name, .tier = choice.tiers[kind], .bytes = job.kinds[kind].bytes});
-    if (choice.tiers[kind] == Tier::nvme) ring_bytes += job.kinds[kind].ring_bytes;
+    const KindFacts& facts = job.kinds[kind];
+    const bool nvme = choice.tiers[kind] == Tier::nvme;
+    ledger.add({.name = facts.name, .tier = choice.tiers[kind], .bytes = nvme ? facts.nvme_bytes : facts.bytes});
+    if (nvme) ring_bytes += facts.ring_bytes;
   }
   const bool weights_on_nvme = choice.tiers.front() == Tier::nvme;
   if (job.gathers_weights || weights_on_nvme)

@@ -40,8 +40,9 @@ using TierWish = std::optional<Tier>;
 
 /// One kind of state that can be offloaded, of one rank.
 struct KindFacts {
-  std::string name;  // of its ledger entry
-  std::size_t bytes = 0;
+  std::string name;            // of its ledger entry
+  std::size_t bytes = 0;       // in memory
+  std::size_t nvme_bytes = 0;  // in files
   std::size_t ring_bytes = 0;  // of its part of the ring, if it is on nvme
   TierWish wish;
   bool spills = false;  // without a wish it goes where there is room; the others stay on the device

@@ -36,6 +36,25 @@ Adafactor::Adafactor(const OptimizerParts& parts, const model::T5Layout& layout,
   }
 }
 
+std::size_t Adafactor::workspace_bytes(const Zero& zero, const std::vector<plan::UnitRole>& units,
+                                       bool scale_parameter) {
+  std::vector<std::size_t> sums(units.size(), 0);
+  for (const TensorSpec& tensor : zero.map->tensors()) {
+    const std::int64_t lines = tensor.shape[0] + (tensor.shape.rank() == 2 ? tensor.shape[1] : 0);
+    sums[static_cast<std::size_t>(tensor.unit)] += static_cast<std::size_t>(lines + 1) * sizeof(double);
+  }
+  std::size_t largest = 0;
+  const auto copies =
+      static_cast<std::size_t>(zero.map->ranks()) + 3;  // of all ranks, and mine, one of theirs, the total
+  for (int unit = 0; unit < zero.map->units(); ++unit) {
+    if (!units[static_cast<std::size_t>(unit)].trainable) continue;
+    const std::size_t piece =
+        scale_parameter ? 2 * static_cast<std::size_t>(zero.map->shard_elements(unit)) * sizeof(float) : 0;
+    largest = std::max(largest, copies * sums[static_cast<std::size_t>(unit)] + piece);
+  }
+  return largest;
+}
+
 bool Adafactor::is_matrix(int tensor) const {
   return parts_.zero.map->tensors()[static_cast<std::size_t>(tensor)].shape.rank() == 2;
 }
@@ -126,10 +145,7 @@ std::vector<double> Adafactor::sum_over_pieces(const std::vector<double>& mine) 
   const auto all = world_.exchange(std::as_bytes(std::span(mine)));
   std::vector<double> sums(mine.size(), 0.0);
   std::vector<double> part(mine.size());
-  std::vector<std::size_t> rank_of_piece(all.size());
-  for (std::size_t rank = 0; rank < all.size(); ++rank)
-    rank_of_piece[static_cast<std::size_t>(parts_.zero.pieces[rank])] = rank;
-  for (const std::size_t rank : rank_of_piece) {
+  for (const std::size_t rank : parts_.zero.rank_of_piece()) {
     if (!part.empty()) std::memcpy(part.data(), all[rank].data(), part.size() * sizeof(double));
     for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += part[i];
   }

@@ -21,6 +21,10 @@ class Adafactor : public Optimizer {
             double weight_decay, AdafactorState& state, comm::Communicator& world);
   ~Adafactor() override { stop(); }
 
+  /// Bytes that a rank takes for a unit's sums, its own and those of all ranks, and for looking at the unit's parameters.
+  [[nodiscard]] static std::size_t workspace_bytes(const Zero& zero, const std::vector<plan::UnitRole>& units,
+                                                   bool scale_parameter);
+
  protected:
   void prepare(int unit, const UpdateNumbers& numbers) override;
   void update_extent(const Extent& extent, const StateViews& views, const UpdateNumbers& numbers) override;

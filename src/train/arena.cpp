@@ -3,10 +3,6 @@
 
 #include <set>
 
-#include <fmt/format.h>
-
-#include "core/error.hpp"
-
 namespace spillway::train {
 
 Arena::Arena(Device& device, const plan::Ledger& ledger) {
@@ -24,14 +20,6 @@ TensorView Arena::bytes(const std::string& name) const {
   const auto found = buffers_.find(name);
   if (found == buffers_.end()) return {};
   return {found->second.first.data(), DType::u8, {static_cast<std::int64_t>(found->second.second)}};
-}
-
-TensorView Arena::floats(const std::string& name, std::int64_t elements) const {
-  const TensorView memory = bytes(name);
-  const std::size_t found = memory ? memory.bytes() : 0;
-  if (found < static_cast<std::size_t>(elements) * sizeof(float))
-    throw Error(fmt::format("ledger entry \"{}\": expected {} elements, found {} bytes", name, elements, found));
-  return {memory.data(), DType::f32, {elements}};
 }
 
 }  // namespace spillway::train

@@ -20,8 +20,6 @@ class Arena {
 
   /// The entry's memory; an empty view if the ledger has no such entry.
   [[nodiscard]] TensorView bytes(const std::string& name) const;
-  /// The entry's memory as fp32. \throws Error if it holds fewer than `elements`
-  [[nodiscard]] TensorView floats(const std::string& name, std::int64_t elements) const;
 
  private:
   std::map<std::string, std::pair<Buffer, std::size_t>> buffers_;

@@ -112,7 +112,7 @@ std::string Checkpoints::save(const RunState& state) {
   const CheckpointOptions& options = engine_.job().options.checkpoint;
   EngineSource source(engine_);
   BulkFiles bulk(*store_);
-  const std::string root = engine_.job().checkpoint_dir();
+  const std::string root = engine_.job().options.checkpoint_dir();
   std::string folder;
   try {
     folder = checkpoint::write_checkpoint(communicator_, {.root = root,

@@ -74,8 +74,11 @@ void Gradients::begin(int unit) {
     for (int before = 0; before < unit; ++before)
       if (layout_.trainable(before) && layout_.persistent(before)) ++index;
   } else {
-    index = shared_ + next_;
-    next_ = (next_ + 1) % plan::kGradientSlots;
+    // A unit that the last group had too keeps its buffer: it must not be in two.
+    const auto held = std::find_if(slots_.begin() + static_cast<std::ptrdiff_t>(shared_), slots_.end(),
+                                   [unit](const Slot& slot) { return slot.unit == unit; });
+    index = held != slots_.end() ? static_cast<std::size_t>(held - slots_.begin()) : shared_ + next_;
+    next_ = (index - shared_ + 1) % plan::kGradientSlots;
   }
   Slot& slot = slots_[index];
   complete(slot);

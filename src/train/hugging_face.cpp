@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/files.hpp"
+#include "checkpoint/safetensors_file.hpp"
 #include "core/error.hpp"
 #include "core/text_file.hpp"
 
@@ -27,6 +28,10 @@ std::vector<checkpoint::SafetensorsSpec> specs_of(const model::T5Layout& layout,
 }
 
 constexpr const char* kHead = "lm_head.weight";
+constexpr const char* kWeights = "model.safetensors";
+// In the weights' metadata: other programs that write a model again leave it out.
+constexpr const char* kMark = "writer";
+constexpr const char* kOurs = "spillway";
 
 /// What a head of its own is multiplied by in the file, so that it needs no scaling: transformers 4 scales the logits of
 /// tied heads only.
@@ -51,32 +56,38 @@ std::string real_path(const std::string& directory) {
   return (path.has_filename() ? path : path.parent_path()).string();
 }
 
+/// Whether the weights in a folder are an export of ours.
+bool has_mark(const std::string& directory) {
+  try {
+    const checkpoint::SafetensorsFile weights(directory + "/" + kWeights);
+    const auto mark = weights.metadata().find(kMark);
+    return mark != weights.metadata().end() && mark->second == kOurs;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 }  // namespace
 
 void check_export_directory(const std::string& directory) {
   with_io_errors([&] {
     if (!fs::exists(directory) || (fs::is_directory(directory) && fs::is_empty(directory))) return;
-    bool config = false, weights = false, other = !fs::is_directory(directory);
-    for (fs::directory_iterator entry = other ? fs::directory_iterator() : fs::directory_iterator(directory), end;
-         entry != end; ++entry) {
-      const std::string name = entry->path().filename().string();
-      config = config || name == "config.json";
-      weights = weights || name.ends_with(".safetensors");
-      other = other || entry->is_directory();
-    }
-    if (!config || !weights || other)
+    bool other = !fs::is_directory(directory) || !fs::exists(fs::path(directory) / "config.json");
+    if (!other)
+      for (const fs::directory_entry& entry : fs::directory_iterator(directory)) other = other || entry.is_directory();
+    if (other || !has_mark(directory))
       throw ConfigError(
-          fmt::format("{}: an export replaces all of it: expected a new folder, an empty one, or an earlier export "
-                      "(config.json, weights and no folders), found something else",
+          fmt::format("{}: an export replaces all of it: expected a new folder, an empty one, or an earlier export of "
+                      "Spillway (config.json, model.safetensors with its mark, no folders), found something else",
                       directory));
   });
 }
 
 HuggingFaceWriter::HuggingFaceWriter(std::string directory, const ModelSource& source, const model::T5Layout& layout)
-    : directory_(real_path(directory)), source_(source), weights_(specs_of(layout, source.dtype)) {}
+    : directory_(real_path(directory)), source_(source), weights_(specs_of(layout, source.dtype), {{kMark, kOurs}}) {}
 
 std::string HuggingFaceWriter::folder() const { return directory_ + ".spillway-new"; }
-std::string HuggingFaceWriter::weights_path() const { return folder() + "/model.safetensors"; }
+std::string HuggingFaceWriter::weights_path() const { return folder() + "/" + kWeights; }
 
 void HuggingFaceWriter::create() const {
   check_export_directory(directory_);

@@ -12,8 +12,8 @@
 
 namespace spillway::train {
 
-/// An export replaces its directory as a whole, so that has to be new, empty, or an earlier export: config.json, weights and no
-/// folders. \throws ConfigError naming it if it is anything else
+/// An export replaces its directory as a whole, so that has to be new, empty, or an earlier export: config.json, no folders, and weights
+/// whose metadata says that Spillway wrote them. \throws ConfigError naming it if it is anything else
 void check_export_directory(const std::string& directory);
 
 /// Writes a Hugging Face directory in slices. create() and commit() are one rank's, write() any rank's, in this order with a barrier

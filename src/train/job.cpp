@@ -83,7 +83,6 @@ void size_batches(Job& job, int ranks, const GenerateLimits& generate) {
                 .label_smoothing = static_cast<float>(o.train.label_smoothing_factor),
                 .keep_activations = job.keep_activations};
   }
-  job.generation.options = generation_options(o.eval, job.source);
   if (job.eval_examples) {
     job.eval_limits = batch_limits(*job.eval_examples, o.eval.per_device_eval_batch_size);
     if (o.eval.predict_with_generate) job.generation.items = job.eval_limits.sequences;
@@ -94,6 +93,10 @@ void size_batches(Job& job, int ranks, const GenerateLimits& generate) {
                        .target_rows = generate.batch};
   }
   job.generation.source_rows = job.eval_limits.source_rows;
+  if (job.generation.items == 0) return;
+  EvalOptions eval = o.eval;
+  if (job.purpose != Purpose::generate) eval.num_return_sequences = 1;  // metrics are about the best one
+  job.generation.options = generation_options(eval, job.source);
 }
 
 StorageFormat format_of(StateFormat format) {
@@ -105,15 +108,31 @@ StorageFormat format_of(StateFormat format) {
   return StorageFormat::fp32;
 }
 
+/// Keys that would do nothing are not accepted in silence.
+void check_adafactor(const RunOptions& options) {
+  const OptimizerOptions& o = options.optimizer;
+  const RunOptions defaults;
+  if (o.state_format != StateFormat::fp32)
+    throw ConfigError("optimizer.state_format: Adafactor's state is small and stays in fp32");
+  if (o.warmup_init && !o.relative_step)
+    throw ConfigError("optimizer.warmup_init = true needs optimizer.relative_step = true");
+  for (const auto& [key, asked] :
+       {std::pair{"optimizer.betas", o.betas != defaults.optimizer.betas},
+        std::pair{"optimizer.eps", o.eps != defaults.optimizer.eps},
+        std::pair{"offload.exp_avg", options.offload.exp_avg != defaults.offload.exp_avg},
+        std::pair{"offload.exp_avg_sq", options.offload.exp_avg_sq != defaults.offload.exp_avg_sq}})
+    if (asked) throw ConfigError(fmt::format("{} is AdamW's; leave it out with optimizer.name = \"adafactor\"", key));
+  if (!o.relative_step) return;
+  for (const auto& [key, asked] :
+       {std::pair{"optimizer.learning_rate", o.learning_rate != defaults.optimizer.learning_rate},
+        std::pair{"[schedule]", options.schedule != defaults.schedule}})
+    if (asked) throw ConfigError(fmt::format("{}: with optimizer.relative_step Adafactor sets the rate itself", key));
+}
+
 /// What the optimizer's keys can mean together.
-void check_optimizer(const OptimizerOptions& o) {
-  if (o.name == OptimizerName::adafactor) {
-    if (o.state_format != StateFormat::fp32)
-      throw ConfigError("optimizer.state_format: Adafactor's state is small and stays in fp32");
-    if (o.warmup_init && !o.relative_step)
-      throw ConfigError("optimizer.warmup_init = true needs optimizer.relative_step = true");
-    return;
-  }
+void check_optimizer(const RunOptions& options) {
+  const OptimizerOptions& o = options.optimizer;
+  if (o.name == OptimizerName::adafactor) return check_adafactor(options);
   const OptimizerOptions defaults;
   for (const auto& [key, asked] : {std::pair{"scale_parameter", o.scale_parameter},
                                    std::pair{"relative_step", o.relative_step}, std::pair{"warmup_init", o.warmup_init},
@@ -136,7 +155,7 @@ void lay_out_state(Job& job, const Runtime& runtime) {
   if (weight == DType::f32 && offload.master != TierChoice::automatic && offload.master != offload.weight)
     throw ConfigError("offload.master: in fp32 the weight is its own master; set offload.weight");
   const bool training = job.purpose == Purpose::train;
-  if (training) check_optimizer(o.optimizer);
+  if (training) check_optimizer(o);
   const bool adamw = o.optimizer.name == OptimizerName::adamw;
   std::vector<TensorSpec> trainable;
   for (const TensorSpec& tensor : job.map->tensors())
@@ -171,10 +190,6 @@ std::vector<std::size_t> Job::inference_stage_bytes() const {
   for (const model::Stage& stage : stages)
     bytes.push_back(model::stage_bytes(stage, source.config, dtype(), eval_limits, false, false));
   return bytes;
-}
-
-std::string Job::checkpoint_dir() const {
-  return options.checkpoint.dir.empty() ? options.train.output_dir + "/checkpoints" : options.checkpoint.dir;
 }
 
 std::vector<std::string> nvme_directories(const OffloadOptions& offload) {

@@ -76,7 +76,6 @@ struct Job {
   /// Bytes that one stage keeps for one micro-batch of a training step, for every stage; likewise of a forward pass alone.
   [[nodiscard]] std::vector<std::size_t> training_stage_bytes() const;
   [[nodiscard]] std::vector<std::size_t> inference_stage_bytes() const;
-  [[nodiscard]] std::string checkpoint_dir() const;
 };
 
 /// Extra sizes that `generate` knows instead of a data set.

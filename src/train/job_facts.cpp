@@ -12,6 +12,7 @@
 #include "kernels/cpu/residual_norm.hpp"
 #include "kernels/cpu/top_continuations.hpp"
 #include "offload/state_ring.hpp"
+#include "train/adafactor.hpp"
 #include "train/batches.hpp"
 #include "train/machine.hpp"
 #include "train/nvme_weight_reader.hpp"
@@ -82,15 +83,20 @@ TierChoice own_choice(StateKind kind, const OffloadOptions& offload) {
 plan::KindFacts facts_of_kind(StateKind kind, const Job& job) {
   const OffloadOptions& offload = job.options.offload;
   const bool whole_weights = !(job.zero.stage == 3 && job.zero.sharded());
-  std::size_t extent = 0;  // the largest
-  for (int unit = 0; unit < job.map->units(); ++unit)
-    extent = std::max(extent, job.state->bytes(kind, unit, std::min(job.extent_elements, job.zero.owned(unit).size())));
+  std::size_t largest = 0, stored = 0;
+  for (const Extent& extent : make_extents(job.zero, job.extent_elements)) {
+    const std::size_t bytes = job.state->bytes(kind, extent.unit, extent.range.size());
+    largest = std::max(largest, bytes);
+    stored += (bytes + kStoreAlignment - 1) / kStoreAlignment * kStoreAlignment;
+  }
   plan::KindFacts facts{.name = ShardState::entry_name(kind, *job.state),
                         .bytes = ShardState::bytes(kind, job.zero, *job.state, whole_weights),
+                        .nvme_bytes = stored,
                         .wish = wish_of(own_choice(kind, offload), offload.placement),
                         .spills = kind == StateKind::exp_avg || kind == StateKind::exp_avg_sq};
-  if (extent > 0)
-    facts.ring_bytes = offload::StateRing::bytes_needed(std::span(&extent, 1), ShardState::kRingSlots, kStoreAlignment);
+  if (largest > 0)
+    facts.ring_bytes =
+        offload::StateRing::bytes_needed(std::span(&largest, 1), ShardState::kRingSlots, kStoreAlignment);
   return facts;
 }
 
@@ -104,7 +110,10 @@ void add_training_facts(plan::JobFacts& facts, const Job& job) {
   };
   facts.gradient_sum_bytes = sums(false);
   facts.group_sum_bytes = sums(true) - sums(false);
-  if (job.adafactor) facts.factor_bytes = job.adafactor->bytes();
+  if (job.adafactor) {
+    facts.factor_bytes = job.adafactor->bytes();
+    facts.workspace_bytes += Adafactor::workspace_bytes(job.zero, job.units, job.options.optimizer.scale_parameter);
+  }
   facts.residual_bytes = TrainingResiduals::bytes(job.training_stage_bytes());
   model::Carver scratch;
   (void)model::carve_scratch(scratch, job.source.config, job.dtype(), job.train_limits, true);

@@ -12,13 +12,7 @@
 namespace spillway::train {
 
 NvmeWeightReader::NvmeWeightReader(ShardState& state, TensorView memory, Device& device)
-    : state_(state),
-      memory_(memory.data(), memory.bytes()),
-      extents_(static_cast<std::size_t>(state.layout().units())),
-      queue_(device.create_worker_queue("weights")) {
-  for (std::size_t extent = 0; extent < state_.extents().size(); ++extent)
-    extents_[static_cast<std::size_t>(state_.extents()[extent].unit)].push_back(extent);
-}
+    : state_(state), memory_(memory.data(), memory.bytes()), queue_(device.create_worker_queue("weights")) {}
 
 Event NvmeWeightReader::read(const Event& after, int unit, TensorView to) {
   queue_->wait(after);
@@ -33,7 +27,7 @@ Event NvmeWeightReader::read(const Event& after, int unit, TensorView to) {
 }
 
 void NvmeWeightReader::read_now(int unit, TensorView to) {
-  const std::vector<std::size_t>& extents = extents_[static_cast<std::size_t>(unit)];
+  const std::vector<std::size_t>& extents = state_.extents_of(unit);
   const std::size_t kind = *state_.nvme_kind(StateKind::weight);
   const std::size_t each = memory_.size() / kBuffers;
   std::array<std::optional<offload::Completion>, kBuffers> under_way;

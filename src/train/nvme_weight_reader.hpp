@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <vector>
@@ -29,7 +28,6 @@ class NvmeWeightReader {
 
   ShardState& state_;
   std::span<std::byte> memory_;
-  std::vector<std::vector<std::size_t>> extents_;  // of each unit
   std::unique_ptr<Queue> queue_;
 };
 

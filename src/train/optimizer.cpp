@@ -9,25 +9,21 @@ namespace spillway::train {
 
 Optimizer::Optimizer(const OptimizerParts& parts)
     : parts_(parts),
-      extents_(static_cast<std::size_t>(parts.zero.map->units())),
       inline_(parts.device.create_compute_queue()),
-      worker_(parts.device.create_worker_queue("update")) {
-  for (std::size_t extent = 0; extent < parts_.state.extents().size(); ++extent)
-    extents_[static_cast<std::size_t>(parts_.state.extents()[extent].unit)].push_back(extent);
-}
+      worker_(parts.device.create_worker_queue("update")) {}
 
 void Optimizer::update(int unit, const UpdateNumbers& numbers) {
   prepare(unit, numbers);
   worker_->submit([this, unit, numbers] {
     try {
-      for (const std::size_t extent : extents_[static_cast<std::size_t>(unit)]) {
+      for (const std::size_t extent : parts_.state.extents_of(unit)) {
         ShardState::Lease lease = parts_.state.acquire(extent);
         update_extent(parts_.state.extents()[extent], lease.views(), numbers);
         lease.release();
       }
       // Moments that are still being written back need not be waited for: the next step's reads find them in order. Weights are
       // read past the ring.
-      if (parts_.state.on_nvme(StateKind::weight)) parts_.state.drain();
+      if (parts_.state.on_nvme(StateKind::weight)) parts_.state.flush();
     } catch (const IoError& error) {
       throw IoError(fmt::format("optimizer step {}, update of unit {}: {}", numbers.step, unit, error.what()));
     }

@@ -63,7 +63,6 @@ class Optimizer {
   OptimizerParts parts_;
 
  private:
-  std::vector<std::vector<std::size_t>> extents_;  // of each unit
   std::unique_ptr<Queue> inline_;
   std::atomic<double> nvme_seconds_ = 0.0;
   std::unique_ptr<Queue> worker_;  // its tasks must be over before a derived class goes: see stop()

@@ -22,8 +22,8 @@ Traffic traffic_of(const Job& job) {
   const std::vector<plan::KindFacts>& kinds = job.facts.kinds;
   for (std::size_t kind = 0; kind < kinds.size(); ++kind)
     if (job.plan.tiers[kind] == plan::Tier::nvme) {
-      traffic.nvme_read += kinds[kind].bytes;
-      traffic.nvme_write += kinds[kind].bytes;
+      traffic.nvme_read += kinds[kind].nvme_bytes;
+      traffic.nvme_write += kinds[kind].nvme_bytes;
     }
   const bool weights_on_nvme = job.tier(StateKind::weight) == plan::Tier::nvme;
   const auto bytes = [](std::int64_t elements, int copies, DType dtype) {

@@ -50,8 +50,7 @@ std::string mark_of(const RunState& state) {
 
 std::optional<ResumePoint> find_resume_point(const RunOptions& options, const ConfigRecord& config,
                                              comm::Communicator& communicator) {
-  const std::string root =
-      options.checkpoint.dir.empty() ? options.train.output_dir + "/checkpoints" : options.checkpoint.dir;
+  const std::string root = options.checkpoint_dir();
   const std::string chosen = text_of_rank_0(communicator, [&]() -> std::string {
     const auto left = left_by_a_stop(options, config, root);
     const auto folder = left ? left : find_checkpoint(options.checkpoint, root);

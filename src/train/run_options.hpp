@@ -247,6 +247,10 @@ struct EvalOptions {
   static constexpr double kRepetitionPenalty = 1.0;
   static constexpr std::int64_t kNumReturnSequences = 1;
 
+  /// Far above what anyone asks for, and low enough that sizes of memory do not overflow.
+  static constexpr std::int64_t kMostBeams = 10'000;
+  static constexpr std::int64_t kMostTokens = std::int64_t{1} << 20;
+
   /// An entry of the model's task_specific_params; "": none.
   std::string task;
   /// Optimizer steps; 0: at the end only.
@@ -295,6 +299,10 @@ struct RunOptions {
   CheckpointOptions checkpoint;
   EvalOptions eval;
   ReportOptions report;
+  /// Where checkpoints are.
+  [[nodiscard]] std::string checkpoint_dir() const {
+    return checkpoint.dir.empty() ? train.output_dir + "/checkpoints" : checkpoint.dir;
+  }
   bool operator==(const RunOptions&) const = default;
 };
 

@@ -43,7 +43,10 @@ ShardState::ShardState(const Zero& zero, StateLayout layout, ShardStateOptions o
       options_(std::move(options)),
       ops_(ops),
       extents_(make_extents(zero, options_.extent_elements)),
+      extents_of_(static_cast<std::size_t>(layout_.units())),
       queue_(device.create_compute_queue()) {
+  for (std::size_t extent = 0; extent < extents_.size(); ++extent)
+    extents_of_[static_cast<std::size_t>(extents_[extent].unit)].push_back(extent);
   for (const StateKind kind : kAllStateKinds) {
     const std::size_t k = index_of(kind);
     if (bytes(kind, zero_, layout_, false) == 0) continue;
@@ -142,6 +145,10 @@ void ShardState::prefetch_after(std::size_t extent) {
     (void)ring_->prefetch(next);
     --ahead;
   }
+}
+
+void ShardState::flush() {
+  if (ring_) ring_->flush();
 }
 
 void ShardState::drain() {

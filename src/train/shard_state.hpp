@@ -49,6 +49,10 @@ class ShardState {
 
   [[nodiscard]] const StateLayout& layout() const noexcept { return layout_; }
   [[nodiscard]] const std::vector<Extent>& extents() const noexcept { return extents_; }
+  /// Their numbers, of one unit.
+  [[nodiscard]] const std::vector<std::size_t>& extents_of(int unit) const {
+    return extents_of_.at(static_cast<std::size_t>(unit));
+  }
   [[nodiscard]] bool on_nvme(StateKind kind) const { return nvme_kind(kind).has_value(); }
   /// A unit's weights in memory: whole ones, or what this rank owns. Not for weights on nvme.
   [[nodiscard]] TensorView weights(int unit) const;
@@ -72,7 +76,9 @@ class ShardState {
   };
   /// Blocks until the extent's state is in memory; those after it start to come. One thread at a time. \throws IoError
   [[nodiscard]] Lease acquire(std::size_t extent);
-  /// Blocks until all is written back. \throws IoError
+  /// Blocks until what was released is written back. \throws IoError
+  void flush();
+  /// The same; what was read ahead is forgotten. \throws IoError
   void drain();
   /// Seconds that acquire and drain have waited for the nvme tier so far.
   [[nodiscard]] double nvme_seconds() const noexcept { return ring_ ? ring_->blocked_seconds() : 0.0; }
@@ -115,6 +121,7 @@ class ShardState {
   ShardStateOptions options_;
   kernels::OptimizerOps& ops_;
   std::vector<Extent> extents_;
+  std::vector<std::vector<std::size_t>> extents_of_;  // of each unit
   std::array<TensorView, kStateKinds> memory_;
   std::array<std::vector<Run>, kStateKinds> runs_;  // of each unit
   std::array<std::optional<std::size_t>, kStateKinds> nvme_kinds_;

@@ -29,10 +29,10 @@ Range whole_blocks(Range range) { return {range.begin / kBlock * kBlock, round_u
 
 template <typename Visit>
 void ShardState::visit_extents(int unit, Range range, const Visit& visit) {
-  for (std::size_t index = 0; index < extents_.size(); ++index) {
+  for (const std::size_t index : extents_of(unit)) {
     const Extent& extent = extents_[index];
     const Range part{std::max(range.begin, extent.range.begin), std::min(range.end, extent.range.end)};
-    if (extent.unit == unit && part.size() > 0) visit(index, part);
+    if (part.size() > 0) visit(index, part);
   }
 }
 

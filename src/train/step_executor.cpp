@@ -155,11 +155,8 @@ double StepExecutor::gradient_norm() {
 /// In the order of pieces, whichever rank has which.
 double StepExecutor::sum_over_pieces(std::span<const double> mine) {
   const std::vector<double> all = comm::all_gather_doubles(communicator_, mine);
-  std::vector<std::size_t> rank_of(zero_.pieces.size());
-  for (std::size_t rank = 0; rank < rank_of.size(); ++rank)
-    rank_of[static_cast<std::size_t>(zero_.pieces[rank])] = rank;
   double sum = 0.0;
-  for (const std::size_t rank : rank_of)
+  for (const std::size_t rank : zero_.rank_of_piece())
     for (const double partial : std::span(all).subspan(rank * mine.size(), mine.size())) sum += partial;
   return sum;
 }

@@ -60,7 +60,7 @@ class Run {
     }
     agree(communicator_, [&] {
       if (!root()) return;
-      lock_.emplace(job_.checkpoint_dir());
+      lock_.emplace(job_.options.checkpoint_dir());
       unmark_results(options_);
       outputs_.emplace(job_, request_.config);
     });
@@ -275,13 +275,13 @@ class Run {
       return;
     }
     const std::string folder = text_of_rank_0(communicator_, [&] {
-      for (const checkpoint::CheckpointEntry& entry : checkpoint::list(job_.checkpoint_dir()))
+      for (const checkpoint::CheckpointEntry& entry : checkpoint::list(job_.options.checkpoint_dir()))
         if (entry.step == state_.best_step) return entry.path;
       return std::string();
     });
     if (folder.empty()) {
       log::warning(fmt::format("the best checkpoint, that of step {}, is not in {}: the model is that of the last step",
-                               state_.best_step, job_.checkpoint_dir()));
+                               state_.best_step, job_.options.checkpoint_dir()));
       return;
     }
     checkpoints_.restore_weights(folder);

@@ -25,9 +25,8 @@ void for_each_slice(const ShardMap& map, int unit, Range range, const Visit& vis
 }
 
 /// Two draws make a normal number, so any piece of a tensor can be drawn alone.
-void draw(std::uint64_t key, const TensorPiece& piece, float deviation, std::span<float> to) {
-  PhiloxStream stream(key, static_cast<std::uint64_t>(piece.tensor),
-                      2 * static_cast<std::uint64_t>(piece.tensor_begin));
+void draw(std::uint64_t key, int number, std::int64_t begin, float deviation, std::span<float> to) {
+  PhiloxStream stream(key, static_cast<std::uint64_t>(number), 2 * static_cast<std::uint64_t>(begin));
   for (float& value : to) value = deviation > 0.0F ? deviation * stream.normal() : 1.0F;
 }
 
@@ -45,10 +44,11 @@ void load_weights(const ModelSource& source, const model::T5Layout& layout, std:
       if (file) {
         file->read(name, piece.tensor_begin, slice);
       } else {
-        float deviation = layout.traits()[static_cast<std::size_t>(piece.tensor)].deviation;
+        const model::TensorTraits& traits = layout.traits()[static_cast<std::size_t>(piece.tensor)];
+        float deviation = traits.deviation;
         if ((name == "shared.weight" || name == "lm_head.weight") && embedding_std > 0.0)
           deviation = static_cast<float>(embedding_std);
-        draw(mix_key(seed, kInitialisation), piece, deviation, slice);
+        draw(mix_key(seed, kInitialisation), traits.stream, piece.tensor_begin, deviation, slice);
       }
       state.write(name_of(StateKind::master), unit, {piece.range_begin, piece.range_begin + piece.count}, slice);
     });

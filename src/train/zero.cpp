@@ -23,4 +23,10 @@ Zero Zero::over(const ShardMap& map, int stage, int rank, const comm::NodeLayout
           .map = &map};
 }
 
+std::vector<std::size_t> Zero::rank_of_piece() const {
+  std::vector<std::size_t> ranks(pieces.size());
+  for (std::size_t of = 0; of < pieces.size(); ++of) ranks[static_cast<std::size_t>(pieces[of])] = of;
+  return ranks;
+}
+
 }  // namespace spillway::train

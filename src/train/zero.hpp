@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -28,6 +29,8 @@ struct Zero {
   [[nodiscard]] int copies() const { return map->ranks() / shards; }
   /// State is shared out: no rank has all of it.
   [[nodiscard]] bool sharded() const noexcept { return shards > 1; }
+  /// Which rank has each piece.
+  [[nodiscard]] std::vector<std::size_t> rank_of_piece() const;
   [[nodiscard]] int piece() const { return pieces[static_cast<std::size_t>(rank)]; }
   /// What this rank stores and updates of a unit, in elements of the unit: the pieces of the ranks that have its place in their
   /// groups, which are neighbours.

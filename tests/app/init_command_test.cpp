@@ -37,6 +37,11 @@ TEST(InitialConfig, WithAPreset_StartsFromRandomWeights) {
   EXPECT_EQ(options.model.init, train::ModelInit::random);
 }
 
+TEST(InitialConfig, WithAMisspeltPreset_IsRefusedWithTheNearest) {
+  EXPECT_THAT(config_error_of([] { (void)initial_config_text("t5-smal"); }),
+              EndsWith("the nearest preset is \"t5-small\""));
+}
+
 TEST(InitialConfig, WithAPathThatIsNotThere_IsRefused) {
   EXPECT_EQ(config_error_of([] { (void)initial_config_text("./no-such-model"); }),
             "--model ./no-such-model: there is no such directory");

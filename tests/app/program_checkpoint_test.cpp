@@ -147,7 +147,7 @@ TEST_P(ProgramCheckpoint, Export_WithASlashAtTheEnd_ReplacesAnEarlierOneAndLeave
 TEST_P(ProgramCheckpoint, Export_OntoSomethingElse_IsRefusedAndLeavesItAsItWas) {
   place_.write("papers/one.txt", "work of years");
 
-  for (const char* other : {"out", "out/", "papers", "papers/one.txt", "model", "."}) {
+  for (const char* other : {"out", "out/", "papers", "papers/one.txt", "model", "pretrained", "."}) {
     const ProgramResult result = checkpoint({"export", kStep6, "--output", other});
 
     EXPECT_EQ(result.exit_code, 2) << other << ": " << describe(result);
@@ -156,6 +156,7 @@ TEST_P(ProgramCheckpoint, Export_OntoSomethingElse_IsRefusedAndLeavesItAsItWas) 
   EXPECT_EQ(place_.read("papers/one.txt"), "work of years");
   EXPECT_TRUE(place_.exists(std::string(kStep6) + "/manifest.json"));
   EXPECT_TRUE(place_.exists("model/config.json"));
+  EXPECT_TRUE(place_.exists("pretrained/model.safetensors"));
 }
 
 TEST_P(ProgramCheckpoint, Train_WhoseExportWouldReplaceSomethingElse_IsRefusedAtTheStart) {

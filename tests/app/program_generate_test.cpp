@@ -100,8 +100,8 @@ TEST_P(ProgramGenerate, WhenItFails_LeavesTheOutputAsItWas) {
   place().write(output, "of an earlier run\n");
 
   // The decoder's memory does not fit: an error after the output was opened.
-  ProgramCall too_long = call(GetParam(), {"--input", "sources.txt", "--output", output});
-  std::ranges::replace(too_long.command, "20", "1000000000");
+  ProgramCall too_long = call(GetParam(), {"--input", "sources.txt", "--output", output, "--num-beams", "1000"});
+  std::ranges::replace(too_long.command, "20", "1048576");
 
   const ProgramResult result = run_program(too_long);
 

@@ -47,6 +47,17 @@ TEST(SafetensorsWriter, HeaderIsThatOfTheSafetensorsLibrary) {
   EXPECT_EQ(bytes.size(), writer.file_bytes());
 }
 
+TEST(SafetensorsWriter, MetadataComesBackBesideTheFormat) {
+  const ScratchFolder folder;
+  const SafetensorsWriter writer({{"a", DType::f32, {1}}}, {{"writer", "a test"}});
+  writer.create(folder / "m");
+  writer.commit(folder / "m");
+
+  EXPECT_THAT(SafetensorsFile(folder / "m").metadata(),
+              ElementsAre(std::pair<const std::string, std::string>("format", "pt"),
+                          std::pair<const std::string, std::string>("writer", "a test")));
+}
+
 TEST(SafetensorsWriter, SlicesOfSeveralWritersComeBack) {
   const ScratchFolder folder;
   const std::string path = folder / "model.safetensors";

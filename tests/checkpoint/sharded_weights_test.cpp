@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/sharded_weights.hpp"
 
+#include <filesystem>
+
 #include <gmock/gmock.h>
 
 #include "checkpoint/fixtures.hpp"
@@ -74,13 +76,49 @@ TEST_F(ShardedWeightsTest, AnIndexThatIsWrong_IsRefused) {
   write_index("{}");
   expect_refused("the weight_map is empty");
   write_index(R"({"a": 1})");
-  expect_refused("tensor a: expected the name of a .safetensors or .bin file beside it, found 1");
+  expect_refused("tensor a: expected the name of a .safetensors or .bin file beside it, found number");
   write_index(R"({"a": "../model-1.safetensors"})");
   expect_refused("tensor a: expected the name of");
   write_index(R"({"a": "model.safetensors.index.json"})");
   expect_refused("tensor a: expected the name of");
   write_text_durably(index_, "{");
   expect_refused("expected a JSON object");
+}
+
+TEST_F(ShardedWeightsTest, AnIndexThatIsHostile_IsRefused) {
+  constexpr int kDepth = 1'000'000;
+  write_index(R"({"a": )" + std::string(kDepth, '[') + std::string(kDepth, ']') + "}");
+  expect_refused("the JSON nests deeper than 3 levels");
+  write_index(R"({"a": [[]]})");
+  expect_refused("the JSON nests deeper than 3 levels");
+  write_index(R"({"a": []})");
+  expect_refused("found array");
+  write_index("{\"a\": \"\xff.safetensors\"}");
+  expect_refused("expected a JSON object");
+  write_index("{\"\xc3\x28\": \"model-1.safetensors\"}");
+  expect_refused("expected a JSON object");
+}
+
+TEST_F(ShardedWeightsTest, NamesThatNoFileCanHave_AreRefused) {
+  const std::string name = std::string(300, 'm') + ".safetensors";
+  write_index(R"({"a": ")" + name + "\"}");
+  EXPECT_THAT(message_of<DataError>([&] { (void)open_weights(index_); }), HasSubstr(name + ": cannot be read"));
+
+  write_index(R"({"a": "loop.safetensors"})");
+  std::filesystem::create_symlink("loop.safetensors", folder_ / "loop.safetensors");
+  EXPECT_THAT(message_of<DataError>([&] { (void)open_weights(index_); }),
+              HasSubstr(folder_ / "loop.safetensors: cannot be read"));
+  remove_path(index_);
+  std::filesystem::create_symlink("model.safetensors.index.json", index_);
+  EXPECT_THAT(message_of<DataError>([&] { (void)open_weights(index_); }), HasSubstr(index_ + ": cannot be read"));
+  EXPECT_THAT(message_of<DataError>([&] { (void)find_weights(folder_.path()); }), HasSubstr(index_));
+}
+
+TEST_F(ShardedWeightsTest, AnIndexThatIsAFolder_IsRefused) {
+  remove_path(index_);
+  std::filesystem::create_directory(index_);
+
+  expect_refused("expected a file");
 }
 
 TEST_F(ShardedWeightsTest, FilesThatAreNotAsTheIndexSays_AreRefused) {

@@ -251,10 +251,28 @@ class TorchFileTest : public ::testing::Test {
   const std::string path_ = folder_ / "pytorch_model.bin";
 };
 
+/// An archive whose last record, which ends with the number of the comment's bytes, has a comment.
+std::string with_comment(const std::string& comment) {
+  const std::string zip = zip_of(entries());
+  return zip.substr(0, zip.size() - 2) + bytes_of(static_cast<std::uint16_t>(comment.size())) + comment;
+}
+
+TEST_F(TorchFileTest, AnEmptyTensor_OfWhateverExtents_IsRead) {
+  const std::vector<std::int32_t> shape = {0, INT32_MAX, INT32_MAX, INT32_MAX};  // their product overflows
+  write_text_durably(path_, with_tensor({.shape = shape, .strides = {0, 0, 0, 0}}));
+
+  const TorchFile file(path_);
+
+  EXPECT_THAT(file.find("w")->shape, ElementsAre(0, INT32_MAX, INT32_MAX, INT32_MAX));
+  EXPECT_TRUE(all_of(file, "w").empty());
+}
+
 TEST_F(TorchFileTest, EveryFormMadeByHand_IsRead) {
   // What the hostile files above are variations of.
-  for (const std::string& bytes : {zip_of(entries()), zip64_of(entries()), zip_of(entries()) + std::string(0, ' '),
-                                   legacy({{"0", 4, floats(4)}})}) {
+  for (const std::string& bytes :
+       {zip_of(entries()), zip64_of(entries()), with_comment("made by hand"),
+        with_comment(std::string(UINT16_MAX, '.')), with_comment("PK\5\6 and more than the 22 bytes of an end"),
+        legacy({{"0", 4, floats(4)}})}) {
     write_text_durably(path_, bytes);
     EXPECT_THAT(all_of(TorchFile(path_), "w"), ElementsAre(0.0F, 1.0F, 2.0F, 3.0F));
   }

@@ -42,6 +42,16 @@ TEST(TextFile, WhatCannotBeRead_IsNamed) {
               ThrowsMessage<DataError>(HasSubstr("is a folder, a file was expected")));
 }
 
+TEST(TextFile, NamesThatNoFileCanHave_AreErrorsOfTheData) {
+  const test::ScratchDirectory folder;
+  std::filesystem::create_symlink("loop", folder.file("loop"));
+
+  EXPECT_THAT([&] { (void)read_text(folder.file("loop")); },
+              ThrowsMessage<DataError>(HasSubstr("loop: cannot be read")));
+  EXPECT_THAT([&] { (void)read_text(folder.file(std::string(300, 'n'))); },
+              ThrowsMessage<DataError>(HasSubstr("nnn: cannot be read")));
+}
+
 TEST(TextFile, WhatCannotBeWritten_IsNamedAndLeavesNothing) {
   const test::ScratchDirectory folder;
   const std::string inside = folder.file("none/a.txt");

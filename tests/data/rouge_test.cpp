@@ -28,6 +28,7 @@ TEST(PorterStem, GivesWhatNltkGives) {
 }
 
 TEST(Rouge, IsThatOfRougeScore) {
+  ASSERT_EQ(reference().at("pairs").size(), 15U);
   for (const auto& pair : reference().at("pairs")) {
     const Rouge found = rouge(pair.at("target").get<std::string>(), pair.at("prediction").get<std::string>());
 

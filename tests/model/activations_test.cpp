@@ -5,6 +5,8 @@
 
 #include <gmock/gmock.h>
 
+#include "core/error.hpp"
+
 namespace spillway::model {
 namespace {
 
@@ -38,6 +40,18 @@ TEST(Carver, WithoutMemory_CountsTheSameBytes) {
   EXPECT_EQ(block.feed_forward.u.shape(), Shape({7, 2 * 2048}));
   EXPECT_EQ(block.cross.kv.shape(), Shape({5, 2 * 512}));
   EXPECT_EQ(block.self.q.shape(), Shape({7, 3 * 512}));
+}
+
+TEST(Carver, SizesThatOverflow_AreRefused) {
+  constexpr std::int64_t kLarge = std::int64_t{1} << 31;
+  Carver carver;
+
+  EXPECT_THROW((void)carver.take({kLarge, kLarge}), Error);
+  EXPECT_THROW((void)carver.take({kLarge, kLarge, kLarge}, DType::u8), Error);
+  EXPECT_THROW((void)carver.take({-1}), Error);
+  EXPECT_EQ(carver.bytes(), 0U);
+  for (int i = 0; i < 3; ++i) (void)carver.take({kLarge, kLarge}, DType::u8);
+  EXPECT_THROW((void)carver.take({kLarge, kLarge}, DType::u8), Error);
 }
 
 TEST(CarveBlock, OfAnEncoder_HasNoCrossAttention) {

@@ -227,5 +227,25 @@ TEST(T5Layout, StartsFromT5sOwnDeviations) {
   EXPECT_FLOAT_EQ(deviations.at("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"), 2.0F / 8.0F);
 }
 
+/// What trains and initialises asks for the traits of a ShardMap's tensors.
+TEST(T5LayoutOf, WhateverIsFrozen_TensorsAreThoseOfTheShardMapAndKeepTheirTraits) {
+  const T5Config config;
+  std::map<std::string, TensorTraits> unfrozen;
+  const T5Layout whole(config);
+  for (std::size_t i = 0; i < whole.tensors().size(); ++i) unfrozen[whole.tensors()[i].name] = whole.traits()[i];
+
+  for (const Freezing& freezing : {Freezing{}, Freezing{.embeddings = true}, Freezing{.encoder = true}}) {
+    const T5Layout layout(config, freezing);
+
+    EXPECT_EQ(layout.tensors(), ShardMap(layout.tensors(), 2).tensors());
+    for (std::size_t i = 0; i < layout.tensors().size(); ++i) {
+      const TensorTraits& expected = unfrozen.at(layout.tensors()[i].name);
+      EXPECT_EQ(layout.traits()[i].decay, expected.decay) << layout.tensors()[i].name;
+      EXPECT_EQ(layout.traits()[i].deviation, expected.deviation) << layout.tensors()[i].name;
+      EXPECT_EQ(layout.traits()[i].stream, expected.stream) << layout.tensors()[i].name;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace spillway::model::test

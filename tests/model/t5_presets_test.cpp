@@ -39,6 +39,12 @@ TEST(T5Preset, AMisspeltName_IsRefusedWithTheNearest) {
   }
 }
 
+TEST(T5Preset, AReleasedModelThatIsNone_IsSaidToBeReadFromADirectory) {
+  for (const char* name : {"byt5-base", "byt5-large", "byt5-xl", "byt5-xxl"})
+    EXPECT_THAT([&] { (void)t5_preset(name); },
+                ::testing::ThrowsMessage<ConfigError>(AllOf(HasSubstr(name), HasSubstr("read from a directory"))));
+}
+
 TEST(T5Preset, ExportedAndReadAgain_IsTheSameModel) {
   for (const std::string& name : preset_names()) {
     const T5Config config = t5_preset(name);

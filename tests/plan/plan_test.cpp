@@ -22,10 +22,11 @@ JobFacts job_facts(int micro_batches = 4) {
                  .units = {{.persistent = true}, {}, {}},
                  .micro_batches = micro_batches,
                  .group_size = micro_batches};
-  job.kinds = {{.name = "weight", .bytes = 9 * kMiB, .ring_bytes = 2 * kMiB},
-               {.name = "master"},
-               {.name = "exp_avg", .bytes = 9 * kMiB, .ring_bytes = 2 * kMiB, .spills = true},
-               {.name = "exp_avg_sq", .bytes = 9 * kMiB, .ring_bytes = 2 * kMiB, .spills = true}};
+  job.kinds = {
+      {.name = "weight", .bytes = 9 * kMiB, .nvme_bytes = 9 * kMiB, .ring_bytes = 2 * kMiB},
+      {.name = "master"},
+      {.name = "exp_avg", .bytes = 9 * kMiB, .nvme_bytes = 9 * kMiB, .ring_bytes = 2 * kMiB, .spills = true},
+      {.name = "exp_avg_sq", .bytes = 9 * kMiB, .nvme_bytes = 9 * kMiB, .ring_bytes = 2 * kMiB, .spills = true}};
   job.gathers_weights = true;
   job.gathered_bytes = 20 * kMiB;
   job.weight_staging_bytes = kMiB;

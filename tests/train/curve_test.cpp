@@ -59,10 +59,12 @@ class Curve : public ::testing::TestWithParam<Run> {
     options.optimizer.scale_parameter = asked.value("scale_parameter", false);
     options.optimizer.relative_step = asked.value("relative_step", false);
     options.optimizer.warmup_init = asked.value("warmup_init", false);
-    options.optimizer.learning_rate = asked.at("learning_rate").get<double>();
     options.optimizer.weight_decay = settings.at("weight_decay").get<double>();
-    options.schedule.lr_scheduler_type = SchedulerType::linear;
-    options.schedule.warmup_steps = settings.at("warmup_steps").get<std::int64_t>();
+    if (!options.optimizer.relative_step) {  // which is its own schedule
+      options.optimizer.learning_rate = asked.at("learning_rate").get<double>();
+      options.schedule.lr_scheduler_type = SchedulerType::linear;
+      options.schedule.warmup_steps = settings.at("warmup_steps").get<std::int64_t>();
+    }
     options.zero.stage = GetParam().stage;
     return options;
   }

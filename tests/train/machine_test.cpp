@@ -27,7 +27,14 @@ class ControlGroup : public testing::Test {
     std::ofstream(folder / "memory.stat") << stat;
   }
   [[nodiscard]] std::optional<std::size_t> room(const std::string& name) const {
-    return control_group_room(mount_.path(), name);
+    return control_group_room(mount_.path(), "0::" + name + "\n");
+  }
+  void old_group(const std::string& name, const std::string& limit, const std::string& usage, const std::string& stat) {
+    const fs::path folder = mount_.path() + "/memory" + name;
+    fs::create_directories(folder);
+    std::ofstream(folder / "memory.limit_in_bytes") << limit << "\n";
+    std::ofstream(folder / "memory.usage_in_bytes") << usage << "\n";
+    std::ofstream(folder / "memory.stat") << stat;
   }
   test::ScratchDirectory mount_;
 };
@@ -58,6 +65,23 @@ TEST_F(ControlGroup, ThatIsFull_LeavesNothing) {
   group("/job", "1000", "1200", "inactive_file 100\n");
 
   EXPECT_EQ(room("/job"), 0U);
+}
+
+TEST_F(ControlGroup, OfVersion1_LimitsToo) {
+  old_group("/", "9223372036854771712", "8000", "");
+  old_group("/slurm/job", "10000", "9000", "inactive_file 50\ntotal_inactive_file 6000\n");
+
+  EXPECT_EQ(control_group_room(mount_.path(), "5:cpu,cpuacct:/\n4:memory:/slurm/job\n0::/\n"), 7000U);
+  EXPECT_EQ(control_group_room(mount_.path(), "4:hugetlb,memory:/slurm/job\n"), 7000U);
+  EXPECT_EQ(control_group_room(mount_.path(), "5:cpu:/slurm/job\n"), std::nullopt);
+  EXPECT_EQ(control_group_room(mount_.path(), "no groups\n"), std::nullopt);
+}
+
+TEST_F(ControlGroup, OfBothVersions_TheTighterDecides) {
+  group("/job", "5000", "1000", "");
+  old_group("/job", "3000", "1000", "");
+
+  EXPECT_EQ(control_group_room(mount_.path(), "4:memory:/job\n0::/job\n"), 2000U);
 }
 
 std::size_t free_on(const std::string& directory) {

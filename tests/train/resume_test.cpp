@@ -15,6 +15,7 @@
 #include "support/scratch_directory.hpp"
 #include "support/thread_ranks.hpp"
 #include "train/bulk_files.hpp"
+#include "train/same_bits_suite.hpp"
 #include "train/trainee.hpp"
 #include "train/trainer.hpp"
 
@@ -27,11 +28,11 @@ using train::TierChoice;
 constexpr int kSteps = 10;
 
 /// The whole command `train` on thread ranks, from a checkpoint if the options name one, to its end.
-void train_to_the_end(const RunOptions& options, int ranks) {
+void train_to_the_end(const RunOptions& options, int ranks, int nodes = 1) {
   run_on_thread_ranks(ranks, [&](comm::Communicator& communicator) {
     const auto device = make_host_device();
     train::Runtime runtime{
-        .device = *device, .communicator = communicator, .nodes = comm::NodeLayout::filled(1, ranks)};
+        .device = *device, .communicator = communicator, .nodes = comm::NodeLayout::filled(nodes, ranks / nodes)};
     const train::TrainRequest request{.options = options, .config = {}};
     EXPECT_EQ(train::train(request, runtime), train::Outcome::finished);
   });
@@ -70,6 +71,8 @@ struct Case {
   int ranks;
   int stage;
   TierChoice moments;
+  Numerics numerics = {};
+  int nodes = 1;
 };
 
 class Resume : public ::testing::Test {
@@ -86,6 +89,8 @@ class Resume : public ::testing::Test {
     result.train.global_batch_size = 5;
     result.train.output_dir = folder_.file(output);
     result.zero.stage = test_case.stage;
+    set_numerics(result, test_case.numerics);
+    if (test_case.nodes > 1) result.zero.shard_group = train::ShardGroup::node;
     result.offload.placement = test_case.moments;
     result.checkpoint.save_steps = 1;
     result.checkpoint.save_total_limit = 0;
@@ -121,6 +126,29 @@ TEST_F(Resume, AfterAKillAtAnyStep_GivesTheBitsOfNotHavingStopped) {
       EXPECT_EQ(losses_of(resumed).begin()->first, killed_at + 1);
       for (const auto& [step, loss] : losses_of(resumed)) EXPECT_EQ(loss, losses_of(whole).at(step)) << step;
     }
+  }
+}
+
+TEST_F(Resume, WithEveryKindOfState_GivesTheBitsOfNotHavingStopped) {
+  std::vector<Case> runs;
+  for (const Numerics& numerics : all_numerics())
+    if (!numerics.two_groups) runs.push_back({2, 3, TierChoice::device, numerics});
+  Numerics frozen{.precision = train::Precision::bf16, .freeze_encoder = true};
+  runs.push_back({2, 1, TierChoice::device, frozen});
+  for (const train::OptimizerName optimizer : {train::OptimizerName::adamw, train::OptimizerName::adafactor})
+    runs.push_back({4, 3, TierChoice::device, {.precision = train::Precision::bf16, .optimizer = optimizer}, 2});
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    const Case& run = runs[i];
+    SCOPED_TRACE(testing::PrintToString(run.numerics));
+    const RunOptions whole = options(run, fmt::format("kinds-{}", i));
+    train_to_the_end(whole, run.ranks, run.nodes);
+
+    RunOptions resumed = resumed_from(whole, 4, run);
+    resumed.train.output_dir = folder_.file(fmt::format("kinds-{}-resumed", i));
+    train_to_the_end(resumed, run.ranks, run.nodes);
+
+    EXPECT_EQ(hashes_of(checkpoint_of(resumed, kSteps)), hashes_of(checkpoint_of(whole, kSteps)));
+    for (const auto& [step, loss] : losses_of(resumed)) EXPECT_EQ(loss, losses_of(whole).at(step)) << step;
   }
 }
 

@@ -43,10 +43,14 @@ void expect_tiers_used(Trainee& trainee, const Placement& placement) {
     for (int unit = 0; unit < job.map->units(); ++unit)
       owned += job.state->bytes(kind, unit, job.zero.owned(unit).size());
     if (owned == 0) continue;
+    std::size_t updated = 0;  // of units that are trained
+    for (int unit = 0; unit < job.map->units(); ++unit)
+      if (job.units[static_cast<std::size_t>(unit)].trainable)
+        updated += job.state->bytes(kind, unit, job.zero.owned(unit).size());
     const TierChoice tier = tiers[static_cast<std::size_t>(kind)];
     EXPECT_GE(ledger_bytes(job.plan.ledger, train::ShardState::entry_name(kind, *job.state), tier_of(tier)), owned)
         << train::name_of(kind);
-    if (tier == kNvme) least += kSteps * owned;
+    if (tier == kNvme) least += kSteps * updated;
   }
   if (least == 0) {
     EXPECT_EQ(trainee.engine().store(), nullptr);
@@ -64,7 +68,9 @@ std::ostream& operator<<(std::ostream& out, const Numerics& numerics) {
   return out << (numerics.precision == train::Precision::bf16 ? "bf16" : "fp32")
              << (numerics.optimizer == train::OptimizerName::adamw ? ", AdamW in " : ", Adafactor in ")
              << kFormats[static_cast<int>(numerics.state_format)]
-             << (numerics.fp32_gradients ? ", gradients in fp32" : "");
+             << (numerics.fp32_gradients ? ", gradients in fp32" : "")
+             << (numerics.freeze_encoder ? ", the encoder frozen" : "")
+             << (numerics.two_groups ? ", in two groups" : "");
 }
 
 std::vector<Numerics> all_numerics() {
@@ -77,7 +83,19 @@ std::vector<Numerics> all_numerics() {
           {.precision = Precision::bf16, .state_format = StateFormat::int8, .fp32_gradients = true},
           {.state_format = StateFormat::int8},
           {.optimizer = OptimizerName::adafactor},
+          {.precision = Precision::bf16, .freeze_encoder = true, .two_groups = true},
+          {.two_groups = true},
           {.precision = Precision::bf16, .optimizer = OptimizerName::adafactor}};
+}
+
+void set_numerics(train::RunOptions& options, const Numerics& numerics) {
+  options.train.precision = numerics.precision;
+  options.optimizer.state_format = numerics.state_format;
+  options.optimizer.name = numerics.optimizer;
+  options.optimizer.scale_parameter = numerics.optimizer == train::OptimizerName::adafactor;
+  if (numerics.fp32_gradients) options.zero.reduce_dtype = options.zero.grad_dtype = train::GradientDType::fp32;
+  options.train.freeze_encoder = numerics.freeze_encoder;
+  if (numerics.two_groups) options.train.per_device_train_batch_size = 1;
 }
 
 std::ostream& operator<<(std::ostream& out, const Placement& placement) {
@@ -119,22 +137,26 @@ std::vector<Placement> placements(int ranks) {
 StateHashes train_placed(const std::string& folder, const Numerics& numerics, const Placement& placement,
                          comm::Communicator& communicator) {
   train::RunOptions options = training_options(folder);
-  options.train.precision = numerics.precision;
-  options.optimizer.state_format = numerics.state_format;
-  options.optimizer.name = numerics.optimizer;
-  options.optimizer.scale_parameter = numerics.optimizer == train::OptimizerName::adafactor;
-  if (numerics.fp32_gradients) options.zero.reduce_dtype = options.zero.grad_dtype = train::GradientDType::fp32;
+  set_numerics(options, numerics);
   options.zero.stage = placement.stage;
   options.offload.weight = placement.weight;
   // In fp32 the weight is its own master.
   options.offload.master = numerics.precision == train::Precision::bf16 ? placement.master : placement.weight;
-  options.offload.exp_avg = placement.exp_avg;
-  options.offload.exp_avg_sq = placement.exp_avg_sq;
+  if (numerics.optimizer == train::OptimizerName::adamw) {
+    options.offload.exp_avg = placement.exp_avg;
+    options.offload.exp_avg_sq = placement.exp_avg_sq;
+  }
   options.offload.store = placement.store;
   options.train.gradient_checkpointing =
       placement.recompute ? train::GradientCheckpointing::on : train::GradientCheckpointing::off;
   if (placement.nodes > 1) options.zero.shard_group = train::ShardGroup::node;
-  Trainee trainee(options, communicator, {}, {},
+  const auto in_two_groups = [](train::Job& job) {
+    plan::JobFacts facts = job.facts;
+    facts.program.group_size = (job.micro_batches + 1) / 2;
+    job.plan = plan::make_plan(facts, {.host = std::size_t{1} << 40, .nvme = std::size_t{1} << 40});
+    EXPECT_EQ(job.plan.program.groups, 2);
+  };
+  Trainee trainee(options, communicator, {}, numerics.two_groups ? in_two_groups : std::function<void(train::Job&)>(),
                   comm::NodeLayout::filled(placement.nodes, communicator.size() / placement.nodes));
 
   trainee.run(kSteps);

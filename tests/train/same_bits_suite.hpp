@@ -16,9 +16,14 @@ struct Numerics {
   train::StateFormat state_format = train::StateFormat::fp32;
   train::OptimizerName optimizer = train::OptimizerName::adamw;
   bool fp32_gradients = false;  // on the wire and at rest, whatever the weight is
+  bool freeze_encoder = false;
+  bool two_groups = false;  // of micro-batches of one sample
 };
 std::ostream& operator<<(std::ostream& out, const Numerics& numerics);
 [[nodiscard]] std::vector<Numerics> all_numerics();
+
+/// Makes a configuration one of such runs.
+void set_numerics(train::RunOptions& options, const Numerics& numerics);
 
 /// A way to run the same training: where state is and how it moves, which must not change a bit.
 struct Placement {

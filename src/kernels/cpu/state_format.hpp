@@ -94,7 +94,8 @@ static_assert(kTile % kStateBlock == 0);
     bf16[i] = static_cast<std::uint16_t>((std::bit_cast<std::uint32_t>(values[i]) + lane[i]) >> 16);
 }
 
-/// The codes of one block, whose scale is returned.
+/// The codes of one block, whose scale is returned: the number of the largest magnitude, with its sign, so that it is kept exactly and a
+/// block that is read out and stored again has the same codes. (The map has no -1.)
 [[gnu::always_inline]] inline float quantise(const float* __restrict values, std::uint8_t* __restrict code,
                                              std::int64_t count, const DynamicCodes& codes) {
   const std::int32_t* __restrict firsts = codes.first.data();
@@ -103,7 +104,9 @@ static_assert(kTile % kStateBlock == 0);
   std::uint32_t largest = 0;
   for (std::int64_t i = 0; i < count; ++i)
     largest = std::max(largest, std::bit_cast<std::uint32_t>(values[i]) & 0x7FFFFFFFU);
-  const float scale = std::bit_cast<float>(largest);
+  std::uint32_t positive = 0;
+  for (std::int64_t i = 0; i < count; ++i) positive |= std::bit_cast<std::uint32_t>(values[i]) == largest ? 1U : 0U;
+  const float scale = positive != 0 ? std::bit_cast<float>(largest) : -std::bit_cast<float>(largest);
   const float divisor = largest == 0 ? 1.0F : scale;
   for (std::int64_t i = 0; i < count; ++i) {
     const auto bits = std::bit_cast<std::int32_t>(values[i] / divisor);

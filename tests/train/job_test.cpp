@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/job.hpp"
+
+#include <gmock/gmock.h>
+
+#include "core/error.hpp"
+#include "core/text_file.hpp"
+#include "support/scratch_directory.hpp"
+#include "support/thread_ranks.hpp"
+#include "train/contents.hpp"
+#include "train/trainee.hpp"
+
+namespace spillway::test {
+namespace {
+
+using ::testing::HasSubstr;
+using train::Purpose;
+using train::RunOptions;
+
+class JobTest : public ::testing::Test {
+ protected:
+  JobTest() { write_training_folder(folder_.path()); }
+  [[nodiscard]] RunOptions options() const { return training_options(folder_.path()); }
+  [[nodiscard]] RunOptions adafactor() const {
+    RunOptions made = options();
+    made.optimizer = {.name = train::OptimizerName::adafactor};
+    return made;
+  }
+  /// On one rank; \return the message of its ConfigError, "" if there is none.
+  [[nodiscard]] std::string refusal(const RunOptions& options) const {
+    try {
+      (void)prepared(options, Purpose::train);
+      return "";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.exit_code(), ExitCode::config) << error.what();
+      return error.what();
+    }
+  }
+  [[nodiscard]] std::unique_ptr<train::Job> prepared(const RunOptions& options, Purpose purpose,
+                                                     const std::vector<std::string>& eval_paths = {}) const {
+    std::unique_ptr<train::Job> job;
+    run_on_thread_ranks(1, [&](comm::Communicator& communicator) {
+      const auto device = make_host_device();
+      train::Runtime runtime{.device = *device, .communicator = communicator, .nodes = comm::NodeLayout::filled(1, 1)};
+      job = train::prepare_job(options, purpose, runtime, {.batch = 2, .longest_source = 5}, eval_paths);
+    });
+    return job;
+  }
+  const ScratchDirectory folder_;
+};
+
+TEST_F(JobTest, AdafactorsKeys_AreRefusedWithAdamW) {
+  RunOptions other = options();
+  other.optimizer.relative_step = true;
+
+  EXPECT_THAT(refusal(other), HasSubstr("optimizer.relative_step is Adafactor's"));
+}
+
+TEST_F(JobTest, KeysThatDoNothingWithAdafactor_AreRefused) {
+  const auto refused = [&](const auto& change) {
+    RunOptions other = adafactor();
+    change(other);
+    return refusal(other);
+  };
+
+  EXPECT_EQ(refused([](RunOptions&) {}), "");
+  EXPECT_EQ(refused([](RunOptions& o) { o.optimizer.learning_rate = 1e-3; }), "");
+  EXPECT_EQ(refused([](RunOptions& o) { o.optimizer.relative_step = true; }), "");
+  EXPECT_THAT(refused([](RunOptions& o) { o.optimizer.betas = {0.8, 0.9}; }), HasSubstr("optimizer.betas is AdamW's"));
+  EXPECT_THAT(refused([](RunOptions& o) { o.optimizer.eps = 1e-6; }), HasSubstr("optimizer.eps is AdamW's"));
+  EXPECT_THAT(refused([](RunOptions& o) { o.offload.exp_avg = train::TierChoice::host; }),
+              HasSubstr("offload.exp_avg is AdamW's"));
+  EXPECT_THAT(refused([](RunOptions& o) { o.offload.exp_avg_sq = train::TierChoice::host; }),
+              HasSubstr("offload.exp_avg_sq is AdamW's"));
+  EXPECT_THAT(refused([](RunOptions& o) {
+                o.optimizer.relative_step = true;
+                o.optimizer.learning_rate = 1e-3;
+              }),
+              HasSubstr("optimizer.learning_rate: with optimizer.relative_step"));
+  EXPECT_THAT(refused([](RunOptions& o) {
+                o.optimizer.relative_step = true;
+                o.schedule.warmup_steps = 5;
+              }),
+              HasSubstr("[schedule]: with optimizer.relative_step"));
+}
+
+TEST_F(JobTest, ReturnedSequencesOfTheModel_MatterOnlyForGenerate) {
+  write_text(folder_.file("model/generation_config.json"), R"({"num_beams": 2, "num_return_sequences": 3})");
+  const std::vector<std::string> pairs = {folder_.file("pairs")};
+
+  for (const Purpose purpose : {Purpose::train, Purpose::evaluate})
+    EXPECT_EQ(prepared(options(), purpose, pairs)->generation.options.num_return_sequences, 1);
+  EXPECT_THROW((void)prepared(options(), Purpose::generate), Error);
+}
+
+TEST_F(JobTest, SettingsOfGeneration_AreNotLookedAtWhereNothingIsGenerated) {
+  write_text(folder_.file("model/generation_config.json"), R"({"max_length": 4611686018427387904})");
+  RunOptions loss_only = options();
+  loss_only.eval.predict_with_generate = false;
+  const std::vector<std::string> pairs = {folder_.file("pairs")};
+
+  EXPECT_NO_THROW((void)prepared(options(), Purpose::train));
+  EXPECT_NO_THROW((void)prepared(loss_only, Purpose::train, pairs));
+  EXPECT_THROW((void)prepared(options(), Purpose::train, pairs), Error);
+}
+
+TEST_F(JobTest, AnotherActivation_IsAnotherModel) {
+  const auto contents = [&](const std::string& activation) {
+    const std::string path = folder_.file("model/config.json");
+    std::string text = read_text(path);
+    const std::size_t at = text.find("\"feed_forward_proj\"");
+    text.replace(at, text.find_first_of(",}\n", at) - at, "\"feed_forward_proj\": \"" + activation + "\"");
+    write_text(path, text);
+    return train::contents_of(*prepared(options(), Purpose::train)).at("model: activation");
+  };
+
+  EXPECT_EQ(contents("gated-gelu"), "gated gelu_new");
+  EXPECT_EQ(contents("gated-silu"), "gated silu");
+  EXPECT_EQ(contents("swish"), "silu");
+  EXPECT_EQ(contents("relu"), "relu");
+}
+
+}  // namespace
+}  // namespace spillway::test
