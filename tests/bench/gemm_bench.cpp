@@ -39,6 +39,7 @@ void linear_product(benchmark::State& state) {
 }
 BENCHMARK(linear_product)
     ->ArgsProduct({{512, 4096}, {128, 512, 2048}, {128, 512}, {0, 1, 2}})
+    ->ArgsProduct({{16, 32, 64, 96, 128}, {512, 32128}, {512, 2048}, {0, 1, 2}})  // a step of a decoder
     ->ArgNames({"rows", "out", "in", "threads"})
     ->UseRealTime();
 

@@ -11,6 +11,8 @@
 namespace spillway::kernels::cpu {
 namespace {
 
+constexpr std::int64_t kTogether = 4;  // sums of kLanes columns that are made in one walk over the keys
+
 /// One query of one head.
 template <typename T>
 struct CachedQuery {
@@ -28,6 +30,16 @@ template <typename T, typename Key, typename Value>
   for (std::int64_t j = 0; j < one.keys; ++j) one.scores[j] = dot(one.query, key(j), one.head_size);
   softmax_row({.scores = one.scores, .bias = one.bias, .visible = one.keys, .columns = one.keys});
   std::int64_t column = 0;
+  for (; column + kTogether * kLanes <= one.head_size; column += kTogether * kLanes) {
+    Lanes sums[kTogether] = {};
+    for (std::int64_t j = 0; j < one.keys; ++j) {
+      const T* const from = value(j) + column;
+      const float score = one.scores[j];
+#pragma GCC unroll 4
+      for (std::int64_t i = 0; i < kTogether; ++i) sums[i] += load(from + i * kLanes) * score;
+    }
+    for (std::int64_t i = 0; i < kTogether; ++i) store(one.out + column + i * kLanes, sums[i]);
+  }
   for (; column + kLanes <= one.head_size; column += kLanes) {
     Lanes sum{};
     for (std::int64_t j = 0; j < one.keys; ++j) sum += load(value(j) + column) * one.scores[j];

@@ -5,6 +5,7 @@
 #include <exception>
 
 #include <fmt/format.h>
+#include <immintrin.h>
 
 #include "core/error.hpp"
 #include "kernels/cpu/cpu_kernels.hpp"
@@ -19,7 +20,14 @@ struct ThreadPool::Loop {
   std::exception_ptr error;
 };
 
-ThreadPool::ThreadPool(const ThreadPlacement& placement) {
+namespace {
+
+// A sleeping thread runs again some 20 microseconds after it is woken, which is what many loops of a decoder's step take.
+constexpr int kLooks = 1000;  // some 40 microseconds
+
+}  // namespace
+
+ThreadPool::ThreadPool(const ThreadPlacement& placement) : looks_(placement.cpus.empty() ? 0 : kLooks) {
   try {
     for (int i = 1; i < placement.threads; ++i) {
       std::vector<int> cpus;
@@ -44,9 +52,22 @@ void ThreadPool::stop() {
   {
     const std::scoped_lock lock(mutex_);
     closing_ = true;
-    changed_.notify_all();
+    announce_change();
   }
   for (std::thread& worker : workers_) worker.join();
+}
+
+void ThreadPool::announce_change() {
+  changes_.fetch_add(1, std::memory_order_release);
+  changed_.notify_all();
+}
+
+void ThreadPool::wait_for_change(std::unique_lock<std::mutex>& lock) {
+  const std::uint64_t seen = changes_.load(std::memory_order_relaxed);
+  lock.unlock();
+  for (int look = 0; look < looks_ && changes_.load(std::memory_order_acquire) == seen; ++look) _mm_pause();
+  lock.lock();
+  changed_.wait(lock, [&] { return changes_.load(std::memory_order_relaxed) != seen; });
 }
 
 bool ThreadPool::run_one(Loop& loop, std::unique_lock<std::mutex>& lock) {
@@ -73,11 +94,11 @@ void ThreadPool::parallel_for(std::int64_t count, const std::function<void(std::
   Loop loop{.task = &task, .count = count, .error = nullptr};
   std::unique_lock lock(mutex_);
   const auto place = loops_.insert(loops_.end(), &loop);
-  changed_.notify_all();
+  announce_change();
   while (run_one(loop, lock)) {
   }
   loops_.erase(place);
-  changed_.wait(lock, [&loop] { return loop.done == loop.count; });
+  while (loop.done != loop.count) wait_for_change(lock);
   lock.unlock();
   if (loop.error) std::rethrow_exception(loop.error);
 }
@@ -90,11 +111,11 @@ void ThreadPool::work() {
     if (busy != loops_.end()) {
       Loop& loop = **busy;
       run_one(loop, lock);
-      if (loop.done == loop.count) changed_.notify_all();
+      if (loop.done == loop.count) announce_change();
     } else if (closing_) {
       return;
     } else {
-      changed_.wait(lock);
+      wait_for_change(lock);
     }
   }
 }

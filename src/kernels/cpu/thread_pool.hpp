@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -20,7 +21,8 @@ class ThreadPool {
   /// \param threads  that work on one loop, the caller included; at least 1, 1 makes no worker
   /// \throws Error (exit 5) if the system does not give that many
   explicit ThreadPool(int threads) : ThreadPool(ThreadPlacement{.threads = threads, .cpus = {}, .text = {}}) {}
-  /// Binds the workers as `placement` says. Callers are not bound: the first thread's CPUs are left for whoever calls.
+  /// Binds the workers as `placement` says. Callers are not bound: the first thread's CPUs are left for whoever calls. Threads with
+  /// CPUs of their own wait awake for some tens of microseconds before they sleep, for a loop often follows at once.
   explicit ThreadPool(const ThreadPlacement& placement);
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -37,9 +39,13 @@ class ThreadPool {
   void work();
   void stop();
   static bool run_one(Loop& loop, std::unique_lock<std::mutex>& lock);
+  void announce_change();
+  void wait_for_change(std::unique_lock<std::mutex>& lock);
 
   std::mutex mutex_;
   std::condition_variable changed_;
+  std::atomic<std::uint64_t> changes_ = 0;  // written under the mutex, looked at without it by who waits awake
+  int looks_ = 0;                           // at changes_ before a thread sleeps
   std::list<Loop*> loops_;
   bool closing_ = false;
   std::vector<std::thread> workers_;
