@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bytes a second of each store, 32 transfers in flight, on the disk of the working directory. Argument: MiB of a transfer.
-// store_peers.py runs it beside fio.
+// store_peers.py runs it beside fio, on fio's file: STORE_BENCH_FILE, at least 1 GiB, which is overwritten.
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <span>
@@ -31,11 +32,13 @@ class Stream {
       : store_(store), file_(file), mix_(mix), memory_(memory), extent_bytes_(memory.size() / kDepth) {
     for (std::size_t i = 0; i < kDepth; ++i) next();
   }
-  /// Waits for the transfer that has been under way longest, and starts another in its place.
+  /// Waits for a transfer, that which has been under way longest if none has ended, and starts another in its place.
   void next() {
-    Slot& slot = slots_[turn_];
-    const auto buffer = memory_.subspan(turn_ * extent_bytes_, extent_bytes_);
-    turn_ = (turn_ + 1) % kDepth;
+    std::size_t ended = turn_;
+    for (std::size_t i = 0; i < kDepth && !slots_[ended].transfer.ready(); ++i) ended = (ended + 1) % kDepth;
+    if (ended == turn_) turn_ = (turn_ + 1) % kDepth;
+    Slot& slot = slots_[ended];
+    const auto buffer = memory_.subspan(ended * extent_bytes_, extent_bytes_);
     slot.transfer.wait();
     if (const auto extent = std::exchange(slot.to_write, std::nullopt)) {
       slot.transfer = store_.write(file_, *extent * extent_bytes_, buffer);
@@ -75,8 +78,11 @@ void store_throughput(benchmark::State& state, const std::string& name, Mix mix)
   }
   const test::AlignedBytes memory(kDepth * static_cast<std::size_t>(state.range(0)) << 20, 1);
   store->register_buffer(memory.span());
-  const FileId file = store->open(directory.file("extents"), OpenMode::create_new, kFile);
-  Stream(*store, file, Mix::write, memory.span()).pass();  // so that reads meet written blocks
+  const char* const given = std::getenv("STORE_BENCH_FILE");
+  const FileId file = given != nullptr ? store->open(given, OpenMode::open_existing, 0)
+                                       : store->open(directory.file("extents"), OpenMode::create_new, kFile);
+  // So that reads meet written blocks.
+  if (given == nullptr) Stream(*store, file, Mix::write, memory.span()).pass();
 
   Stream stream(*store, file, mix, memory.span());
   for (auto _ : state) stream.next();
