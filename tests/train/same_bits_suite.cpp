@@ -134,6 +134,22 @@ std::vector<Placement> placements(int ranks) {
   return all;
 }
 
+std::vector<Placement> every_combination_of_tiers() {
+  constexpr TierChoice kTiers[] = {TierChoice::device, kHost, kNvme};
+  std::vector<Placement> all;
+  for (const TierChoice weight : kTiers)
+    for (const TierChoice master : kTiers)
+      for (const TierChoice exp_avg : kTiers)
+        for (const TierChoice exp_avg_sq : kTiers)
+          all.push_back({.stage = static_cast<int>(all.size() % 4),
+                         .weight = weight,
+                         .master = master,
+                         .exp_avg = exp_avg,
+                         .exp_avg_sq = exp_avg_sq,
+                         .store = train::StoreChoice::memory});
+  return all;
+}
+
 StateHashes train_placed(const std::string& folder, const Numerics& numerics, const Placement& placement,
                          comm::Communicator& communicator) {
   train::RunOptions options = training_options(folder);

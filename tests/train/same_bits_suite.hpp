@@ -41,6 +41,9 @@ std::ostream& operator<<(std::ostream& out, const Placement& placement);
 /// Every placement that a run at some rank count is held against stage 0 with all on the device.
 [[nodiscard]] std::vector<Placement> placements(int ranks);
 
+/// Weight, master and both moments each on device, host and nvme (files in memory, the fastest), the stages in turn.
+[[nodiscard]] std::vector<Placement> every_combination_of_tiers();
+
 /// Trains kSteps steps with a placement on this rank, with dropout and with clipping in every step, and expects that the tiers asked
 /// for were used. \return the hashes of all state
 [[nodiscard]] StateHashes train_placed(const std::string& folder, const Numerics& numerics, const Placement& placement,

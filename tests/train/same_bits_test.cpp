@@ -8,31 +8,38 @@
 namespace spillway::test {
 namespace {
 
-class SameBits : public ::testing::TestWithParam<int> {};
+/// The hashes of every rank.
+std::vector<StateHashes> trained_by(int ranks, const std::string& folder, const Numerics& numerics,
+                                    const Placement& placement) {
+  std::vector<StateHashes> hashes(static_cast<std::size_t>(ranks));
+  run_on_thread_ranks(ranks, [&](comm::Communicator& communicator) {
+    hashes[static_cast<std::size_t>(communicator.rank())] = train_placed(folder, numerics, placement, communicator);
+  });
+  return hashes;
+}
 
-TEST_P(SameBits, WhateverStageTierStoreAndRecomputation) {
+void expect_same_bits(int ranks, const Numerics& numerics, const std::vector<Placement>& placed) {
   const ScratchDirectory folder;
   if (folder.in_memory()) GTEST_SKIP() << "the working directory is a tmpfs, which offload refuses";
   write_training_folder(folder.path());
-  for (const Numerics& numerics : all_numerics()) {
-    SCOPED_TRACE(testing::PrintToString(numerics));
-    std::vector<StateHashes> reference(static_cast<std::size_t>(GetParam()));
-    run_on_thread_ranks(GetParam(), [&](comm::Communicator& communicator) {
-      reference[static_cast<std::size_t>(communicator.rank())] =
-          train_placed(folder.path(), numerics, {.stage = 0}, communicator);
-    });
-
-    for (const Placement& placement : placements(GetParam())) {
-      SCOPED_TRACE(testing::PrintToString(placement));
-      std::vector<StateHashes> hashes(reference.size());
-      run_on_thread_ranks(GetParam(), [&](comm::Communicator& communicator) {
-        hashes[static_cast<std::size_t>(communicator.rank())] =
-            train_placed(folder.path(), numerics, placement, communicator);
-      });
-
-      for (std::size_t rank = 0; rank < hashes.size(); ++rank) EXPECT_EQ(hashes[rank], reference[0]) << "rank " << rank;
-    }
+  SCOPED_TRACE(testing::PrintToString(numerics));
+  const StateHashes reference = trained_by(ranks, folder.path(), numerics, {.stage = 0})[0];
+  for (const Placement& placement : placed) {
+    SCOPED_TRACE(testing::PrintToString(placement));
+    for (const StateHashes& hashes : trained_by(ranks, folder.path(), numerics, placement))
+      EXPECT_EQ(hashes, reference);
   }
+}
+
+class SameBits : public ::testing::TestWithParam<int> {};
+
+TEST_P(SameBits, WhateverStageTierStoreAndRecomputation) {
+  for (const Numerics& numerics : all_numerics()) expect_same_bits(GetParam(), numerics, placements(GetParam()));
+}
+
+TEST(SameBitsOfTiers, EveryCombination) {
+  expect_same_bits(2, {.precision = train::Precision::bf16, .state_format = train::StateFormat::int8},
+                   every_combination_of_tiers());
 }
 
 TEST_P(SameBits, AreOthersForAnotherSeed) {
