@@ -66,8 +66,18 @@ File open_file(const std::string& path) {
 }
 
 Group create_group(hid_t parent, const std::string& name, const std::string& path) {
-  return Group(check(H5Gcreate2(parent, name.c_str(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), "H5Gcreate2",
-                     fmt::format("{}, /{}", path, name)));
+  const std::string what = fmt::format("{}, /{}", path, name);
+  const PropertyList creation(check(H5Pcreate(H5P_GROUP_CREATE), "H5Pcreate", what));
+  check(H5Pset_obj_track_times(creation.get(), false), "H5Pset_obj_track_times", what);
+  return Group(check(H5Gcreate2(parent, name.c_str(), H5P_DEFAULT, creation.get(), H5P_DEFAULT), "H5Gcreate2", what));
+}
+
+void create_groups_above(hid_t file, const std::string& name, const std::string& path) {
+  for (std::size_t end = name.find('/', 1); end != std::string::npos; end = name.find('/', end + 1)) {
+    const std::string group = name.substr(0, end);
+    if (check(H5Lexists(file, group.c_str(), H5P_DEFAULT), "H5Lexists", path) == 0)
+      (void)create_group(file, group, path);
+  }
 }
 
 Dataspace simple_space(std::span<const hsize_t> extents) {

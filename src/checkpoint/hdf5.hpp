@@ -64,7 +64,10 @@ T check(T result, const char* call, const std::string& object,
 /// Opens a file on disk for reading. No file locks: the folder's rename is what commits.
 [[nodiscard]] File open_file(const std::string& path);
 
+/// Without times, as every object in our files: the same state gives the same bytes.
 [[nodiscard]] Group create_group(hid_t parent, const std::string& name, const std::string& path);
+/// Creates the groups that `name`, "a/b/dataset", lies in and that are not there yet.
+void create_groups_above(hid_t file, const std::string& name, const std::string& path);
 [[nodiscard]] Dataspace simple_space(std::span<const hsize_t> extents);
 
 /// Attributes of an object, scalars: 64-bit integers and variable-length UTF-8.

@@ -115,7 +115,9 @@ File create_image(FileImage& image, const std::string& path) {
   check(H5Pset_driver(access.get(), driver.get(), &target), "H5Pset_driver", path);
   check(H5Pset_libver_bounds(access.get(), H5F_LIBVER_V110, H5F_LIBVER_V110), "H5Pset_libver_bounds", path);
   check(H5Pset_alignment(access.get(), kAlignment, kAlignment), "H5Pset_alignment", path);
-  return File(check(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access.get()), "H5Fcreate", path));
+  const PropertyList creation(check(H5Pcreate(H5P_FILE_CREATE), "H5Pcreate", path));
+  check(H5Pset_obj_track_times(creation.get(), false), "H5Pset_obj_track_times", path);
+  return File(check(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, creation.get(), access.get()), "H5Fcreate", path));
 }
 
 void close_image(File file, const std::string& path) {

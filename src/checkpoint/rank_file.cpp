@@ -33,11 +33,10 @@ hdf5::Dataset create_dataset(hid_t file, const std::string& path, const std::str
   check(H5Pset_alloc_time(creation.get(), H5D_ALLOC_TIME_EARLY), "H5Pset_alloc_time", what);
   check(H5Pset_fill_time(creation.get(), H5D_FILL_TIME_NEVER), "H5Pset_fill_time", what);
   check(H5Pset_obj_track_times(creation.get(), false), "H5Pset_obj_track_times", what);
-  const hdf5::PropertyList links(check(H5Pcreate(H5P_LINK_CREATE), "H5Pcreate", what));
-  check(H5Pset_create_intermediate_group(links.get(), 1), "H5Pset_create_intermediate_group", what);
+  hdf5::create_groups_above(file, name, path);
   const hdf5::Dataspace space = hdf5::simple_space(std::array<hsize_t, 1>{elements});
   return hdf5::Dataset(check(
-      H5Dcreate2(file, name.c_str(), type, space.get(), links.get(), creation.get(), H5P_DEFAULT), "H5Dcreate2", what));
+      H5Dcreate2(file, name.c_str(), type, space.get(), H5P_DEFAULT, creation.get(), H5P_DEFAULT), "H5Dcreate2", what));
 }
 
 /// A dataset of a file being written, and where its hashes belong.
