@@ -29,6 +29,11 @@ endfunction()
 set(SPILLWAY_MPI_ENVIRONMENT OPENBLAS_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
     ASAN_OPTIONS=detect_leaks=0 TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/support/tsan.supp)
 
+set(SPILLWAY_TEST_SECONDS 300)
+if(SPILLWAY_SANITIZE)
+  set(SPILLWAY_TEST_SECONDS 1500)  # the thread sanitizer makes some tests ten times slower
+endif()
+
 # spillway_test(NAME SOURCES ... DEPENDS ... [RANKS 1 2 4] [LABELS ...])
 # A GoogleTest program. With RANKS it runs under mpirun once for each number of ranks, with tests/support/mpi_main.cpp.
 function(spillway_test name)
@@ -40,13 +45,13 @@ function(spillway_test name)
     target_link_libraries(${name} PRIVATE spillway_mpi_main)
     foreach(ranks ${arg_RANKS})
       add_test(NAME ${name}.${ranks}_ranks COMMAND ${MPIEXEC_EXECUTABLE} ${MPIEXEC_NUMPROC_FLAG} ${ranks} $<TARGET_FILE:${name}>)
-      set_tests_properties(${name}.${ranks}_ranks PROPERTIES TIMEOUT 300 PROCESSORS ${ranks} LABELS "mpi;${arg_LABELS}"
+      set_tests_properties(${name}.${ranks}_ranks PROPERTIES TIMEOUT ${SPILLWAY_TEST_SECONDS} PROCESSORS ${ranks} LABELS "mpi;${arg_LABELS}"
         ENVIRONMENT "${SPILLWAY_MPI_ENVIRONMENT}")
     endforeach()
   else()
     target_link_libraries(${name} PRIVATE GTest::gtest_main)
     add_test(NAME ${name} COMMAND ${name})
-    set_tests_properties(${name} PROPERTIES TIMEOUT 300 LABELS "${arg_LABELS}" ENVIRONMENT OPENBLAS_NUM_THREADS=1)
+    set_tests_properties(${name} PROPERTIES TIMEOUT ${SPILLWAY_TEST_SECONDS} LABELS "${arg_LABELS}" ENVIRONMENT OPENBLAS_NUM_THREADS=1)
   endif()
 endfunction()
 
