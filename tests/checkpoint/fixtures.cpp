@@ -136,7 +136,7 @@ void KeepingSink::write(const std::string& kind, int unit, Range range, std::spa
 }
 
 bool same_bits(std::span<const float> a, std::span<const float> b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size_bytes()) == 0);
 }
 
 std::string save(const std::string& root, std::int64_t step, const std::vector<TensorSpec>& tensors, int ranks,
