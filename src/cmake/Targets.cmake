@@ -31,7 +31,7 @@ set(SPILLWAY_MPI_ENVIRONMENT OPENBLAS_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMP
 
 set(SPILLWAY_TEST_SECONDS 300)
 if(SPILLWAY_SANITIZE)
-  set(SPILLWAY_TEST_SECONDS 1500)  # the thread sanitizer makes some tests ten times slower
+  set(SPILLWAY_TEST_SECONDS 3600)  # the thread sanitizer makes some tests ten times slower
 endif()
 
 # spillway_test(NAME SOURCES ... DEPENDS ... [RANKS 1 2 4] [LABELS ...])
