@@ -69,7 +69,7 @@ int cuda::find_gpu(const std::vector<CudaGpu>& gpus, const std::string& uuid) {
     if (digits_of(gpus[index].uuid) == digits_of(uuid)) return static_cast<int>(index);
     visible += fmt::format("{}{} ({})", index == 0 ? "" : ", ", gpus[index].uuid, gpus[index].name);
   }
-  throw CudaError(fmt::format("GPU {} is not visible to this process, which sees {}", uuid, visible));
+  throw CudaError(fmt::format("{} is not visible to this process, which sees {}", uuid, visible));
 }
 
 }  // namespace spillway
