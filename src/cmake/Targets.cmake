@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 add_library(spillway_flags INTERFACE)
-target_compile_options(spillway_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wno-missing-field-initializers
-                       -ffp-contract=off $<$<BOOL:${SPILLWAY_WERROR}>:-Werror>)
+target_compile_options(spillway_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:C,CXX>:-Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wno-missing-field-initializers
+                              -ffp-contract=off $<$<BOOL:${SPILLWAY_WERROR}>:-Werror>>
+  # CMake 3.25 knows no C++20 for nvcc and adds no flag for it. Device code contracts nothing either.
+  $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 --fmad=false --expt-relaxed-constexpr --extended-lambda
+                             -Xcompiler=-Wall,-Wextra,-ffp-contract=off $<$<BOOL:${SPILLWAY_WERROR}>:-Werror=all-warnings>>)
 if(SPILLWAY_SANITIZE)
   # g++ 12 warns of overflows inside fmt that are none when checks stand between it and what it would fold.
   target_compile_options(spillway_flags INTERFACE -fsanitize=${SPILLWAY_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all

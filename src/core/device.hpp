@@ -34,22 +34,28 @@ class Event {
     }
   }
   [[nodiscard]] bool ready() const { return !state_ || state_->ready(); }
+  /// For the queues of a device, which know events of their own kind; null of a default-made event.
+  [[nodiscard]] const std::shared_ptr<EventState>& state() const noexcept { return state_; }
 
  private:
   std::shared_ptr<EventState> state_;
 };
 
 /// Work in order, as a CUDA stream: `submit` returns at once unless the queue is inline.
-/// If a task throws, the tasks after it are skipped and every later event rethrows that error.
+/// If a task throws, the tasks after it are skipped and every later event rethrows that error. What a GPU was given
+/// besides (kernels, copies) still runs: its results are not to be used.
 /// One thread at a time may submit to a queue.
 class Queue {
  public:
   virtual ~Queue() = default;
-  /// Runs `work` on the host after all earlier work of this queue.
+  /// Runs `work` on the host after all earlier work of this queue. In the compute queue of a GPU `work`, and whatever it
+  /// owns, must neither call CUDA nor wait for an event: a thread of the driver runs it.
   virtual void submit(std::function<void()> work) = 0;
   /// An event after everything submitted so far.
   [[nodiscard]] virtual Event record() = 0;
-  /// Later work of this queue starts only after `event`. Does not block the caller (an inline queue does).
+  /// Later work of this queue starts only after `event`; what the work before `event` threw counts as thrown here.
+  /// Does not block the caller, with two exceptions, which wait and throw at once: an inline queue, and the compute queue
+  /// of a GPU when `event` is not one of a compute queue of the same device.
   virtual void wait(const Event& event) = 0;
   /// Blocks until all submitted work is done. \throws what that work threw
   void synchronize() { record().wait(); }
@@ -87,13 +93,14 @@ class Device {
   virtual ~Device() = default;
   [[nodiscard]] virtual std::string name() const = 0;
   /// Zero-filled memory on a 4 KiB boundary, all pages touched, `bytes` rounded up to 4 KiB.
-  /// \throws Error (exit 5) with the amount asked
+  /// \throws Error (exit 5) with the amount asked; if it would exceed a budget, with the amount used and the budget too
   [[nodiscard]] virtual Buffer allocate(MemoryKind kind, std::size_t bytes) = 0;
   /// A queue that the caller's thread submits compute to. On the host it is inline: `submit` runs the work before it returns.
   [[nodiscard]] virtual std::unique_ptr<Queue> create_compute_queue() = 0;
   /// A queue with a thread of its own for host work (communication, optimizer, storage), named `name` in debuggers.
   [[nodiscard]] virtual std::unique_ptr<Queue> create_worker_queue(const std::string& name) = 0;
   /// Copies `bytes` between any two memories of this device in `queue`'s order. Both must live until then.
+  /// \throws Error if `queue` is not of this device, or is a GPU's compute queue and host memory is not of `allocate`
   virtual void copy(Queue& queue, std::byte* to, const std::byte* from, std::size_t bytes) = 0;
 };
 

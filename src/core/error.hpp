@@ -66,6 +66,13 @@ class CommunicationError : public Error {
       : Error(message, ExitCode::failure, where) {}
 };
 
+/// A GPU, its driver or its memory failed (exit 5).
+class CudaError : public Error {
+ public:
+  explicit CudaError(const std::string& message, std::source_location where = std::source_location::current())
+      : Error(message, ExitCode::failure, where) {}
+};
+
 /// A feature that this build or version lacks was asked for (exit 2).
 class NotCompiled : public Error {
  public:

@@ -20,6 +20,7 @@ TEST(Error, KindsHaveTheExitCodesOfTheContract) {
   EXPECT_EQ(DataError("").exit_code(), ExitCode::data);
   EXPECT_EQ(IoError("").exit_code(), ExitCode::failure);
   EXPECT_EQ(CommunicationError("").exit_code(), ExitCode::failure);
+  EXPECT_EQ(CudaError("").exit_code(), ExitCode::failure);
 }
 
 TEST(Error, ExitCodesAreTheNumbersThatScriptsTest) {
