@@ -38,6 +38,7 @@ if(NOT SPILLWAY_CUDA STREQUAL "OFF" AND NOT SPILLWAY_SANITIZE)
     endif()
     enable_language(CUDA)
     find_package(CUDAToolkit REQUIRED)
+    set(CMAKE_CUDA_STANDARD_REQUIRED OFF)  # Targets.cmake gives the flag, which CMake 3.25 does not know
     set(SPILLWAY_HAS_CUDA ON)
   endif()
 endif()

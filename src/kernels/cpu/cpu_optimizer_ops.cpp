@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <utility>
 
+#include "kernels/checks.hpp"
 #include "kernels/cpu/adafactor.hpp"
 #include "kernels/cpu/adamw.hpp"
-#include "kernels/cpu/checks.hpp"
 #include "kernels/cpu/cpu_kernels.hpp"
 #include "kernels/cpu/state_codec.hpp"
 #include "kernels/cpu/sum_of_squares.hpp"

@@ -4,7 +4,7 @@
 #include "kernels/model_ops.hpp"
 #include "kernels/optimizer_ops.hpp"
 
-namespace spillway::kernels::cpu {
+namespace spillway::kernels {
 
 /// Whether every tensor that an op needs is given, with the dtype and the shape that the others imply. Nothing is
 /// read but the views. \throws Error naming op and tensor, with what was expected and found
@@ -36,4 +36,4 @@ void check(const EncodeParameter& op);
 void check(const DecodeState& op);
 void check(const EncodeState& op);
 
-}  // namespace spillway::kernels::cpu
+}  // namespace spillway::kernels

@@ -4,9 +4,9 @@
 #include <fmt/format.h>
 
 #include "core/error.hpp"
-#include "kernels/cpu/checks.hpp"
+#include "kernels/checks.hpp"
 
-namespace spillway::kernels::cpu {
+namespace spillway::kernels {
 namespace {
 
 /// The checks of one op over flat pieces, which its messages name.
@@ -168,4 +168,4 @@ void check(const EncodeState& op) {
   checker.require(op.state, "state", op.rounding);
 }
 
-}  // namespace spillway::kernels::cpu
+}  // namespace spillway::kernels

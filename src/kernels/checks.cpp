@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/cpu/checks.hpp"
+#include "kernels/checks.hpp"
 
 #include <string_view>
 
@@ -7,7 +7,7 @@
 
 #include "core/error.hpp"
 
-namespace spillway::kernels::cpu {
+namespace spillway::kernels {
 namespace {
 
 /// The checks of one op, which its messages name.
@@ -267,4 +267,4 @@ void check_convert(const ConstTensorView& from, const ConstTensorView& to) {
   checker.require(from, "from", to.shape(), checker.activations(from, "from"));
 }
 
-}  // namespace spillway::kernels::cpu
+}  // namespace spillway::kernels

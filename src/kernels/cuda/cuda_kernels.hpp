@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "kernels/generation_ops.hpp"
+#include "kernels/model_ops.hpp"
+#include "kernels/optimizer_ops.hpp"
+
+namespace spillway::kernels::cuda {
+
+/// Upper limits of the ops of a job.
+struct ModelOpsSizes {
+  std::int64_t rows = 0;   // tokens of a micro-batch
+  std::int64_t width = 0;  // of what is normed
+};
+
+struct ModelOpsOptions {
+  bool tf32 = false;  // f32 products on tensor cores, whose factors have 10 bits after the point
+};
+
+/// The workspace of all ModelOps but attention's, which may share it: for the ledger. Needs no GPU.
+[[nodiscard]] std::size_t model_ops_workspace_bytes(const ModelOpsSizes& sizes) noexcept;
+
+/// ModelOps in device memory, on CUDA queues: one queue for each object, since the ops share `workspace`. All arithmetic is that of
+/// the CPU's ops but for the order of sums; two runs give the same bits.
+/// \param workspace  device memory on a 256-byte boundary, for as long as the object lives
+/// \throws NotCompiled in a build without CUDA
+[[nodiscard]] std::unique_ptr<ModelOps> make_model_ops(std::span<std::byte> workspace,
+                                                       const ModelOpsOptions& options = {});
+[[nodiscard]] std::unique_ptr<OptimizerOps> make_optimizer_ops(std::span<std::byte> workspace);
+[[nodiscard]] std::unique_ptr<GenerationOps> make_generation_ops(std::span<std::byte> workspace);
+
+}  // namespace spillway::kernels::cuda

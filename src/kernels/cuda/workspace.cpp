@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernels/cuda/workspace.hpp"
+
+#include <algorithm>
+
+#include "core/round_up.hpp"
+#include "kernels/cuda/cuda_kernels.hpp"
+
+namespace spillway::kernels::cuda {
+
+std::size_t residual_norm_workspace_bytes(std::int64_t width) noexcept {
+  return static_cast<std::size_t>(kNormBlocks * width) * sizeof(float);
+}
+
+std::size_t sort_part_bytes(std::int64_t rows) noexcept {
+  return round_up(static_cast<std::size_t>(rows) * sizeof(std::int32_t), 256);
+}
+
+std::size_t embedding_workspace_bytes(std::int64_t rows) noexcept {
+  // The sort's own counters: 1 KiB for each of its tiles of at least 2 Ki rows, and a few histograms. Asked for is several times that.
+  constexpr std::size_t kSortBytes = std::size_t{256} << 10;
+  return 5 * sort_part_bytes(rows) + kSortBytes;
+}
+
+std::size_t model_ops_workspace_bytes(const ModelOpsSizes& sizes) noexcept {
+  return std::max(
+      {residual_norm_workspace_bytes(sizes.width), embedding_workspace_bytes(sizes.rows), kProductBytes + kPieceBytes});
+}
+
+}  // namespace spillway::kernels::cuda
