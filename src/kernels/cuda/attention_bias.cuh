@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include <cuda_runtime_api.h>
+
+#include "kernels/cuda/attention_tile.cuh"
+
+namespace spillway::kernels::cuda {
+
+/// Writes the bias of every head and distance, and the bucket of every distance, into the workspace, where `op` has a table.
+void write_attention_bias(cudaStream_t stream, std::span<std::byte> workspace, const Attention& op);
+
+/// d_bias += the blocks' sums, in an order that depends on nothing but their number.
+void add_attention_bias_gradient(cudaStream_t stream, std::span<std::byte> workspace, const AttentionGradient& op);
+
+/// What a CTA needs to sum a tile's gradients of scores by bucket, in shared memory.
+struct BucketExtras {
+  float diagonal[2 * kTile];  // sums by distance
+  int bucket[2 * kTile];      // of these distances
+};
+
+/// sums[bucket(j - i)] += d_score(i, j) over a tile of scores; `sums` is the CTA's own. Each diagonal is summed by one thread along the
+/// queries, each bucket by one thread along the distances: always in the same order. d_score must be 0 where there is no query or no
+/// visible key. All threads take part, and meet on the way; they must meet before d_score or `extras` change.
+template <typename T, typename DScore>
+__device__ void add_tile_to_buckets(const AttentionGradientArguments<T>& op, int query, int key, BucketExtras& extras,
+                                    float* sums, const DScore& d_score) {
+  constexpr int kDistances = 2 * kTile - 1;
+  for (int t = threadIdx.x; t < kDistances; t += blockDim.x) {
+    const int shift = t - (kTile - 1);
+    const std::int64_t place = op.forward.zero_distance + key - query + shift;
+    extras.bucket[t] = place >= 0 && place < op.forward.distances ? op.forward.bucket[place] : -1;
+    float sum = 0.0F;
+    for (int i = max(0, -shift); i < min(kTile, kTile - shift); ++i) sum += d_score(i, i + shift);
+    extras.diagonal[t] = sum;
+  }
+  __syncthreads();
+  for (int b = threadIdx.x; b < op.buckets; b += blockDim.x) {
+    float sum = 0.0F;
+    for (int t = 0; t < kDistances; ++t) {
+      if (extras.bucket[t] == b) sum += extras.diagonal[t];
+    }
+    if (sum != 0.0F) sums[b] += sum;
+  }
+}
+
+}  // namespace spillway::kernels::cuda

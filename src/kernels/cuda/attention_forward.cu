@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/cuda/check.hpp"
+#include "kernels/cuda/attention.hpp"
+#include "kernels/cuda/attention_bias.cuh"
+#include "kernels/cuda/attention_forward_mma.cuh"
+#include "kernels/cuda/attention_forward_simt.cuh"
+
+namespace spillway::kernels::cuda {
+namespace {
+
+/// On tensor cores, heads filled up to D columns; false where the GPU's code has none.
+template <typename T, int D>
+bool launch_mma(cudaStream_t stream, const AttentionArguments<T>& op, std::int64_t heads) {
+  if (!has_tensor_cores(reinterpret_cast<const void*>(&attention_forward_mma<T, D>))) return false;
+  attention_forward_mma<T, D><<<static_cast<unsigned>(heads * op.query_blocks), kMmaThreads, 0, stream>>>(op);
+  spillway::cuda::check(cudaGetLastError(), "attention_forward_mma");
+  return true;
+}
+
+template <typename T>
+void launch(cudaStream_t stream, const AttentionArguments<T>& op, std::int64_t heads) {
+  if constexpr (sizeof(T) == 2) {
+    if (op.head_size <= 64 && launch_mma<T, 64>(stream, op, heads)) return;
+    if (op.head_size > 64 && op.head_size <= 128 && launch_mma<T, 128>(stream, op, heads)) return;
+  }
+  const dim3 grid(static_cast<unsigned>(heads * op.query_blocks), static_cast<unsigned>(attention_tiles(op.head_size)));
+  attention_forward_simt<T><<<grid, kSimtThreads, 0, stream>>>(op);
+  spillway::cuda::check(cudaGetLastError(), "attention_forward_simt");
+}
+
+}  // namespace
+
+void attention(cudaStream_t stream, std::span<std::byte> workspace, const Attention& op) {
+  require_workspace("attention", AttentionLayout(sizes_of(op)).forward_bytes, workspace.size());
+  write_attention_bias(stream, workspace, op);
+  visit_attention_storage(op.q.dtype(), [&]<typename T>(std::type_identity<T>) {
+    launch(stream, arguments_of<T>(op, workspace), op.queries.count * op.heads);
+  });
+}
+
+}  // namespace spillway::kernels::cuda

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "core/philox.hpp"
+#include "kernels/cuda/attention_arguments.cuh"
+
+namespace spillway::kernels::cuda {
+
+inline constexpr int kTile = kAttentionTile;
+
+/// One head of one sequence, and which block of its rows a CTA works on.
+struct AttentionPlace {
+  int sequence, head, block;
+  int first_query, queries;
+  int first_key, keys;
+
+  /// CTA `index` of sequences · heads · blocks.
+  template <typename T>
+  __device__ static AttentionPlace of(const AttentionArguments<T>& op, unsigned index, int blocks) {
+    AttentionPlace at;
+    at.block = static_cast<int>(index % blocks);
+    at.head = static_cast<int>(index / blocks % op.heads);
+    at.sequence = static_cast<int>(index / blocks / op.heads);
+    at.first_query = op.query_offsets[at.sequence];
+    at.queries = op.query_offsets[at.sequence + 1] - at.first_query;
+    at.first_key = op.key_offsets[at.sequence];
+    at.keys = op.key_offsets[at.sequence + 1] - at.first_key;
+    return at;
+  }
+  /// Keys that query `query` sees.
+  __device__ int visible(bool causal, int query) const { return causal ? min(query + 1, keys) : keys; }
+};
+
+/// Rows of a tile: `valid` of them are there, the others count as zeros.
+template <typename T>
+struct TileRows {
+  T* first;
+  std::int64_t stride;
+  int valid;
+};
+
+/// The head's columns of a tensor's rows [begin, begin + kTile) of a sequence that has `count` from row `first` on.
+template <typename T>
+__device__ TileRows<T> tile_rows(T* tensor, std::int64_t stride, std::int64_t column, int first, int begin, int count) {
+  return {tensor + static_cast<std::int64_t>(first + begin) * stride + column, stride, min(count - begin, kTile)};
+}
+
+/// What a tile of scores needs besides its operands, in shared memory.
+struct TileExtras {
+  alignas(8) std::uint8_t keep[kTile * 8];  // of query i and keys 8 g to 8 g + 7, a bit each, at i * 8 + g
+  float bias[2 * kTile];                    // of distance t - (kTile - 1) from the tile's own
+
+  /// The bias of local query `i` and key `j`.
+  __device__ float bias_of(int i, int j) const { return bias[j - i + kTile - 1]; }
+  __device__ bool kept(int i, int j) const { return (keep[i * 8 + j / 8] >> (j % 8) & 1) != 0; }
+};
+
+/// Which of eight neighbouring probabilities dropout keeps, a bit each: one draw has them all.
+template <typename T>
+__device__ std::uint8_t keep_bits(const AttentionArguments<T>& op, const AttentionPlace& at, int query, int key) {
+  const int row = at.first_query + query;
+  const std::uint32_t groups = (static_cast<std::uint32_t>(at.keys) + 7) / 8;
+  const std::uint32_t block =
+      static_cast<std::uint32_t>(op.row_position[row]) * groups + static_cast<std::uint32_t>(key) / 8;
+  const Philox::Counter draws = Philox::draw(
+      op.key, {block, static_cast<std::uint32_t>(op.row_sample[row]), op.site, static_cast<std::uint32_t>(at.head)});
+  std::uint32_t bits = 0;
+#pragma unroll
+  for (int pair = 0; pair < 4; ++pair) {
+    bits |= ((draws[pair] & 0xFFFFU) >= op.threshold ? 1U : 0U) << (2 * pair);
+    bits |= ((draws[pair] >> 16) >= op.threshold ? 1U : 0U) << (2 * pair + 1);
+  }
+  return static_cast<std::uint8_t>(bits);
+}
+
+/// Fills `extras` for queries from `query` and keys from `key` on, both local and multiples of kTile. All threads of the CTA take
+/// part; they must meet before it is read.
+template <typename T>
+__device__ void load_extras(const AttentionArguments<T>& op, const AttentionPlace& at, int query, int key,
+                            TileExtras& extras) {
+  for (int t = threadIdx.x; t < 2 * kTile - 1; t += blockDim.x) {
+    const std::int64_t place = op.zero_distance + key - query + t - (kTile - 1);
+    const bool inside = op.bias != nullptr && place >= 0 && place < op.distances;
+    extras.bias[t] = inside ? op.bias[at.head * op.distances + place] : 0.0F;
+  }
+  for (int t = threadIdx.x; t < kTile * 8; t += blockDim.x) {
+    const int i = query + t / 8;
+    const int j = key + t % 8 * 8;
+    const bool drawn = op.threshold > 0 && i < at.queries && j < at.visible(op.causal, i);
+    extras.keep[t] = drawn ? keep_bits(op, at, i, j) : 0xFFU;
+  }
+}
+
+}  // namespace spillway::kernels::cuda
