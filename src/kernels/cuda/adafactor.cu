@@ -75,7 +75,8 @@ __global__ void __launch_bounds__(kThreads) apply_update(Update update, ScaledNu
   gradient.read(at, g);
   parameter.read(at, p);
   Update::Place place = update.place_of(at.begin);
-  for (int i = 0; i < at.to; ++i) {
+  for (int i = 0; i < kEach; ++i) {
+    if (!at.has(i)) continue;
     p[i] = __fmaf_rn(-step_size, update.make(g[i], at.begin + i, place), __fmul_rn(p[i], decay));
     place.advance(1, update.columns);
   }
