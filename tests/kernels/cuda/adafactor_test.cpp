@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cuda/adafactor.hpp"
 
+#include <utility>
+
 #include "kernels/cpu/adafactor.hpp"
 #include "kernels/cuda/gpu_copies.hpp"
 #include "kernels/state_fixtures.hpp"
@@ -81,8 +83,10 @@ TEST_F(AdafactorOnGpu, Matrices_HaveTheBitsOfTheCpu) {
   }
 }
 
+constexpr std::pair<std::size_t, std::size_t> kSizes[] = {{1, 1}, {300, 7}, {5, 1025}};
+
 TEST_F(AdafactorOnGpu, Factors_HaveTheBitsOfTheCpu) {
-  for (const auto& [row_count, column_count] : {std::pair<std::size_t, std::size_t>{1, 1}, {300, 7}, {5, 1025}}) {
+  for (const auto& [row_count, column_count] : kSizes) {
     std::vector<double> row_sums, column_sums;
     for (const float x : normals(row_count, 1)) row_sums.push_back(1e-3 + static_cast<double>(x) * x);
     for (const float x : normals(column_count, 2)) column_sums.push_back(1e-3 + static_cast<double>(x) * x);

@@ -36,6 +36,7 @@ class GpuTest : public testing::Test {
   }
   /// A copy on the GPU, which collect() copies back.
   TensorView on_gpu(const TensorView& host) {
+    if (!host) return {};
     const TensorView gpu{copied(host), host.dtype(), host.shape()};
     outputs_.push_back({host.data(), gpu.data(), host.bytes()});
     return gpu;
