@@ -14,12 +14,12 @@ struct SplitFloat {
 };
 
 /// \param value  finite
-[[nodiscard, gnu::always_inline]] inline SplitFloat split(float value) noexcept {
+[[nodiscard, gnu::always_inline]] constexpr SplitFloat split(float value) noexcept {
   const auto bits = std::bit_cast<std::uint32_t>(value);
   return {static_cast<std::uint16_t>((bits + 0x8000U) >> 16), static_cast<std::int16_t>(bits & 0xFFFFU)};
 }
 
-[[nodiscard, gnu::always_inline]] inline float join(const SplitFloat& parts) noexcept {
+[[nodiscard, gnu::always_inline]] constexpr float join(const SplitFloat& parts) noexcept {
   return std::bit_cast<float>((static_cast<std::uint32_t>(parts.weight) << 16) +
                               static_cast<std::uint32_t>(static_cast<std::int32_t>(parts.master)));
 }

@@ -13,8 +13,11 @@ std::unique_ptr<ModelOps> make_model_ops(std::span<std::byte> /*workspace*/, con
   refuse();
 }
 
-std::unique_ptr<OptimizerOps> make_optimizer_ops(std::span<std::byte> /*workspace*/) { refuse(); }
+std::unique_ptr<OptimizerOps> make_optimizer_ops(Queue& /*setup*/, std::span<std::byte> /*workspace*/) { refuse(); }
 
-std::unique_ptr<GenerationOps> make_generation_ops(std::span<std::byte> /*workspace*/) { refuse(); }
+std::unique_ptr<GenerationOps> make_generation_ops(std::span<std::byte> /*workspace*/,
+                                                   std::span<std::byte> /*pinned*/) {
+  refuse();
+}
 
 }  // namespace spillway::kernels::cuda

@@ -31,7 +31,26 @@ struct ModelOpsOptions {
 /// \throws NotCompiled in a build without CUDA
 [[nodiscard]] std::unique_ptr<ModelOps> make_model_ops(std::span<std::byte> workspace,
                                                        const ModelOpsOptions& options = {});
-[[nodiscard]] std::unique_ptr<OptimizerOps> make_optimizer_ops(std::span<std::byte> workspace);
-[[nodiscard]] std::unique_ptr<GenerationOps> make_generation_ops(std::span<std::byte> workspace);
+
+/// Device memory that the OptimizerOps of a GPU need.
+[[nodiscard]] std::size_t optimizer_workspace_bytes() noexcept;
+
+/// The maths of the optimizer on a GPU, with the bits of the CPU form.
+/// \param setup      a queue of the GPU, waited for; the ops may then be given any one queue at a time
+/// \param workspace  optimizer_workspace_bytes() of device memory on a boundary of 16 bytes; must outlive the ops' work
+[[nodiscard]] std::unique_ptr<OptimizerOps> make_optimizer_ops(Queue& setup, std::span<std::byte> workspace);
+
+/// Device memory that the GenerationOps of a GPU need for top_continuations of at most this size.
+[[nodiscard]] std::size_t generation_workspace_bytes(std::int64_t items, std::int64_t beams,
+                                                     std::int64_t count) noexcept;
+/// Pinned host memory that they need.
+[[nodiscard]] std::size_t generation_pinned_bytes() noexcept;
+
+/// Generation on a GPU. Logits without a distribution are reported as the CPU form does, by a task in the queue; an object that
+/// reported them is to be given up.
+/// \param workspace  generation_workspace_bytes() of device memory on a boundary of 16 bytes; must outlive the ops' work
+/// \param pinned     generation_pinned_bytes() of pinned host memory, which the GPU writes to; likewise
+[[nodiscard]] std::unique_ptr<GenerationOps> make_generation_ops(std::span<std::byte> workspace,
+                                                                 std::span<std::byte> pinned);
 
 }  // namespace spillway::kernels::cuda

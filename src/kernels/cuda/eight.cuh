@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "kernels/exact_master.hpp"
+#include "kernels/optimizer_state.hpp"
+
+namespace spillway::kernels::cuda {
+
+/// Consecutive elements of one thread: 16 bytes of bf16, two times 16 of f32. A warp has as many as a block of an int8 state.
+inline constexpr int kEach = 8;
+static_assert(32 * kEach == kStateBlock);
+inline constexpr int kEightWarps = 8;  // of one thread block
+
+/// Thread blocks for `elements` from `offset` elements after the start of the first warp's.
+inline unsigned eight_blocks(std::int64_t offset, std::int64_t elements) {
+  constexpr std::int64_t kOfBlock = kEightWarps * kStateBlock;
+  return static_cast<unsigned>((offset + elements + kOfBlock - 1) / kOfBlock);
+}
+
+/// The eight elements from `begin` of a tensor, of which those from `from` to `to` exist.
+struct Eight {
+  std::int64_t begin;
+  int from, to;
+
+  /// This thread's. The first warp's elements begin `offset` before the tensor's.
+  static __device__ Eight mine(std::int64_t offset, std::int64_t elements) {
+    const std::int64_t thread = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    const std::int64_t begin = thread * kEach - offset, end = elements - begin;
+    return {begin,
+            begin >= 0        ? 0
+            : begin <= -kEach ? kEach
+                              : static_cast<int>(-begin),
+            end >= kEach ? kEach
+            : end <= 0   ? 0
+                         : static_cast<int>(end)};
+  }
+  [[nodiscard]] __device__ bool whole() const { return from == 0 && to == kEach; }
+  [[nodiscard]] __device__ bool has(int i) const { return i >= from && i < to; }
+};
+
+template <typename T>
+using VectorOf = std::conditional_t<sizeof(T) == 1, uint2, uint4>;
+
+template <typename T>
+__device__ bool in_vectors(const T* first, const Eight& at) {
+  return at.whole() && reinterpret_cast<std::uintptr_t>(first + at.begin) % sizeof(VectorOf<T>) == 0;
+}
+
+/// What does not exist is 0.
+template <typename T>
+__device__ void load(const T* from, const Eight& at, T (&to)[kEach]) {
+  using Vector = VectorOf<T>;
+  if (in_vectors(from, at)) {
+    Vector parts[sizeof to / sizeof(Vector)];
+    for (std::size_t i = 0; i < sizeof to / sizeof(Vector); ++i)
+      parts[i] = reinterpret_cast<const Vector*>(from + at.begin)[i];
+    memcpy(to, parts, sizeof to);
+    return;
+  }
+  for (int i = 0; i < kEach; ++i) to[i] = at.has(i) ? from[at.begin + i] : T{};
+}
+
+template <typename T>
+__device__ void store(T* to, const Eight& at, const T (&from)[kEach]) {
+  using Vector = VectorOf<T>;
+  if (in_vectors(to, at)) {
+    Vector parts[sizeof from / sizeof(Vector)];
+    memcpy(parts, from, sizeof from);
+    for (std::size_t i = 0; i < sizeof from / sizeof(Vector); ++i)
+      reinterpret_cast<Vector*>(to + at.begin)[i] = parts[i];
+    return;
+  }
+  for (int i = 0; i < kEach; ++i)
+    if (at.has(i)) to[at.begin + i] = from[i];
+}
+
+/// f32 or bf16 numbers that are read.
+struct Numbers {
+  const void* data;
+  bool bf16;
+
+  static Numbers of(const ConstTensorView& view) { return {view.data(), view.dtype() == DType::bf16}; }
+  [[nodiscard]] __device__ float at(std::int64_t i) const {
+    return bf16 ? join({static_cast<const std::uint16_t*>(data)[i], 0}) : static_cast<const float*>(data)[i];
+  }
+  __device__ void read(const Eight& at, float (&values)[kEach]) const {
+    if (!bf16) return load(static_cast<const float*>(data), at, values);
+    std::uint16_t bits[kEach];
+    load(static_cast<const std::uint16_t*>(data), at, bits);
+    for (int i = 0; i < kEach; ++i) values[i] = join({bits[i], 0});
+  }
+};
+
+/// A ParameterView, or a bf16 weight without a master.
+struct Parameters {
+  void* weight;
+  std::int16_t* master;
+  bool bf16;
+
+  static Parameters of(const ParameterView& view) {
+    return {view.weight.data(), reinterpret_cast<std::int16_t*>(view.master.data()),
+            view.weight.dtype() == DType::bf16};
+  }
+  [[nodiscard]] __device__ float at(std::int64_t i) const {
+    if (!bf16) return static_cast<const float*>(weight)[i];
+    return join({static_cast<const std::uint16_t*>(weight)[i], master != nullptr ? master[i] : std::int16_t{0}});
+  }
+  __device__ void read(const Eight& at, float (&values)[kEach]) const {
+    if (!bf16) return load(static_cast<const float*>(weight), at, values);
+    std::uint16_t weights[kEach];
+    std::int16_t masters[kEach] = {};
+    load(static_cast<const std::uint16_t*>(weight), at, weights);
+    if (master != nullptr) load<std::int16_t>(master, at, masters);
+    for (int i = 0; i < kEach; ++i) values[i] = join({weights[i], masters[i]});
+  }
+  __device__ void write(const Eight& at, const float (&values)[kEach]) const {
+    if (!bf16) return store(static_cast<float*>(weight), at, values);
+    std::uint16_t weights[kEach];
+    std::int16_t masters[kEach];
+    for (int i = 0; i < kEach; ++i) {
+      const SplitFloat parts = split(values[i]);
+      weights[i] = parts.weight;
+      masters[i] = parts.master;
+    }
+    store(static_cast<std::uint16_t*>(weight), at, weights);
+    if (master != nullptr) store(master, at, masters);
+  }
+};
+
+}  // namespace spillway::kernels::cuda
