@@ -6,11 +6,9 @@
 #include <cuda_runtime_api.h>
 
 #include "kernels/adafactor_ops.hpp"
+#include "kernels/cuda/workspace.hpp"
 
 namespace spillway::kernels::cuda {
-
-/// Sums of 256 elements each that are added at a time. \see adafactor_sums
-inline constexpr std::size_t kAdafactorBlockSums = 65536;
 
 /// The ops of the same names; views are the caller's care. The bits are those of the CPU form.
 /// \param block_sums  of the GPU, any number from 1; kAdafactorBlockSums are enough for the best speed. Used in the stream's order.

@@ -90,12 +90,6 @@ class CudaGenerationOps : public GenerationOps {
 
 }  // namespace
 
-std::size_t generation_workspace_bytes(std::int64_t items, std::int64_t beams, std::int64_t count) noexcept {
-  return top_continuations_workspace_bytes(items, beams, count);
-}
-
-std::size_t generation_pinned_bytes() noexcept { return sizeof(NoDistribution); }
-
 std::unique_ptr<GenerationOps> make_generation_ops(std::span<std::byte> workspace, std::span<std::byte> pinned) {
   if (pinned.size() < generation_pinned_bytes())
     throw Error(fmt::format("generation ops of a GPU: {} bytes of pinned memory are needed, found {}",

@@ -15,8 +15,6 @@ namespace {
 
 using spillway::cuda::stream_of;
 
-constexpr std::size_t kTableBytes = (sizeof(StateCodeTables) + 15) / 16 * 16;
-
 class CudaOptimizerOps : public OptimizerOps {
  public:
   CudaOptimizerOps(Queue& setup, std::span<std::byte> workspace)
@@ -76,8 +74,6 @@ class CudaOptimizerOps : public OptimizerOps {
 };
 
 }  // namespace
-
-std::size_t optimizer_workspace_bytes() noexcept { return kTableBytes + kAdafactorBlockSums * sizeof(double); }
 
 std::unique_ptr<OptimizerOps> make_optimizer_ops(Queue& setup, std::span<std::byte> workspace) {
   if (workspace.size() < optimizer_workspace_bytes())

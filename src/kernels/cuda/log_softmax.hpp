@@ -3,16 +3,10 @@
 
 #include <cuda_runtime_api.h>
 
+#include "kernels/cuda/workspace.hpp"
 #include "kernels/generation_ops.hpp"
 
 namespace spillway::kernels::cuda {
-
-/// What the GPU has to say of a row that has no distribution, in host memory that the GPU writes to.
-struct NoDistribution {
-  std::int32_t row;  // a row whose logits hold NaN or infinity; -1: none
-  float largest;
-  double sum;
-};
 
 /// The op of the same name; shapes are the caller's care. Rows without a distribution become NaN.
 /// \param failure  as the GPU addresses it; one such row, if there are any, is written there

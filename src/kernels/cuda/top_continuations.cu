@@ -11,11 +11,6 @@ namespace {
 constexpr int kRowThreads = 1024, kItemThreads = 256;
 constexpr std::int64_t kNowhere = INT64_MAX;
 
-struct Candidate {
-  float score;
-  std::int32_t token;
-};
-
 /// A score and its place. Of equal scores the one at the smaller place is better; nothing is worse than everything.
 struct Found {
   float score = -INFINITY;
@@ -94,10 +89,6 @@ __global__ void __launch_bounds__(kItemThreads)
 }
 
 }  // namespace
-
-std::size_t top_continuations_workspace_bytes(std::int64_t items, std::int64_t beams, std::int64_t count) noexcept {
-  return static_cast<std::size_t>(items * beams * count) * sizeof(Candidate);
-}
 
 void top_continuations(cudaStream_t stream, const TopContinuations& op, std::byte* workspace, NoDistribution* failure) {
   if (op.items * op.beams == 0) return;

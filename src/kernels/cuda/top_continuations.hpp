@@ -1,15 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cstddef>
-
 #include "kernels/cuda/log_softmax.hpp"
 
 namespace spillway::kernels::cuda {
-
-/// Device memory that top_continuations needs besides its tensors: for the ledger.
-[[nodiscard]] std::size_t top_continuations_workspace_bytes(std::int64_t items, std::int64_t beams,
-                                                            std::int64_t count) noexcept;
 
 /// The op of the same name; shapes are the caller's care. Two runs give the same. A NaN counts as -infinity, so that every token is one
 /// of the vocabulary's even where `failure` is reported.

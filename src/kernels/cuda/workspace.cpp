@@ -27,4 +27,16 @@ std::size_t model_ops_workspace_bytes(const ModelOpsSizes& sizes) noexcept {
       {residual_norm_workspace_bytes(sizes.width), embedding_workspace_bytes(sizes.rows), kProductBytes + kPieceBytes});
 }
 
+std::size_t optimizer_workspace_bytes() noexcept { return kTableBytes + kAdafactorBlockSums * sizeof(double); }
+
+std::size_t top_continuations_workspace_bytes(std::int64_t items, std::int64_t beams, std::int64_t count) noexcept {
+  return static_cast<std::size_t>(items * beams * count) * sizeof(Candidate);
+}
+
+std::size_t generation_workspace_bytes(std::int64_t items, std::int64_t beams, std::int64_t count) noexcept {
+  return top_continuations_workspace_bytes(items, beams, count);
+}
+
+std::size_t generation_pinned_bytes() noexcept { return sizeof(NoDistribution); }
+
 }  // namespace spillway::kernels::cuda
