@@ -4,6 +4,7 @@
 #include "kernels/cuda/attention_backward_mma.cuh"
 #include "kernels/cuda/attention_backward_simt.cuh"
 #include "kernels/cuda/attention_bias.cuh"
+#include "kernels/cuda/workspace.hpp"
 
 namespace spillway::kernels::cuda {
 namespace {

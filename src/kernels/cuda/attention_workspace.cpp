@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cuda/attention_workspace.hpp"
 
-#include <fmt/format.h>
-
-#include "core/error.hpp"
-
 namespace spillway::kernels::cuda {
 namespace {
 
@@ -31,10 +27,6 @@ AttentionSizes sizes_of(const Attention& op) {
           .sequences = op.queries.count,
           .heads = op.heads,
           .buckets = op.bias.table ? op.bias.table.extent(0) : 0};
-}
-
-void require_workspace(const char* op, std::size_t needed, std::size_t found) {
-  if (found < needed) throw Error(fmt::format("{} needs a workspace of {} bytes, not of {}", op, needed, found));
 }
 
 }  // namespace spillway::kernels::cuda

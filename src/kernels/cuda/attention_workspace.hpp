@@ -37,9 +37,6 @@ struct AttentionLayout {
 /// The sizes of one op.
 [[nodiscard]] AttentionSizes sizes_of(const Attention& op);
 
-/// \throws Error if `found` bytes are less than `op` needs
-void require_workspace(const char* op, std::size_t needed, std::size_t found);
-
 /// Queries, and keys, of a tile of scores.
 inline constexpr int kAttentionTile = 64;
 

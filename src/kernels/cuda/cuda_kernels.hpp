@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 
+#include "kernels/cuda/attention_workspace.hpp"
 #include "kernels/generation_ops.hpp"
 #include "kernels/model_ops.hpp"
 #include "kernels/optimizer_ops.hpp"
@@ -16,13 +17,14 @@ namespace spillway::kernels::cuda {
 struct ModelOpsSizes {
   std::int64_t rows = 0;   // tokens of a micro-batch
   std::int64_t width = 0;  // of what is normed
+  AttentionSizes attention;
 };
 
 struct ModelOpsOptions {
   bool tf32 = false;  // f32 products on tensor cores, whose factors have 10 bits after the point
 };
 
-/// The workspace of all ModelOps but attention's, which may share it: for the ledger. Needs no GPU.
+/// The workspace of all ModelOps: for the ledger. Needs no GPU.
 [[nodiscard]] std::size_t model_ops_workspace_bytes(const ModelOpsSizes& sizes) noexcept;
 
 /// ModelOps in device memory, on CUDA queues: one queue for each object, since the ops share `workspace`. All arithmetic is that of

@@ -2,9 +2,8 @@
 #include <bit>
 
 #include <cub/device/device_radix_sort.cuh>
-#include <fmt/format.h>
 
-#include "core/error.hpp"
+#include "core/cuda/check.hpp"
 #include "kernels/cuda/dropout.cuh"
 #include "kernels/cuda/embedding.hpp"
 #include "kernels/cuda/launch.hpp"
@@ -60,9 +59,7 @@ __global__ void add_runs(RowDropout dropout, const std::uint32_t* ids, const std
 void embedding_gradient(cudaStream_t stream, std::span<std::byte> workspace, const EmbeddingGradient& op) {
   const std::int64_t count = op.ids.elements(), vocabulary = op.d_table.extent(0), width = op.d_table.extent(1);
   if (count * width == 0) return;
-  if (workspace.size() < embedding_workspace_bytes(count))
-    throw Error(fmt::format("embedding_gradient: {} rows need a workspace of {} bytes, found {}", count,
-                            embedding_workspace_bytes(count), workspace.size()));
+  require_workspace("embedding_gradient", embedding_workspace_bytes(count), workspace.size());
   const auto part = static_cast<std::size_t>(sort_part_bytes(count));
   const auto part_of = [&](std::size_t index) { return workspace.data() + index * part; };
   cub::DoubleBuffer<std::uint32_t> keys(reinterpret_cast<std::uint32_t*>(part_of(0)),
@@ -83,9 +80,7 @@ void embedding_gradient(cudaStream_t stream, std::span<std::byte> workspace, con
   };
   std::size_t wanted = 0;
   sort(nullptr, wanted);
-  if (wanted > scratch_bytes)
-    throw Error(
-        fmt::format("embedding_gradient: sorting {} ids needs {} bytes, found {}", count, wanted, scratch_bytes));
+  require_workspace("embedding_gradient: sorting", wanted, scratch_bytes);
   sort(part_of(4), wanted);
   const dim3 grid(static_cast<unsigned>(count),
                   static_cast<unsigned>((octets_of(width) + kRunThreads - 1) / kRunThreads));

@@ -1,7 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
-
-#include "core/error.hpp"
 #include "kernels/cuda/block_reduce.cuh"
 #include "kernels/cuda/dropout.cuh"
 #include "kernels/cuda/launch.hpp"
@@ -81,9 +78,7 @@ __global__ void add_partials(const float* partials, std::int64_t blocks, float* 
 void residual_norm_gradient(cudaStream_t stream, std::span<std::byte> workspace, const ResidualNormGradient& op) {
   const std::int64_t rows = op.hidden.extent(0), width = op.hidden.extent(1);
   if (rows * width == 0) return;
-  if (workspace.size() < residual_norm_workspace_bytes(width))
-    throw Error(fmt::format("residual_norm_gradient: a width of {} needs a workspace of {} bytes, found {}", width,
-                            residual_norm_workspace_bytes(width), workspace.size()));
+  require_workspace("residual_norm_gradient", residual_norm_workspace_bytes(width), workspace.size());
   const std::int64_t block_rows = (rows + kNormBlocks - 1) / kNormBlocks;
   const std::int64_t blocks = (rows + block_rows - 1) / block_rows;
   auto* partials = reinterpret_cast<float*>(workspace.data());

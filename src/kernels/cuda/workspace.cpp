@@ -3,10 +3,18 @@
 
 #include <algorithm>
 
+#include <fmt/format.h>
+
+#include "core/error.hpp"
 #include "core/round_up.hpp"
+#include "kernels/cuda/attention_workspace.hpp"
 #include "kernels/cuda/cuda_kernels.hpp"
 
 namespace spillway::kernels::cuda {
+
+void require_workspace(const char* op, std::size_t needed, std::size_t found) {
+  if (found < needed) throw Error(fmt::format("{} needs a workspace of {} bytes, not of {}", op, needed, found));
+}
 
 std::size_t residual_norm_workspace_bytes(std::int64_t width) noexcept {
   return static_cast<std::size_t>(kNormBlocks * width) * sizeof(float);
@@ -23,8 +31,8 @@ std::size_t embedding_workspace_bytes(std::int64_t rows) noexcept {
 }
 
 std::size_t model_ops_workspace_bytes(const ModelOpsSizes& sizes) noexcept {
-  return std::max(
-      {residual_norm_workspace_bytes(sizes.width), embedding_workspace_bytes(sizes.rows), kProductBytes + kPieceBytes});
+  return std::max({residual_norm_workspace_bytes(sizes.width), embedding_workspace_bytes(sizes.rows),
+                   attention_workspace_bytes(sizes.attention), kProductBytes + kPieceBytes});
 }
 
 std::size_t optimizer_workspace_bytes() noexcept { return kTableBytes + kAdafactorBlockSums * sizeof(double); }

@@ -52,6 +52,9 @@ struct NoDistribution {
   double sum;
 };
 
+/// \throws Error if `found` bytes are less than `op` needs
+void require_workspace(const char* op, std::size_t needed, std::size_t found);
+
 [[nodiscard]] std::size_t residual_norm_workspace_bytes(std::int64_t width) noexcept;
 [[nodiscard]] std::size_t embedding_workspace_bytes(std::int64_t rows) noexcept;
 /// Of each row of `items` times `beams` its `count` best.

@@ -13,6 +13,7 @@
 #include "core/error.hpp"
 #include "kernels/attention_reference.hpp"
 #include "kernels/cpu/attention.hpp"
+#include "kernels/cuda/workspace.hpp"
 
 namespace spillway::kernels::cuda {
 namespace {
