@@ -140,6 +140,12 @@ cublasLtMatmulAlgo_t MatrixProducts::find(const Class& wanted) const {
   return result.algo;
 }
 
+const cublasLtMatmulAlgo_t& MatrixProducts::algorithm(const Class& wanted) {
+  auto place = algorithms_.find(wanted);
+  if (place == algorithms_.end()) place = algorithms_.emplace(wanted, find(wanted)).first;
+  return place->second;
+}
+
 void MatrixProducts::run(cudaStream_t stream, const MatrixProduct& product) {
   const std::int64_t m = product.c.extent(0), n = product.c.extent(1);
   const std::int64_t k = product.a.extent(product.transpose_a ? 0 : 1);
@@ -149,16 +155,23 @@ void MatrixProducts::run(cudaStream_t stream, const MatrixProduct& product) {
     return;
   }
   const Class wanted = class_of(product);
-  auto place = algorithms_.find(wanted);
-  if (place == algorithms_.end()) place = algorithms_.emplace(wanted, find(wanted)).first;
   const Description description =
       describe(product.transpose_a, product.transpose_b, wanted.factors, wanted.result, m, n, k, tf32_);
   const float beta = product.output == Output::add ? 1.0F : 0.0F;
-  check(cublasLtMatmul(handle_.get(), description.operation.get(), &product.alpha, product.b.data(),
-                       description.b.get(), product.a.data(), description.a.get(), &beta, product.c.data(),
-                       description.c.get(), product.c.data(), description.c.get(), &place->second, workspace_.data(),
-                       workspace_.size(), stream),
-        "cublasLtMatmul");
+  const auto multiply = [&](const Class& of) {
+    return cublasLtMatmul(handle_.get(), description.operation.get(), &product.alpha, product.b.data(),
+                          description.b.get(), product.a.data(), description.a.get(), &beta, product.c.data(),
+                          description.c.get(), product.c.data(), description.c.get(), &algorithm(of), workspace_.data(),
+                          workspace_.size(), stream);
+  };
+  cublasStatus_t status = multiply(wanted);
+  if (status == CUBLAS_STATUS_NOT_SUPPORTED) {  // narrow odd shapes: what serves their class may not serve them
+    Class exact = wanted;
+    exact.m = m;
+    exact.k = k;
+    status = multiply(exact);
+  }
+  check(status, "cublasLtMatmul");
 }
 
 }  // namespace spillway::kernels::cuda

@@ -50,6 +50,8 @@ class MatrixProducts {
 
   [[nodiscard]] static Class class_of(const MatrixProduct& product);
   [[nodiscard]] cublasLtMatmulAlgo_t find(const Class& wanted) const;
+  /// The one kept for the class, looked for at first use.
+  [[nodiscard]] const cublasLtMatmulAlgo_t& algorithm(const Class& wanted);
 
   UniqueHandle<HandleTraits> handle_;
   std::span<std::byte> workspace_;

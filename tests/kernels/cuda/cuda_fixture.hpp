@@ -84,6 +84,7 @@ class Twin {
   void reset() {
     host_ = first_;
     require(cudaMemcpy(device_.data(), first_.data(), first_.size(), cudaMemcpyHostToDevice));
+    require(cudaDeviceSynchronize());  // a copy from pageable memory may still be under way, and our stream does not wait for it
   }
   /// What the device has now.
   [[nodiscard]] std::vector<std::byte> device_bytes() const {
