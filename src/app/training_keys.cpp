@@ -95,9 +95,10 @@ std::vector<ConfigKey> training_keys() {
       {.section = "train",
        .key = "device",
        .binding = choice(&Run::train, &TrainOptions::device,
-                         {{word("auto"), DeviceChoice::automatic}, {word("cpu"), DeviceChoice::cpu}}),
-       .doc = "\"auto\" or \"cpu\"",
-       .missing = asked_by({{word("cuda"), "training on a GPU"}})},
+                         {{word("auto"), DeviceChoice::automatic},
+                          {word("cpu"), DeviceChoice::cpu},
+                          {word("cuda"), DeviceChoice::cuda}}),
+       .doc = "\"cuda\": one GPU for each rank; \"cpu\"; \"auto\": a GPU if there is one"},
       {.section = "train",
        .key = "precision",
        .binding = choice(

@@ -92,6 +92,10 @@ class Device {
  public:
   virtual ~Device() = default;
   [[nodiscard]] virtual std::string name() const = 0;
+  /// Whether device memory is host memory: tensors there may be read and written by the host without a copy.
+  [[nodiscard]] virtual bool is_host() const noexcept = 0;
+  /// Device memory, in bytes, that `allocate` could still give: what a GPU has free. On the host nothing but budgets limits it.
+  [[nodiscard]] virtual std::size_t free_bytes() const = 0;
   /// Zero-filled memory on a 4 KiB boundary, all pages touched, `bytes` rounded up to 4 KiB.
   /// \throws Error (exit 5) with the amount asked; if it would exceed a budget, with the amount used and the budget too
   [[nodiscard]] virtual Buffer allocate(MemoryKind kind, std::size_t bytes) = 0;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 
 #include <fmt/format.h>
 #include <sys/mman.h>
@@ -22,6 +23,8 @@ class InlineQueue : public Queue {
 class HostDevice : public Device {
  public:
   std::string name() const override { return "cpu"; }
+  bool is_host() const noexcept override { return true; }
+  std::size_t free_bytes() const override { return std::numeric_limits<std::size_t>::max(); }
 
   Buffer allocate(MemoryKind kind, std::size_t bytes) override {
     constexpr std::size_t kPage = 4096;

@@ -41,31 +41,38 @@ Ledger make_ledger(const JobFacts& job, const Choice& choice) {
                 .tier = Tier::device,
                 .bytes = job.gradient_sum_bytes + (several_groups ? job.group_sum_bytes : 0)});
     ledger.add({.name = entry::kFactors, .tier = Tier::host, .bytes = job.factor_bytes});
+    ledger.add({.name = entry::kResults, .tier = Tier::host, .bytes = job.result_bytes});
     ledger.add({.name = entry::kReduce, .tier = Tier::host, .bytes = job.reduce_bytes});
     ledger.add({.name = entry::kStaging, .tier = Tier::host, .bytes = job.staging_bytes});
   }
+  ledger.add({.name = entry::kTransfer, .tier = Tier::host, .bytes = job.transfer_bytes});
   ledger.add({.name = entry::kRing, .tier = Tier::host, .bytes = ring_bytes});
   const std::size_t step = job.training ? group * job.residual_bytes + job.scratch_bytes : 0;
   ledger.add({.name = entry::kActivations, .tier = Tier::device, .bytes = std::max(step, job.evaluation_bytes)});
   ledger.add({.name = entry::kGeneration, .tier = Tier::device, .bytes = job.generation_bytes});
   ledger.add({.name = entry::kWorkspace, .tier = Tier::host, .bytes = job.workspace_bytes});
-  ledger.add(
-      {.name = entry::kBatches, .tier = Tier::device, .bytes = std::max<std::size_t>(group, 1) * job.batch_bytes});
+  const std::size_t batches = std::max<std::size_t>(group, 1);
+  ledger.add({.name = entry::kBatches, .tier = Tier::device, .bytes = batches * job.batch_bytes});
+  if (!job.gpu.present) return ledger;
+  ledger.add({.name = entry::kContext, .tier = Tier::device, .bytes = job.gpu.context_bytes});
+  ledger.add({.name = entry::kKernels, .tier = Tier::device, .bytes = job.gpu.workspace_bytes});
+  ledger.add({.name = entry::kBatchCopies, .tier = Tier::host, .bytes = batches * job.gpu.batch_bytes});
+  ledger.add({.name = entry::kGenerationCopies, .tier = Tier::host, .bytes = job.gpu.generation_bytes});
   return ledger;
 }
 
 /// What is short, or nothing.
-std::string shortage(const Ledger& ledger, const Budgets& budgets) {
+std::string shortage(const Ledger& ledger, const Budgets& budgets, bool gpu) {
   const std::size_t device = ledger.peak(Tier::device);
-  const std::size_t memory = device + ledger.peak(Tier::host);
+  const std::size_t memory = (gpu ? 0 : device) + ledger.peak(Tier::host);
   const std::size_t nvme = ledger.peak(Tier::nvme);
   if (budgets.device && device > *budgets.device)
-    return fmt::format("device: needs {}, memory.device allows {}: short by {}", bytes_text(device),
+    return fmt::format("device: needs {}, {} allows {}: short by {}", bytes_text(device), budgets.device_source,
                        bytes_text(*budgets.device), bytes_text(device - *budgets.device));
   if (memory > budgets.host)
-    return fmt::format("host: needs {} (device and host entries are both host memory here), {} allows {}: short by {}",
-                       bytes_text(memory), budgets.host_source, bytes_text(budgets.host),
-                       bytes_text(memory - budgets.host));
+    return fmt::format("host: needs {}{}, {} allows {}: short by {}", bytes_text(memory),
+                       gpu ? "" : " (device and host entries are both host memory here)", budgets.host_source,
+                       bytes_text(budgets.host), bytes_text(memory - budgets.host));
   if (nvme > 0 && budgets.nvme == 0)
     return fmt::format("nvme: needs {}, but there is no nvme tier: {}", bytes_text(nvme), budgets.nvme_source);
   if (nvme > budgets.nvme)
@@ -95,7 +102,7 @@ Plan make_plan(const JobFacts& job, const Budgets& budgets) {
   for (const std::vector<Tier>& tiers : placements(job)) {
     for (int group = largest_group; group >= 1; --group) {
       Ledger ledger = make_ledger(job, {group, tiers});
-      std::string missing = shortage(ledger, budgets);
+      std::string missing = shortage(ledger, budgets, job.gpu.present);
       if (missing.empty()) {
         ProgramFacts facts = job.program;
         facts.group_size = group;

@@ -29,6 +29,13 @@ inline constexpr const char* kGeneration = "generation caches";
 inline constexpr const char* kBatches = "batches";
 inline constexpr const char* kWorkspace = "workspace of kernels";
 inline constexpr const char* kStaging = "checkpoint staging";
+inline constexpr const char* kTransfer = "state on its way to files";
+inline constexpr const char* kResults = "results of kernels";
+// Of a GPU alone.
+inline constexpr const char* kContext = "context and libraries of the GPU";
+inline constexpr const char* kKernels = "workspace of the GPU's kernels";
+inline constexpr const char* kBatchCopies = "batches in host memory";
+inline constexpr const char* kGenerationCopies = "generation in host memory";
 }  // namespace entry
 
 /// Places for gathered units besides the persistent one, and for gradients of units: one in use, one on its way.
@@ -46,6 +53,15 @@ struct KindFacts {
   std::size_t ring_bytes = 0;  // of its part of the ring, if it is on nvme
   TierWish wish;
   bool spills = false;  // without a wish it goes where there is room; the others stay on the device
+};
+
+/// What a GPU takes besides; nothing of it where device memory is host memory.
+struct GpuFacts {
+  bool present = false;
+  std::size_t context_bytes = 0;     // of CUDA and its libraries, in device memory
+  std::size_t workspace_bytes = 0;   // of kernels, in device memory
+  std::size_t batch_bytes = 0;       // of a micro-batch's copy in host memory
+  std::size_t generation_bytes = 0;  // of what generation exchanges with the host, there
 };
 
 /// A job as sizes: all that the plan needs to know, as data. Bytes are those of one rank.
@@ -71,14 +87,17 @@ struct JobFacts {
   std::size_t workspace_bytes = 0;  // what kernels and BLAS keep for themselves
   std::size_t reduce_bytes = 0;     // pieces that a reduction of the largest unit receives
   std::size_t staging_bytes = 0;    // a checkpoint's staging
+  std::size_t transfer_bytes = 0;   // between state and a checkpoint's staging
+  std::size_t result_bytes = 0;     // that kernels leave for the host
+  GpuFacts gpu;
 };
 
 /// What one rank may take. On the CPU backend device and host memory are the same, so `host` bounds their sum.
 struct Budgets {
-  std::optional<std::size_t> device;     // as configured
-  std::size_t host = 0;                  // configured or free, divided by the ranks of the node
-  std::size_t nvme = 0;                  // 0: there is no nvme tier
-  std::string host_source, nvme_source;  // where the numbers come from, for messages
+  std::optional<std::size_t> device;  // as configured; of a GPU always
+  std::size_t host = 0;               // configured or free, divided by the ranks of the node
+  std::size_t nvme = 0;               // 0: there is no nvme tier
+  std::string device_source = "memory.device", host_source, nvme_source;  // where the numbers come from, for messages
 };
 
 /// The program of every step and the memory it takes. `train` executes and allocates this very object.

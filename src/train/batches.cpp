@@ -46,15 +46,22 @@ model::BatchLimits larger(const model::BatchLimits& a, const model::BatchLimits&
           .target_rows = std::max(a.target_rows, b.target_rows)};
 }
 
-BatchMemory::BatchMemory(const model::BatchLimits& limits, std::byte* memory) : limits_(limits) {
-  model::Carver carver(memory);
-  carve(carver);
+BatchMemory::BatchMemory(const model::BatchLimits& limits, Device& device, std::byte* on_device, std::byte* on_host)
+    : limits_(limits), device_(device) {
+  model::Carver carver(on_device);
+  on_device_ = carve(carver, limits);
+  if (on_host == nullptr) {
+    on_host_ = on_device_;
+    return;
+  }
+  model::Carver host(on_host);
+  on_host_ = carve(host, limits);
+  sent_bytes_ = static_cast<std::size_t>(on_host_.losses.data() - on_host);
 }
 
 std::size_t BatchMemory::bytes(const model::BatchLimits& limits) {
-  BatchMemory counted(limits, nullptr);
   model::Carver carver;
-  counted.carve(carver);
+  (void)carve(carver, limits);
   return carver.bytes();
 }
 
@@ -64,17 +71,19 @@ BatchMemory::Side BatchMemory::carve_side(model::Carver& carver, std::int64_t se
           .row_position = carver.take({rows}, DType::i32)};
 }
 
-void BatchMemory::carve(model::Carver& carver) {
-  source_ = carve_side(carver, limits_.sequences, limits_.source_rows);
-  target_ = carve_side(carver, limits_.sequences, limits_.target_rows);
-  source_ids_ = carver.take({limits_.source_rows}, DType::i32);
-  decoder_ids_ = carver.take({limits_.target_rows}, DType::i32);
-  labels_ = carver.take({limits_.target_rows}, DType::i32);
-  losses_ = carver.take({limits_.target_rows});
+BatchMemory::Tables BatchMemory::carve(model::Carver& carver, const model::BatchLimits& limits) {
+  Tables tables;
+  tables.source = carve_side(carver, limits.sequences, limits.source_rows);
+  tables.target = carve_side(carver, limits.sequences, limits.target_rows);
+  tables.source_ids = carver.take({limits.source_rows}, DType::i32);
+  tables.decoder_ids = carver.take({limits.target_rows}, DType::i32);
+  tables.labels = carver.take({limits.target_rows}, DType::i32);
+  tables.losses = carver.take({limits.target_rows});  // the last: what is sent to the device ends here
+  return tables;
 }
 
-kernels::PackedSequences BatchMemory::sequences_of(const Side& side, std::int64_t count, std::int64_t longest) {
-  const std::int64_t rows = side.offsets.as<std::int32_t>()[static_cast<std::size_t>(count)];
+kernels::PackedSequences BatchMemory::sequences_of(const Side& side, std::int64_t count, std::int64_t rows,
+                                                   std::int64_t longest) {
   return {.offsets = side.offsets.rows(0, count + 1),
           .row_sample = side.row_sample.rows(0, rows),
           .row_position = side.row_position.rows(0, rows),
@@ -83,9 +92,11 @@ kernels::PackedSequences BatchMemory::sequences_of(const Side& side, std::int64_
           .longest = longest};
 }
 
-model::MicroBatch BatchMemory::pack_sources(std::span<const std::span<const std::int32_t>> sources) {
-  const auto offsets = source_.offsets.as<std::int32_t>();
-  const auto ids = source_ids_.as<std::int32_t>();
+void BatchMemory::fill_sources(std::span<const std::span<const std::int32_t>> sources, model::MicroBatch& batch) {
+  sent_.wait();
+  const Side& side = on_host_.source;
+  const auto offsets = side.offsets.as<std::int32_t>();
+  const auto ids = on_host_.source_ids.as<std::int32_t>();
   std::int64_t longest = 0;
   offsets[0] = 0;
   for (std::size_t i = 0; i < sources.size(); ++i) {
@@ -94,27 +105,41 @@ model::MicroBatch BatchMemory::pack_sources(std::span<const std::span<const std:
       throw Error(
           fmt::format("a batch of {} sources exceeds its memory of {} rows", sources.size(), limits_.source_rows));
     std::ranges::copy(sources[i], ids.begin() + offsets[i]);
-    longest = std::max(
-        longest, add_sequence(offsets, source_.row_sample.as<std::int32_t>(), source_.row_position.as<std::int32_t>(),
-                              i, length, static_cast<std::int32_t>(i)));
+    longest =
+        std::max(longest, add_sequence(offsets, side.row_sample.as<std::int32_t>(),
+                                       side.row_position.as<std::int32_t>(), i, length, static_cast<std::int32_t>(i)));
   }
+  const std::int64_t rows = offsets[sources.size()];
+  batch.source = sequences_of(on_device_.source, static_cast<std::int64_t>(sources.size()), rows, longest);
+  batch.source_ids = on_device_.source_ids.rows(0, rows);
+}
+
+void BatchMemory::send(Queue& queue) {
+  if (sent_bytes_ == 0) return;
+  device_.copy(queue, on_device_.source.offsets.data(), on_host_.source.offsets.data(), sent_bytes_);
+  sent_ = queue.record();
+}
+
+model::MicroBatch BatchMemory::pack_sources(Queue& queue, std::span<const std::span<const std::int32_t>> sources) {
   model::MicroBatch batch;
-  batch.source = sequences_of(source_, static_cast<std::int64_t>(sources.size()), longest);
-  batch.source_ids = source_ids_.rows(0, batch.source.rows);
+  fill_sources(sources, batch);
+  send(queue);
   return batch;
 }
 
-model::MicroBatch BatchMemory::pack(const data::Examples& examples, std::span<const BatchItem> items,
+model::MicroBatch BatchMemory::pack(Queue& queue, const data::Examples& examples, std::span<const BatchItem> items,
                                     std::int32_t start_token) {
   std::vector<std::span<const std::int32_t>> sources;
   for (const BatchItem& item : items) sources.push_back(examples.source(item.example));
-  model::MicroBatch batch = pack_sources(sources);
+  model::MicroBatch batch;
+  fill_sources(sources, batch);
 
-  const auto offsets = target_.offsets.as<std::int32_t>();
-  const auto labels = labels_.as<std::int32_t>();
-  const auto inputs = decoder_ids_.as<std::int32_t>();
-  const auto source_sample = source_.row_sample.as<std::int32_t>();
-  const auto source_offsets = source_.offsets.as<std::int32_t>();
+  const Side& side = on_host_.target;
+  const auto offsets = side.offsets.as<std::int32_t>();
+  const auto labels = on_host_.labels.as<std::int32_t>();
+  const auto inputs = on_host_.decoder_ids.as<std::int32_t>();
+  const auto source_sample = on_host_.source.row_sample.as<std::int32_t>();
+  const auto source_offsets = on_host_.source.offsets.as<std::int32_t>();
   std::int64_t longest = 0;
   offsets[0] = 0;
   for (std::size_t i = 0; i < items.size(); ++i) {
@@ -126,22 +151,29 @@ model::MicroBatch BatchMemory::pack(const data::Examples& examples, std::span<co
     inputs[static_cast<std::size_t>(offsets[i])] = start_token;
     std::copy(target.begin(), target.end() - 1, inputs.begin() + offsets[i] + 1);
     longest = std::max(
-        longest, add_sequence(offsets, target_.row_sample.as<std::int32_t>(), target_.row_position.as<std::int32_t>(),
-                              i, static_cast<std::int64_t>(target.size()), items[i].stream));
+        longest, add_sequence(offsets, side.row_sample.as<std::int32_t>(), side.row_position.as<std::int32_t>(), i,
+                              static_cast<std::int64_t>(target.size()), items[i].stream));
     std::fill(source_sample.begin() + source_offsets[i], source_sample.begin() + source_offsets[i + 1],
               items[i].stream);
   }
-  batch.target = sequences_of(target_, static_cast<std::int64_t>(items.size()), longest);
-  batch.labels = labels_.rows(0, batch.target.rows);
-  batch.decoder_ids = decoder_ids_.rows(0, batch.target.rows);
-  batch.losses = losses_.rows(0, batch.target.rows);
+  targets_ = static_cast<std::int64_t>(items.size());
+  const std::int64_t rows = offsets[items.size()];
+  batch.target = sequences_of(on_device_.target, targets_, rows, longest);
+  batch.labels = on_device_.labels.rows(0, rows);
+  batch.decoder_ids = on_device_.decoder_ids.rows(0, rows);
+  batch.losses = on_device_.losses.rows(0, rows);
+  send(queue);
   return batch;
 }
 
-std::vector<double> sample_losses(const model::MicroBatch& batch) {
-  const auto offsets = batch.target.offsets.as<std::int32_t>();
-  const auto losses = batch.losses.as<float>();
-  std::vector<double> sums(static_cast<std::size_t>(batch.target.count), 0.0);
+void BatchMemory::fetch_losses(Queue& queue) {
+  if (sent_bytes_ > 0) device_.copy(queue, on_host_.losses.data(), on_device_.losses.data(), on_device_.losses.bytes());
+}
+
+std::vector<double> BatchMemory::sample_losses() const {
+  const auto offsets = on_host_.target.offsets.as<std::int32_t>();
+  const auto losses = on_host_.losses.as<float>();
+  std::vector<double> sums(static_cast<std::size_t>(targets_), 0.0);
   for (std::size_t i = 0; i < sums.size(); ++i)
     for (auto row = static_cast<std::size_t>(offsets[i]); row < static_cast<std::size_t>(offsets[i + 1]); ++row)
       sums[i] += static_cast<double>(losses[row]);

@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "core/device.hpp"
 #include "data/examples.hpp"
 #include "model/activations.hpp"
 #include "model/micro_batch.hpp"
@@ -22,34 +23,50 @@ struct BatchItem {
   std::int32_t stream = 0;   // its number in the global batch: keys its dropout
 };
 
-/// Memory of one micro-batch, filled anew for every batch.
+/// Memory of one micro-batch, filled anew for every batch: where the device reads it, and where the host writes it. On the host those
+/// are the same.
 class BatchMemory {
  public:
-  /// \param memory  at least bytes(limits)
-  BatchMemory(const model::BatchLimits& limits, std::byte* memory);
+  /// \param on_device  at least bytes(limits)
+  /// \param on_host    of the same size, pinned; null where the device is the host
+  BatchMemory(const model::BatchLimits& limits, Device& device, std::byte* on_device, std::byte* on_host);
   [[nodiscard]] static std::size_t bytes(const model::BatchLimits& limits);
 
-  /// Packs the samples end to end in the order given.
+  /// Packs the samples end to end in the order given, and copies them to the device in the queue's order. Blocks until the copy of
+  /// the batch before is over.
   /// \param start_token  what the decoder reads first
-  [[nodiscard]] model::MicroBatch pack(const data::Examples& examples, std::span<const BatchItem> items,
+  [[nodiscard]] model::MicroBatch pack(Queue& queue, const data::Examples& examples, std::span<const BatchItem> items,
                                        std::int32_t start_token);
   /// Sources alone, for generation: targets are left empty.
-  [[nodiscard]] model::MicroBatch pack_sources(std::span<const std::span<const std::int32_t>> sources);
+  [[nodiscard]] model::MicroBatch pack_sources(Queue& queue, std::span<const std::span<const std::int32_t>> sources);
+
+  /// Brings the losses that the head has written to the host, in the queue's order.
+  void fetch_losses(Queue& queue);
+  /// Σ of the losses of each of the batch's samples, in fp64, in the order of its rows. fetch_losses must be over.
+  [[nodiscard]] std::vector<double> sample_losses() const;
 
  private:
   struct Side {
     TensorView offsets, row_sample, row_position;
   };
+  /// The same tensors in either memory.
+  struct Tables {
+    Side source, target;
+    TensorView source_ids, decoder_ids, labels, losses;
+  };
   static Side carve_side(model::Carver& carver, std::int64_t sequences, std::int64_t rows);
-  void carve(model::Carver& carver);
-  static kernels::PackedSequences sequences_of(const Side& side, std::int64_t count, std::int64_t longest);
+  static Tables carve(model::Carver& carver, const model::BatchLimits& limits);
+  static kernels::PackedSequences sequences_of(const Side& side, std::int64_t count, std::int64_t rows,
+                                               std::int64_t longest);
+  void fill_sources(std::span<const std::span<const std::int32_t>> sources, model::MicroBatch& batch);
+  void send(Queue& queue);
 
   model::BatchLimits limits_;
-  Side source_, target_;
-  TensorView source_ids_, decoder_ids_, labels_, losses_;
+  Device& device_;
+  Tables on_device_, on_host_;
+  std::size_t sent_bytes_ = 0;  // all but the losses
+  Event sent_;
+  std::int64_t targets_ = 0;  // sequences of the batch
 };
-
-/// Σ of the losses of each of the batch's samples, in fp64, in the order of its rows.
-[[nodiscard]] std::vector<double> sample_losses(const model::MicroBatch& batch);
 
 }  // namespace spillway::train

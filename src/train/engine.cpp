@@ -37,16 +37,14 @@ Engine::Engine(const Job& job, Runtime& runtime, std::unique_ptr<RankGroups> gro
       wait_at_once_(switches.wait_at_once),
       groups_(std::move(groups)),
       arena_(runtime.device, job.plan.ledger),
-      pool_(kernels::cpu::make_thread_pool(job.thread_placement)),
-      model_ops_(kernels::cpu::make_model_ops(pool_)),
-      optimizer_ops_(kernels::cpu::make_optimizer_ops(pool_)),
-      generation_ops_(kernels::cpu::make_generation_ops(pool_)),
       queue_(runtime.device.create_compute_queue()),
+      kernels_(make_kernels(job, runtime.device, arena_, *queue_)),
       store_(std::move(switches.store)) {
-  const TensorView batches = arena_.bytes(plan::entry::kBatches);
+  const TensorView batches = arena_.bytes(plan::entry::kBatches), copies = arena_.bytes(plan::entry::kBatchCopies);
   const std::size_t bytes = job_.facts.batch_bytes;
   for (std::size_t offset = 0; offset + bytes <= batches.bytes() && bytes > 0; offset += bytes)
-    batches_.emplace_back(larger(job_.train_limits, job_.eval_limits), batches.data() + offset);
+    batches_.emplace_back(larger(job_.train_limits, job_.eval_limits), runtime.device, batches.data() + offset,
+                          copies ? copies.data() + offset : nullptr);
   make_state(runtime);
   if (job_.purpose == Purpose::train) make_gradients();
   make_parameters();
@@ -86,7 +84,7 @@ void Engine::make_state(Runtime& runtime) {
     (void)store_->register_buffer({ring.data(), ring.bytes()});
   }
   state_ = std::make_unique<ShardState>(job_.zero, *job_.state, std::move(options), arena_, store_.get(),
-                                        *optimizer_ops_, runtime.device);
+                                        *kernels_.optimizer, runtime.device);
   if (nvme) log::info(fmt::format("nvme tier: {}", store_->description()));
   if (state_->on_nvme(StateKind::weight))
     weight_reader_ =
@@ -99,7 +97,7 @@ void Engine::make_gradients() {
   groups_->world().reserve(static_cast<std::size_t>(piece) * sizeof(float));
   gradients_ =
       std::make_unique<Gradients>(job_.gradients, job_.plan.program.groups, groups_->world(), groups_->copies(),
-                                  *model_ops_, *queue_, clock_, arena_.bytes(plan::entry::kGradients),
+                                  *kernels_.model, *queue_, clock_, arena_.bytes(plan::entry::kGradients),
                                   arena_.bytes(plan::entry::kGrad), arena_.bytes(plan::entry::kGradientSums));
 }
 
@@ -110,7 +108,7 @@ void Engine::make_parameters() {
                 job_.dtype(),
                 {Parameters::gathered_elements(*job_.map, job_.units)}};
   parameters_ = std::make_unique<Parameters>(job_.zero, *state_, groups_->group(), gathered, weight_reader_.get(),
-                                             gradients_.get(), job_.units);
+                                             gradients_.get(), job_.units, *queue_);
 }
 
 void Engine::make_training(Runtime& runtime) {
@@ -118,7 +116,7 @@ void Engine::make_training(Runtime& runtime) {
   training_residuals_ = std::make_unique<TrainingResiduals>(job_.training_stage_bytes(), memory);
   model::Carver scratch(memory + static_cast<std::size_t>(job_.plan.program.group_size) * job_.facts.residual_bytes);
   training_model_ = std::make_unique<model::T5Model>(
-      job_.source.config, *job_.layout, *model_ops_, *parameters_, *training_residuals_,
+      job_.source.config, *job_.layout, *kernels_.model, *parameters_, *training_residuals_,
       model::carve_scratch(scratch, job_.source.config, job_.dtype(), job_.train_limits, true));
 
   const OptimizerOptions& o = job_.options.optimizer;
@@ -126,7 +124,7 @@ void Engine::make_training(Runtime& runtime) {
                              .state = *state_,
                              .parameters = *parameters_,
                              .gradients = *gradients_,
-                             .ops = *optimizer_ops_,
+                             .ops = *kernels_.optimizer,
                              .device = runtime.device,
                              .wait_at_once = wait_at_once_};
   if (job_.adafactor) {
@@ -142,9 +140,9 @@ void Engine::make_training(Runtime& runtime) {
     optimizer_ =
         std::make_unique<AdamW>(parts, *job_.layout, AdamWSettings{o.betas[0], o.betas[1], o.eps, o.weight_decay});
   }
-  executor_ =
-      std::make_unique<StepExecutor>(job_.plan.program, job_.zero, groups_->world(), *training_model_, *optimizer_ops_,
-                                     *queue_, *parameters_, *gradients_, *optimizer_, clock_, wait_at_once_);
+  executor_ = std::make_unique<StepExecutor>(job_.plan.program, job_.zero, groups_->world(), *training_model_,
+                                             *kernels_.optimizer, *queue_, *parameters_, *gradients_, *optimizer_,
+                                             clock_, norm_sums(job_, arena_), wait_at_once_);
 }
 
 void Engine::make_evaluation() {
@@ -153,45 +151,67 @@ void Engine::make_evaluation() {
   inference_residuals_ = std::make_unique<InferenceResiduals>(job_.stages, stage_bytes, memory);
   model::Carver scratch(memory + InferenceResiduals::bytes(job_.stages, stage_bytes));
   inference_model_ = std::make_unique<model::T5Model>(
-      job_.source.config, *job_.layout, *model_ops_, *parameters_, *inference_residuals_,
+      job_.source.config, *job_.layout, *kernels_.model, *parameters_, *inference_residuals_,
       model::carve_scratch(scratch, job_.source.config, job_.dtype(), job_.eval_limits, false));
   if (job_.generation.items == 0) return;
   model::Carver caches(arena_.bytes(plan::entry::kGeneration).data());
   generator_ = std::make_unique<model::Generator>(
-      job_.source.config, *job_.layout, *inference_model_, *model_ops_, *generation_ops_, *parameters_,
+      job_.source.config, *job_.layout, *inference_model_, *kernels_.model, *kernels_.generation, *parameters_,
       model::carve_generation(caches, job_.source.config, job_.dtype(), job_.generation));
 }
 
-StepResult Engine::step(const std::vector<std::int64_t>& samples, std::int64_t tokens, std::int64_t data_step,
-                        double learning_rate, std::int64_t optimizer_step) {
-  const data::Examples& examples = *job_.train_examples;
-  std::vector<std::vector<std::int32_t>> mine;  // of each micro-batch
-  {
-    const StepClock::Span span(clock_, Activity::data);
+/// This rank's micro-batches of one global batch.
+class Engine::StepBatches : public MicroBatchSource {
+ public:
+  StepBatches(Engine& engine, const std::vector<std::int64_t>& samples, std::int64_t tokens, std::int64_t data_step)
+      : engine_(engine),
+        samples_(samples),
+        gradient_scale_(static_cast<float>(1.0 / static_cast<double>(tokens))),
+        dropout_key_(mix_key(engine.job_.options.train.seed, static_cast<std::uint64_t>(data_step))) {
+    const StepClock::Span span(engine.clock_, Activity::data);
+    const Job& job = engine.job_;
+    const data::Examples& examples = *job.train_examples;
     std::vector<std::int64_t> lengths;
     for (const std::int64_t sample : samples)
       lengths.push_back(static_cast<std::int64_t>(examples.source(sample).size() + examples.target(sample).size()));
-    mine = data::deal(lengths, job_.map->ranks(), job_.micro_batches)[static_cast<std::size_t>(job_.zero.rank)];
+    mine_ = data::deal(lengths, job.map->ranks(), job.micro_batches)[static_cast<std::size_t>(job.zero.rank)];
   }
 
+  model::MicroBatch pack(int micro_batch, int slot) override {
+    std::vector<BatchItem> items;
+    if (micro_batch < engine_.job_.micro_batches)
+      for (const std::int32_t index : mine_[static_cast<std::size_t>(micro_batch)])
+        items.push_back({.example = samples_[static_cast<std::size_t>(index)], .stream = index});
+    if (items.empty()) return {};
+    model::MicroBatch batch = memory(slot).pack(*engine_.queue_, *engine_.job_.train_examples, items,
+                                                engine_.job_.source.config.decoder_start_token_id);
+    batch.gradient_scale = gradient_scale_;
+    batch.dropout_key = dropout_key_;
+    return batch;
+  }
+  void fetch_losses(int slot) override { memory(slot).fetch_losses(*engine_.queue_); }
+  std::vector<double> losses(int slot) const override { return memory(slot).sample_losses(); }
+
+ private:
+  [[nodiscard]] BatchMemory& memory(int slot) const { return engine_.batches_[static_cast<std::size_t>(slot)]; }
+
+  Engine& engine_;
+  const std::vector<std::int64_t>& samples_;
+  float gradient_scale_;
+  std::uint64_t dropout_key_;
+  std::vector<std::vector<std::int32_t>> mine_;  // of each micro-batch
+};
+
+StepResult Engine::step(const std::vector<std::int64_t>& samples, std::int64_t tokens, std::int64_t data_step,
+                        double learning_rate, std::int64_t optimizer_step) {
+  StepBatches batches(*this, samples, tokens, data_step);
   StepInput input;
+  input.batches = &batches;
   input.pass = job_.pass;
   input.learning_rate = learning_rate;
   input.optimizer_step = optimizer_step;
   input.max_grad_norm = job_.options.train.max_grad_norm;
   input.rounding_key = mix_key(job_.options.train.seed, static_cast<std::uint64_t>(optimizer_step));
-  input.pack = [&](int micro_batch, int slot) -> model::MicroBatch {
-    std::vector<BatchItem> items;
-    if (micro_batch < job_.micro_batches)
-      for (const std::int32_t index : mine[static_cast<std::size_t>(micro_batch)])
-        items.push_back({.example = samples[static_cast<std::size_t>(index)], .stream = index});
-    if (items.empty()) return {};
-    model::MicroBatch batch =
-        batches_[static_cast<std::size_t>(slot)].pack(examples, items, job_.source.config.decoder_start_token_id);
-    batch.gradient_scale = static_cast<float>(1.0 / static_cast<double>(tokens));
-    batch.dropout_key = mix_key(job_.options.train.seed, static_cast<std::uint64_t>(data_step));
-    return batch;
-  };
   return executor_->run(input);
 }
 
@@ -199,7 +219,8 @@ std::vector<double> Engine::losses(const std::vector<std::int64_t>& samples) {
   std::vector<BatchItem> items;
   for (const std::int64_t sample : samples) items.push_back({.example = sample, .stream = 0});
   model::MicroBatch batch;
-  if (!items.empty()) batch = batches_[0].pack(*job_.eval_examples, items, job_.source.config.decoder_start_token_id);
+  if (!items.empty())
+    batch = batches_[0].pack(*queue_, *job_.eval_examples, items, job_.source.config.decoder_start_token_id);
   const model::PassOptions pass{.label_smoothing = 0.0F, .keep_activations = false};
   for (int stage = 0; stage < static_cast<int>(job_.stages.size()); ++stage) {
     const int unit = job_.stages[static_cast<std::size_t>(stage)].unit;
@@ -210,13 +231,14 @@ std::vector<double> Engine::losses(const std::vector<std::int64_t>& samples) {
     if (!items.empty()) inference_model_->forward(*queue_, stage, batch, pass);
     if (!persistent(unit)) parameters_->release(unit);
   }
+  if (!items.empty()) batches_[0].fetch_losses(*queue_);
   queue_->synchronize();
-  return items.empty() ? std::vector<double>{} : sample_losses(batch);
+  return items.empty() ? std::vector<double>{} : batches_[0].sample_losses();
 }
 
 std::vector<std::vector<model::Hypothesis>> Engine::generate(
     const std::vector<std::span<const std::int32_t>>& sources) {
-  const model::MicroBatch batch = batches_[0].pack_sources(sources);
+  const model::MicroBatch batch = batches_[0].pack_sources(*queue_, sources);
   const auto all_done = [this](bool done) {
     if (!job_.zero.sharded()) return done;  // nobody gathers, nobody waits
     const std::array<double, 1> open = {done ? 0.0 : 1.0};

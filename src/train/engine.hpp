@@ -4,7 +4,6 @@
 #include <memory>
 #include <vector>
 
-#include "kernels/cpu/cpu_kernels.hpp"
 #include "model/generator.hpp"
 #include "model/t5_model.hpp"
 #include "offload/block_store.hpp"
@@ -12,6 +11,7 @@
 #include "train/batches.hpp"
 #include "train/gradients.hpp"
 #include "train/job.hpp"
+#include "train/kernel_set.hpp"
 #include "train/nvme_weight_reader.hpp"
 #include "train/optimizer.hpp"
 #include "train/parameters.hpp"
@@ -61,6 +61,7 @@ class Engine {
   void finish_update();
 
  private:
+  class StepBatches;
   [[nodiscard]] bool persistent(int unit) const { return job_.units[static_cast<std::size_t>(unit)].persistent; }
   void make_state(Runtime& runtime);
   void make_gradients();
@@ -72,11 +73,8 @@ class Engine {
   const bool wait_at_once_;
   std::unique_ptr<RankGroups> groups_;
   Arena arena_;
-  std::shared_ptr<kernels::cpu::ThreadPool> pool_;
-  std::unique_ptr<kernels::ModelOps> model_ops_;
-  std::unique_ptr<kernels::OptimizerOps> optimizer_ops_;
-  std::unique_ptr<kernels::GenerationOps> generation_ops_;
   std::unique_ptr<Queue> queue_;
+  KernelSet kernels_;
   std::unique_ptr<offload::BlockStore> store_;
   StepClock clock_;
   std::unique_ptr<ShardState> state_;

@@ -109,6 +109,7 @@ void Gradients::reduce(int unit) {
   ++state.reductions;
   const std::int64_t elements = layout_.zero->map->unit_elements(unit);
   TensorView full = slot.memory.flat(0, elements);
+  if (layout_.zero->map->ranks() == 1) return reduce_alone(slot, full);
   if (slot.wire) {
     const StepClock::Span span(clock_, Activity::compute);
     ops_.convert(queue_, full, slot.wire.flat(0, elements));
@@ -117,6 +118,18 @@ void Gradients::reduce(int unit) {
   const TensorView target = target_of(slot);
   slot.reduced = world_.reduce_scatter(queue_.record(), full, target, layout_.zero->pieces);
   if (!several(unit) && target.data() == piece(unit).data()) share(unit, slot.reduced);
+}
+
+/// The sum over one rank: rounded to the wire's dtype, as with more ranks, and moved to where the sum goes.
+void Gradients::reduce_alone(Slot& slot, ConstTensorView full) {
+  const StepClock::Span span(clock_, Activity::compute);
+  const TensorView target = target_of(slot);
+  if (slot.wire && target.dtype() != slot.wire.dtype()) {
+    const TensorView wire = slot.wire.flat(0, full.elements());
+    ops_.convert(queue_, full, wire);
+    full = wire;
+  }
+  ops_.convert(queue_, full, target);
 }
 
 /// Copies of the state are updated alike: each needs the pieces of the others.

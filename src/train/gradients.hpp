@@ -86,6 +86,7 @@ class Gradients {
   [[nodiscard]] Slot& slot_of(int unit);
   [[nodiscard]] bool several(int unit) const { return groups_ > 1 && !layout_.persistent(unit); }
   [[nodiscard]] TensorView target_of(const Slot& slot) const;
+  void reduce_alone(Slot& slot, ConstTensorView full);
   void complete(Slot& slot);
   void share(int unit, const Event& after);
 

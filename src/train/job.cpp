@@ -203,6 +203,7 @@ std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Run
   auto job = std::make_unique<Job>();
   job->options = options;
   job->purpose = purpose;
+  job->on_gpu = !runtime.device.is_host();
   comm::Communicator& communicator = runtime.communicator;
   const int ranks = communicator.size();
   agree(communicator, [&] {

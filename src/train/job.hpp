@@ -64,6 +64,7 @@ struct Job {
   std::vector<std::string> nvme_dirs;
   int threads = 1;
   kernels::cpu::ThreadPlacement thread_placement;
+  bool on_gpu = false;
 
   plan::JobFacts facts;
   plan::Plan plan;

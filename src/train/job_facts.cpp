@@ -14,6 +14,7 @@
 #include "offload/state_ring.hpp"
 #include "train/adafactor.hpp"
 #include "train/batches.hpp"
+#include "train/kernel_set.hpp"
 #include "train/machine.hpp"
 #include "train/nvme_weight_reader.hpp"
 #include "train/parameters.hpp"
@@ -30,6 +31,8 @@ constexpr std::size_t kLaterBytes = std::size_t{8} << 20;
 // Measured: panels that OpenBLAS packs for one thread of the pool.
 constexpr std::size_t kPanelBytes = std::size_t{1} << 20;
 constexpr std::size_t kStoreAlignment = 4096;
+// Measured on an H200 with CUDA 13: context, code and cuBLASLt, after a training step and a generation.
+constexpr std::size_t kContextBytes = std::size_t{600} << 20;
 
 /// What the kernels allocate for themselves at first use.
 std::size_t workspace_bytes(const Job& job) {
@@ -151,6 +154,8 @@ plan::JobFacts facts_of(const Job& job) {
       facts.kinds.front().ring_bytes / ShardState::kRingSlots * static_cast<std::size_t>(NvmeWeightReader::kBuffers);
   facts.program_bytes = resident_bytes();
   facts.workspace_bytes = workspace_bytes(job);
+  facts.transfer_bytes = static_cast<std::size_t>(ShardState::kTransferElements) * sizeof(float);
+  facts.result_bytes = kernel_result_bytes(job);
   if (facts.training) add_training_facts(facts, job);
   if (job.eval_limits.sequences > 0) {
     model::Carver scratch;
@@ -163,6 +168,12 @@ plan::JobFacts facts_of(const Job& job) {
     facts.generation_bytes = caches.bytes();
   }
   facts.batch_bytes = BatchMemory::bytes(larger(job.train_limits, job.eval_limits));
+  if (job.on_gpu)
+    facts.gpu = {.present = true,
+                 .context_bytes = kContextBytes,
+                 .workspace_bytes = kernel_workspace_bytes(job),
+                 .batch_bytes = facts.batch_bytes,
+                 .generation_bytes = 0};
   if (job.train_examples)
     facts.data_bytes +=
         job.train_examples->bytes() + static_cast<std::size_t>(job.train_examples->size()) * sizeof(std::int64_t);
@@ -180,6 +191,12 @@ plan::Budgets budgets_of(const Job& job, const Runtime& runtime) {
   constexpr double kMargin = 0.05;  // for what the kernel and other processes take meanwhile
   plan::Budgets budgets;
   if (memory.device) budgets.device = static_cast<std::size_t>(*memory.device);
+  if (job.on_gpu) {
+    // What CUDA holds already is in the ledger.
+    const std::size_t room = runtime.device.free_bytes() + job.facts.gpu.context_bytes;
+    if (!budgets.device || room < *budgets.device) budgets.device_source = "free memory of " + runtime.device.name();
+    budgets.device = std::min(budgets.device.value_or(room), room);
+  }
   const std::size_t available = available_memory_bytes();
   // What this rank holds already is in the ledger too, so it is added to what is free.
   const auto free =

@@ -2,7 +2,6 @@
 #include "train/nvme_weight_reader.hpp"
 
 #include <array>
-#include <cstring>
 #include <optional>
 
 #include <fmt/format.h>
@@ -12,10 +11,14 @@
 namespace spillway::train {
 
 NvmeWeightReader::NvmeWeightReader(ShardState& state, TensorView memory, Device& device)
-    : state_(state), memory_(memory.data(), memory.bytes()), queue_(device.create_worker_queue("weights")) {}
+    : state_(state),
+      memory_(memory.data(), memory.bytes()),
+      device_(device),
+      copies_(device.create_compute_queue()),
+      queue_(device.create_worker_queue("weights")) {}
 
-Event NvmeWeightReader::read(const Event& after, int unit, TensorView to) {
-  queue_->wait(after);
+Event NvmeWeightReader::read(std::initializer_list<Event> after, int unit, TensorView to) {
+  for (const Event& event : after) queue_->wait(event);
   queue_->submit([this, unit, to] {
     try {
       read_now(unit, to);
@@ -43,7 +46,8 @@ void NvmeWeightReader::read_now(int unit, TensorView to) {
     under_way[buffer]->wait();
     const Range range = state_.extents()[extents[i]].range;
     const TensorView part = to.flat(range.begin, range.size());
-    std::memcpy(part.data(), memory_.data() + buffer * each, part.bytes());
+    device_.copy(*copies_, part.data(), memory_.data() + buffer * each, part.bytes());
+    copies_->synchronize();  // the buffer is read into again
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <initializer_list>
 #include <memory>
 #include <vector>
 
@@ -20,14 +21,16 @@ class NvmeWeightReader {
   /// \param memory  kBuffers times the largest extent's stored weight, on the store's alignment; both outlive this object
   NvmeWeightReader(ShardState& state, TensorView memory, Device& device);
 
-  /// Starts to read what this rank owns of a unit into `to`, after `after`. The event rethrows IoError.
-  [[nodiscard]] Event read(const Event& after, int unit, TensorView to);
+  /// Starts to read what this rank owns of a unit into `to`, after all of `after`. The event rethrows IoError.
+  [[nodiscard]] Event read(std::initializer_list<Event> after, int unit, TensorView to);
 
  private:
   void read_now(int unit, TensorView to);
 
   ShardState& state_;
   std::span<std::byte> memory_;
+  Device& device_;
+  std::unique_ptr<Queue> copies_;  // of the reader's thread
   std::unique_ptr<Queue> queue_;
 };
 

@@ -33,7 +33,8 @@ struct OptimizerParts {
   bool wait_at_once = false;  // test-only: nothing of the update overlaps anything
 };
 
-/// The update of what a rank owns: unit by unit on a thread of its own, extent by extent, those on nvme through the ring.
+/// The update of what a rank owns: unit by unit on a queue of its own, extent by extent, those on nvme through the ring. On the host,
+/// and where the ring is waited for, a thread does it; what a GPU alone does is queued at once.
 class Optimizer {
  public:
   explicit Optimizer(const OptimizerParts& parts);
@@ -56,14 +57,16 @@ class Optimizer {
   virtual void update_extent(const Extent& extent, const StateViews& views, const UpdateNumbers& numbers) = 0;
 
   /// Blocks until the updates started so far are over.
-  void wait_for_updates() { worker_->synchronize(); }
-  /// The queue of ops on the optimizer's thread; inline.
-  [[nodiscard]] Queue& queue() { return *inline_; }
+  void wait_for_updates();
+  /// The queue of the update's ops; inline on the host.
+  [[nodiscard]] Queue& queue() { return *queue_; }
 
   OptimizerParts parts_;
 
  private:
-  std::unique_ptr<Queue> inline_;
+  void update_now(int unit, const UpdateNumbers& numbers);
+
+  std::unique_ptr<Queue> queue_;
   std::atomic<double> nvme_seconds_ = 0.0;
   std::unique_ptr<Queue> worker_;  // its tasks must be over before a derived class goes: see stop()
 

@@ -28,12 +28,14 @@ std::int64_t Parameters::gathered_elements(const ShardMap& map, const std::vecto
 }
 
 Parameters::Parameters(const Zero& zero, ShardState& state, comm::Communicator& group, TensorView gathered,
-                       NvmeWeightReader* reader, Gradients* gradients, const std::vector<plan::UnitRole>& units)
+                       NvmeWeightReader* reader, Gradients* gradients, const std::vector<plan::UnitRole>& units,
+                       Queue& queue)
     : zero_(zero),
       state_(state),
       group_(group),
       reader_(reader),
       gradients_(gradients),
+      queue_(queue),
       updated_(static_cast<std::size_t>(zero.map->units())),
       own_place_(static_cast<std::size_t>(zero.map->units()), -1) {
   std::int64_t used = 0;
@@ -89,7 +91,7 @@ void Parameters::gather(Place& place, int unit) {
   const Range owned = zero_.owned(unit);
   TensorView mine = whole.flat(owned.begin, owned.size());
   place.read = updated_[static_cast<std::size_t>(unit)];
-  if (reader_ != nullptr) place.read = reader_->read(place.read, unit, mine);
+  if (reader_ != nullptr) place.read = reader_->read({place.read, place.used}, unit, mine);
   else if (!place.own || place.memory.data() != state_.weights(unit).data()) mine = state_.weights(unit);
   place.gathered = zero_.sharded() ? group_.all_gather(place.read, mine, whole) : place.read;
   ++gathers_;
@@ -113,14 +115,15 @@ void Parameters::acquire(int unit) {
   place->wanted = false;
   place->last_use = ++uses_;
   ++place->users;
-  updated_[static_cast<std::size_t>(unit)].wait();
-  place->gathered.wait();
+  queue_.wait(updated_[static_cast<std::size_t>(unit)]);
+  queue_.wait(place->gathered);
 }
 
 void Parameters::release(int unit) {
   Place* place = find(unit);
   if (place == nullptr || place->users == 0) throw Error(fmt::format("unit {} is released but was not acquired", unit));
   --place->users;
+  if (reader_ != nullptr) place->used = queue_.record();
 }
 
 void Parameters::wait_for_read(int unit) {

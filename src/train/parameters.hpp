@@ -24,8 +24,9 @@ class Parameters : public model::ParameterSource {
   /// \param group     the ranks that share one copy of the state
   /// \param gathered  memory for weights that are not whole where they lie, gathered_elements() of the weight's dtype
   /// \param reader    of weights on nvme; null for weights in memory
+  /// \param queue     whose ops use the weights: it waits for them, not the caller, where it is a GPU's
   Parameters(const Zero& zero, ShardState& state, comm::Communicator& group, TensorView gathered,
-             NvmeWeightReader* reader, Gradients* gradients, const std::vector<plan::UnitRole>& units);
+             NvmeWeightReader* reader, Gradients* gradients, const std::vector<plan::UnitRole>& units, Queue& queue);
   /// Waits for the gathers under way, which use memory of others: a step may have ended in an exception.
   ~Parameters() override;
   Parameters(const Parameters&) = delete;
@@ -60,6 +61,7 @@ class Parameters : public model::ParameterSource {
     bool wanted = false;  // prefetched, not yet acquired
     std::uint64_t last_use = 0;
     Event read, gathered;
+    Event used;  // the last ops that were given the weights that it holds
   };
   [[nodiscard]] Place* find(int unit);
   [[nodiscard]] Place* place_for(int unit);
@@ -70,6 +72,7 @@ class Parameters : public model::ParameterSource {
   comm::Communicator& group_;
   NvmeWeightReader* reader_;
   Gradients* gradients_;
+  Queue& queue_;
   std::vector<Event> updated_;
   std::vector<Place> places_;   // those of one unit first, in the order of units
   std::vector<int> own_place_;  // of each unit; -1: it shares

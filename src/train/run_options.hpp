@@ -65,7 +65,7 @@ struct DataOptions {
   bool operator==(const DataOptions&) const = default;
 };
 
-enum class DeviceChoice { automatic, cpu };
+enum class DeviceChoice { automatic, cpu, cuda };
 enum class Precision { automatic, fp32, bf16 };
 enum class GradientCheckpointing { automatic, off, on };
 

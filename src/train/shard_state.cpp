@@ -66,6 +66,8 @@ ShardState::ShardState(const Zero& zero, StateLayout layout, ShardStateOptions o
       throw Error(fmt::format("ledger entry \"{}\": expected {} bytes, found {}", entry_name(kind, layout_), offset,
                               memory_[k].bytes()));
   }
+  const TensorView transfer = arena.bytes(plan::entry::kTransfer);
+  transfer_ = {reinterpret_cast<float*>(transfer.data()), transfer.bytes() / sizeof(float)};
   if (!options_.files.kinds.empty()) make_files(arena, store);
 }
 

@@ -36,6 +36,8 @@ class ShardState {
  public:
   /// Slots of the ring of extents on nvme.
   static constexpr int kRingSlots = 4;
+  /// Elements that read() and write() pass on at a time, through pinned memory.
+  static constexpr std::int64_t kTransferElements = std::int64_t{1} << 18;
 
   /// The name of a kind's ledger entry, whose memory the arena has unless it is on nvme.
   [[nodiscard]] static std::string entry_name(StateKind kind, const StateLayout& layout);
@@ -54,6 +56,8 @@ class ShardState {
     return extents_of_.at(static_cast<std::size_t>(unit));
   }
   [[nodiscard]] bool on_nvme(StateKind kind) const { return nvme_kind(kind).has_value(); }
+  /// Whether any kind is on nvme: leases then wait for it.
+  [[nodiscard]] bool uses_ring() const noexcept { return ring_ != nullptr; }
   /// A unit's weights in memory: whole ones, or what this rank owns. Not for weights on nvme.
   [[nodiscard]] TensorView weights(int unit) const;
   /// The files of the extents, and the number that a kind has there.
@@ -133,6 +137,7 @@ class ShardState {
   std::optional<std::size_t> written_;                            // the extent of the last write()
   std::optional<Lease> written_lease_;
   Pending pending_;
+  std::span<float> transfer_;  // kTransferElements
   std::unique_ptr<Queue> queue_;
 };
 

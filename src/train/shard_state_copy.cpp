@@ -62,17 +62,24 @@ void ShardState::read(const std::string& name, int unit, Range range, std::span<
 }
 
 void ShardState::read_part(StateKind kind, std::size_t extent, Range part, std::span<float> to) {
-  const Range blocks = whole_blocks(part);
-  std::vector<float> values(static_cast<std::size_t>(blocks.size()), 0.0F);
-  const TensorView decoded(std::span<float>(values), Shape{blocks.size()});
-  if (kind == StateKind::master)
-    ops_.decode_parameter(*queue_, {.parameter = {stored(StateKind::weight, extent, blocks).values,
-                                                  stored(StateKind::master, extent, blocks).values},
-                                    .values = decoded});
-  else if (const kernels::StateView state = stored(kind, extent, blocks); state.values)
-    ops_.decode_state(*queue_, {.state = state, .values = decoded, .sign = sign_of(kind)});
-  queue_->synchronize();
-  std::copy_n(values.begin() + (part.begin - blocks.begin), part.size(), to.begin());
+  for (std::int64_t begin = whole_blocks(part).begin; begin < part.end; begin += kTransferElements) {
+    const Range blocks{begin, std::min(whole_blocks(part).end, begin + kTransferElements)};
+    const std::span<float> values = transfer_.first(static_cast<std::size_t>(blocks.size()));
+    const TensorView decoded(values, Shape{blocks.size()});
+    if (kind == StateKind::master) {
+      ops_.decode_parameter(*queue_, {.parameter = {stored(StateKind::weight, extent, blocks).values,
+                                                    stored(StateKind::master, extent, blocks).values},
+                                      .values = decoded});
+    } else if (const kernels::StateView state = stored(kind, extent, blocks); state.values) {
+      ops_.decode_state(*queue_, {.state = state, .values = decoded, .sign = sign_of(kind)});
+    } else {
+      std::ranges::fill(values, 0.0F);
+    }
+    queue_->synchronize();
+    const Range wanted{std::max(part.begin, blocks.begin), std::min(part.end, blocks.end)};
+    std::copy_n(values.begin() + (wanted.begin - blocks.begin), wanted.size(),
+                to.begin() + (wanted.begin - part.begin));
+  }
 }
 
 void ShardState::write(const std::string& name, int unit, Range range, std::span<const float> from) {
@@ -119,18 +126,22 @@ void ShardState::write_part(StateKind kind, std::size_t index, Range part, std::
     written_ = index;
   }
   const StateViews views = written_lease_ ? written_lease_->views() : views_of(index, nullptr);
-  const std::int64_t begin = part.begin - extent.range.begin;
-  const ConstTensorView values(from, Shape{part.size()});
-  if (kind == StateKind::master) {
-    ops_.encode_parameter(*queue_, {.values = values, .parameter = views.parameter.flat(begin, part.size())});
-  } else if (const kernels::StateView& state = kind == StateKind::exp_avg ? views.exp_avg : views.exp_avg_sq;
-             state.values) {
-    ops_.encode_state(*queue_, {.values = values,
-                                .state = state.flat(begin, part.size()),
-                                .sign = sign_of(kind),
-                                .rounding = {.first = zero_.owned(extent.unit).begin + part.begin}});
+  for (std::int64_t done = 0; done < part.size(); done += kTransferElements) {
+    const std::int64_t count = std::min(kTransferElements, part.size() - done);
+    const std::int64_t begin = part.begin + done - extent.range.begin;
+    std::copy_n(from.begin() + done, count, transfer_.begin());
+    const ConstTensorView values(TensorView(transfer_.first(static_cast<std::size_t>(count)), Shape{count}));
+    if (kind == StateKind::master) {
+      ops_.encode_parameter(*queue_, {.values = values, .parameter = views.parameter.flat(begin, count)});
+    } else if (const kernels::StateView& state = kind == StateKind::exp_avg ? views.exp_avg : views.exp_avg_sq;
+               state.values) {
+      ops_.encode_state(*queue_, {.values = values,
+                                  .state = state.flat(begin, count),
+                                  .sign = sign_of(kind),
+                                  .rounding = {.first = zero_.owned(extent.unit).begin + part.begin + done}});
+    }
+    queue_->synchronize();
   }
-  queue_->synchronize();
 }
 
 void ShardState::finish_writes() {

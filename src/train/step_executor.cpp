@@ -16,7 +16,8 @@ using plan::OpKind;
 
 StepExecutor::StepExecutor(const plan::StepProgram& program, const Zero& zero, comm::Communicator& communicator,
                            model::T5Model& t5, kernels::OptimizerOps& ops, Queue& queue, Parameters& parameters,
-                           Gradients& gradients, Optimizer& optimizer, StepClock& clock, bool wait_at_once)
+                           Gradients& gradients, Optimizer& optimizer, StepClock& clock, TensorView norm_sums,
+                           bool wait_at_once)
     : program_(program),
       zero_(zero),
       communicator_(communicator),
@@ -27,6 +28,7 @@ StepExecutor::StepExecutor(const plan::StepProgram& program, const Zero& zero, c
       gradients_(gradients),
       optimizer_(optimizer),
       clock_(clock),
+      norm_sums_(norm_sums),
       wait_at_once_(wait_at_once),
       batches_(static_cast<std::size_t>(program.group_size)) {}
 
@@ -43,13 +45,13 @@ StepResult StepExecutor::run(const StepInput& input) {
       case OpKind::release: parameters_.release(op.unit); break;
       case OpKind::begin_gradient: gradients_.begin(op.unit); break;
       case OpKind::forward: {
-        pack_group(input, op.group);
+        pack_group(input, op.group, result);
         const model::MicroBatch& batch = batches_[static_cast<std::size_t>(op.slot)];
         if (batch.empty()) break;
         const StepClock::Span span(clock_, Activity::compute);
         t5_.forward(queue_, op.stage, batch, input.pass);
         if (t5_.stages()[static_cast<std::size_t>(op.stage)].kind != model::StageKind::head) break;
-        for (const double loss : sample_losses(batch)) result.loss_sum += loss;
+        input.batches->fetch_losses(op.slot);
         break;
       }
       case OpKind::backward: {
@@ -62,6 +64,7 @@ StepResult StepExecutor::run(const StepInput& input) {
       case OpKind::reduce: start_reduction(op.unit); break;
       case OpKind::norm: {
         result.grad_norm = gradient_norm();
+        collect_losses(input, result);
         if (!std::isfinite(result.grad_norm))
           throw AgreedFailure(  // every rank sees the same norm
               fmt::format("optimizer step {}: the gradient's norm is {}: training has diverged; nothing was updated in "
@@ -84,14 +87,26 @@ StepResult StepExecutor::run(const StepInput& input) {
   return result;
 }
 
-void StepExecutor::pack_group(const StepInput& input, int group) {
+void StepExecutor::pack_group(const StepInput& input, int group, StepResult& result) {
   if (group == packed_group_) return;
+  if (packed_group_ >= 0) {
+    queue_.synchronize();
+    collect_losses(input, result);
+  }
   packed_group_ = group;
   const StepClock::Span span(clock_, Activity::data);
   for (int slot = 0; slot < program_.group_size; ++slot) {
     model::MicroBatch& batch = batches_[static_cast<std::size_t>(slot)];
-    batch = input.pack(group * program_.group_size + slot, slot);
+    batch = input.batches->pack(group * program_.group_size + slot, slot);
     batch.slot = slot;
+  }
+}
+
+/// Of the group that has run.
+void StepExecutor::collect_losses(const StepInput& input, StepResult& result) {
+  for (const model::MicroBatch& batch : batches_) {
+    if (batch.empty()) continue;
+    for (const double loss : input.batches->losses(batch.slot)) result.loss_sum += loss;
   }
 }
 
@@ -111,7 +126,7 @@ void StepExecutor::acquire(int unit, std::int64_t step) {
   const double nvme_before = optimizer_.nvme_seconds();
   {
     const auto start = std::chrono::steady_clock::now();
-    parameters_.updated(unit).wait();
+    queue_.wait(parameters_.updated(unit));
     const double waited = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     // While this thread waited for the update, the update itself may have waited for the drive.
     const double nvme = std::min(waited, optimizer_.nvme_seconds() - nvme_before);
@@ -131,25 +146,31 @@ void StepExecutor::acquire(int unit, std::int64_t step) {
   parameters_.acquire(unit);
 }
 
+std::size_t StepExecutor::norm_sum_bytes(const Zero& zero, const std::vector<plan::UnitRole>& units) {
+  std::size_t blocks = 0;
+  for (int unit = 0; unit < zero.map->units(); ++unit)
+    if (units[static_cast<std::size_t>(unit)].trainable) blocks += zero.map->norm_blocks(unit).size();
+  return blocks * sizeof(double);
+}
+
 double StepExecutor::gradient_norm() {
   gradients_.finish();
-  std::vector<double> partial_sums;
+  const auto count = static_cast<std::int64_t>(norm_sums_.bytes() / sizeof(double));
+  const TensorView sums(norm_sums_.data(), DType::f64, {count});
   {
     const StepClock::Span span(clock_, Activity::compute);
+    std::int64_t begin = 0;
     for (int unit = 0; unit < zero_.map->units(); ++unit) {
       if (!gradients_.trainable(unit)) continue;
-      const std::size_t begin = partial_sums.size();
-      const std::size_t blocks = zero_.map->norm_blocks(unit).size();
-      partial_sums.resize(begin + blocks);
-      ops_.sum_of_squares(
-          queue_, {.x = gradients_.piece(unit),
-                   .block = kNormBlock,
-                   .partial_sums = {std::span(partial_sums).subspan(begin), Shape{static_cast<std::int64_t>(blocks)}}});
+      const auto blocks = static_cast<std::int64_t>(zero_.map->norm_blocks(unit).size());
+      ops_.sum_of_squares(queue_,
+                          {.x = gradients_.piece(unit), .block = kNormBlock, .partial_sums = sums.flat(begin, blocks)});
+      begin += blocks;
     }
     queue_.synchronize();
   }
   const StepClock::Span span(clock_, Activity::collective);
-  return std::sqrt(sum_over_pieces(partial_sums));
+  return std::sqrt(sum_over_pieces(sums.as<double>()));
 }
 
 /// In the order of pieces, whichever rank has which.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <functional>
 #include <span>
 #include <vector>
 
@@ -15,10 +14,21 @@
 
 namespace spillway::train {
 
+/// Where a step's micro-batches come from, and their losses go.
+class MicroBatchSource {
+ public:
+  virtual ~MicroBatchSource() = default;
+  /// Fills the memory of `slot` with this rank's micro-batch of that number. Called before its group's first op.
+  [[nodiscard]] virtual model::MicroBatch pack(int micro_batch, int slot) = 0;
+  /// Starts to bring a slot's losses to the host. Called after the head's forward pass.
+  virtual void fetch_losses(int slot) = 0;
+  /// Σ over each sample of the slot's micro-batch. Called when what was fetched is there, and before the slot is filled anew.
+  [[nodiscard]] virtual std::vector<double> losses(int slot) const = 0;
+};
+
 /// What one step is given.
 struct StepInput {
-  /// Fills the memory of `slot` with this rank's micro-batch of that number. Called before its group's first op.
-  std::function<model::MicroBatch(int micro_batch, int slot)> pack;
+  MicroBatchSource* batches = nullptr;
   model::PassOptions pass;
   double learning_rate = 0.0;
   std::int64_t optimizer_step = 1;  // Adam's t, from 1
@@ -35,17 +45,22 @@ struct StepResult {
 /// Runs the plan's step program, op by op.
 class StepExecutor {
  public:
+  /// \param norm_sums     norm_sum_bytes() that the device writes and the host reads
   /// \param wait_at_once  test-only: every gather and reduction is waited for where it starts
   StepExecutor(const plan::StepProgram& program, const Zero& zero, comm::Communicator& communicator, model::T5Model& t5,
                kernels::OptimizerOps& ops, Queue& queue, Parameters& parameters, Gradients& gradients,
-               Optimizer& optimizer, StepClock& clock, bool wait_at_once = false);
+               Optimizer& optimizer, StepClock& clock, TensorView norm_sums, bool wait_at_once = false);
+
+  /// Of the partial sums of a gradient's norm.
+  [[nodiscard]] static std::size_t norm_sum_bytes(const Zero& zero, const std::vector<plan::UnitRole>& units);
 
   /// Returns while the update still runs; later use of a unit waits for it.
   /// \throws Error (exit 5) if the gradient's norm is not finite: nothing has been updated then
   StepResult run(const StepInput& input);
 
  private:
-  void pack_group(const StepInput& input, int group);
+  void pack_group(const StepInput& input, int group, StepResult& result);
+  void collect_losses(const StepInput& input, StepResult& result);
   void acquire(int unit, std::int64_t step);
   void start_gather(int unit);
   void start_reduction(int unit);
@@ -62,6 +77,7 @@ class StepExecutor {
   Gradients& gradients_;
   Optimizer& optimizer_;
   StepClock& clock_;
+  TensorView norm_sums_;
   bool wait_at_once_;
   std::vector<model::MicroBatch> batches_;  // of the group, by slot
   int packed_group_ = -1;

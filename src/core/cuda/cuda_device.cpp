@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/cuda_device.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <mutex>
@@ -31,6 +32,14 @@ class CudaDevice : public Device {
   }
 
   std::string name() const override { return gpu_.name; }
+  bool is_host() const noexcept override { return false; }
+  std::size_t free_bytes() const override {
+    std::size_t free = 0;
+    std::size_t total = 0;
+    cuda::make_current(index_);
+    cuda::check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+    return std::min(free, budget_->limit() - budget_->used());
+  }
 
   Buffer allocate(MemoryKind kind, std::size_t bytes) override {
     const std::size_t rounded = round_up(bytes, kPage);

@@ -15,6 +15,7 @@ class MemoryBudget : public std::enable_shared_from_this<MemoryBudget> {
   /// \throws Error (exit 5) with what was asked, used and allowed
   [[nodiscard]] std::shared_ptr<void> take(std::size_t bytes);
   [[nodiscard]] std::size_t used() const;
+  [[nodiscard]] std::size_t limit() const noexcept { return budget_; }
 
  private:
   mutable std::mutex mutex_;
