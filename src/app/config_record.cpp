@@ -14,8 +14,8 @@ train::ConfigRecord config_record(const train::RunOptions& options) {
   return record;
 }
 
-train::Runtime lend(Runtime& runtime) {
-  return {.device = runtime.device,
+train::Runtime lend(Runtime& runtime, Device* gpu) {
+  return {.device = gpu != nullptr ? *gpu : runtime.device,
           .communicator = runtime.communicator,
           .nodes = runtime.environment.nodes(),
           .start = runtime.start};

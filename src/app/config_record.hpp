@@ -10,7 +10,7 @@ namespace spillway::app {
 /// The options as a run keeps them: the file that repeats it, and every key with its value.
 [[nodiscard]] train::ConfigRecord config_record(const train::RunOptions& options);
 
-/// What main lends to a command, as the layers below see it.
-[[nodiscard]] train::Runtime lend(Runtime& runtime);
+/// What main lends to a command, as the layers below see it. \param gpu  to be used instead of the host, if given
+[[nodiscard]] train::Runtime lend(Runtime& runtime, Device* gpu);
 
 }  // namespace spillway::app

@@ -7,6 +7,7 @@
 
 #include "app/commands.hpp"
 #include "app/config_record.hpp"
+#include "app/device_choice.hpp"
 #include "app/overrides.hpp"
 #include "app/shared_config.hpp"
 #include "core/log.hpp"
@@ -51,7 +52,8 @@ ExitCode evaluate_command(const EvaluateArguments& arguments, Runtime& runtime) 
     throw train::AgreedFailure(fmt::format("data.{} is not set: there is nothing to evaluate", val ? "val" : "test"),
                                ExitCode::config);
 
-  train::Runtime lent = lend(runtime);
+  const std::unique_ptr<Device> gpu = open_gpu(options, runtime);
+  train::Runtime lent = lend(runtime, gpu.get());
   const auto job = train::prepare_job(options, train::Purpose::evaluate, lent, {}, paths);
   const auto made = train::make_engine(*job, lent);
   train::Engine& engine = *made;

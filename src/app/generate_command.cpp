@@ -13,6 +13,7 @@
 
 #include "app/commands.hpp"
 #include "app/config_record.hpp"
+#include "app/device_choice.hpp"
 #include "app/output_file.hpp"
 #include "app/overrides.hpp"
 #include "app/shared_config.hpp"
@@ -126,7 +127,8 @@ ExitCode generate_command(const GenerateArguments& arguments, Runtime& runtime) 
   for (const auto& ids : sources) longest = std::max(longest, static_cast<std::int64_t>(ids.size()));
   const std::int64_t batch = std::min(options.eval.per_device_eval_batch_size, static_cast<std::int64_t>(lines.size()));
 
-  train::Runtime lent = lend(runtime);
+  const std::unique_ptr<Device> gpu = open_gpu(options, runtime);
+  train::Runtime lent = lend(runtime, gpu.get());
   const auto job =
       train::prepare_job(options, train::Purpose::generate, lent, {.batch = batch, .longest_source = longest});
   const auto made = train::make_engine(*job, lent);

@@ -5,6 +5,7 @@
 
 #include "app/commands.hpp"
 #include "app/config_record.hpp"
+#include "app/device_choice.hpp"
 #include "app/overrides.hpp"
 #include "app/shared_config.hpp"
 #include "train/trainer.hpp"
@@ -19,8 +20,10 @@ ExitCode train_command(const TrainArguments& arguments, Runtime& runtime) {
     if (runtime.communicator.rank() == 0) std::cout << config_text(options) << std::flush;
     return ExitCode::done;
   }
-  train::Runtime lent = lend(runtime);
-  const train::TrainRequest request{.options = options,
+  train::RunOptions settled = options;
+  const std::unique_ptr<Device> gpu = open_gpu(settled, runtime);
+  train::Runtime lent = lend(runtime, gpu.get());
+  const train::TrainRequest request{.options = settled,
                                     .config = config_record(options),
                                     .dry_run = arguments.dry_run,
                                     .progress_bar = isatty(STDERR_FILENO) == 1,

@@ -154,6 +154,11 @@ void lay_out_state(Job& job, const Runtime& runtime) {
   const OffloadOptions& offload = o.offload;
   if (weight == DType::f32 && offload.master != TierChoice::automatic && offload.master != offload.weight)
     throw ConfigError("offload.master: in fp32 the weight is its own master; set offload.weight");
+  const TierChoice weight_tier = offload.weight != TierChoice::automatic ? offload.weight : offload.placement;
+  if (job.on_gpu && weight_tier == TierChoice::host)
+    throw ConfigError(
+        "offload.weight = \"host\" with a GPU needs weights that are streamed to it, which this version does not have "
+        "yet; set offload.weight = \"device\", or \"nvme\"");
   const bool training = job.purpose == Purpose::train;
   if (training) check_optimizer(o);
   const bool adamw = o.optimizer.name == OptimizerName::adamw;
