@@ -92,6 +92,8 @@ class Device {
  public:
   virtual ~Device() = default;
   [[nodiscard]] virtual std::string name() const = 0;
+  /// True if device memory is ordinary memory, which the host may read and write.
+  [[nodiscard]] virtual bool is_host() const noexcept = 0;
   /// Zero-filled memory on a 4 KiB boundary, all pages touched, `bytes` rounded up to 4 KiB.
   /// \throws Error (exit 5) with the amount asked; if it would exceed a budget, with the amount used and the budget too
   [[nodiscard]] virtual Buffer allocate(MemoryKind kind, std::size_t bytes) = 0;

@@ -22,6 +22,7 @@ class InlineQueue : public Queue {
 class HostDevice : public Device {
  public:
   std::string name() const override { return "cpu"; }
+  bool is_host() const noexcept override { return true; }
 
   Buffer allocate(MemoryKind kind, std::size_t bytes) override {
     constexpr std::size_t kPage = 4096;

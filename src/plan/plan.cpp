@@ -48,6 +48,7 @@ Ledger make_ledger(const JobFacts& job, const Choice& choice) {
   const std::size_t step = job.training ? group * job.residual_bytes + job.scratch_bytes : 0;
   ledger.add({.name = entry::kActivations, .tier = Tier::device, .bytes = std::max(step, job.evaluation_bytes)});
   ledger.add({.name = entry::kGeneration, .tier = Tier::device, .bytes = job.generation_bytes});
+  ledger.add({.name = entry::kGenerationLists, .tier = Tier::host, .bytes = job.generation_list_bytes});
   ledger.add({.name = entry::kWorkspace, .tier = Tier::host, .bytes = job.workspace_bytes});
   ledger.add(
       {.name = entry::kBatches, .tier = Tier::device, .bytes = std::max<std::size_t>(group, 1) * job.batch_bytes});

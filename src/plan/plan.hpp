@@ -26,6 +26,7 @@ inline constexpr const char* kRing = "ring of optimizer state";
 inline constexpr const char* kReduce = "reduction pieces";
 inline constexpr const char* kActivations = "residuals and scratch";
 inline constexpr const char* kGeneration = "generation caches";
+inline constexpr const char* kGenerationLists = "generation lists";
 inline constexpr const char* kBatches = "batches";
 inline constexpr const char* kWorkspace = "workspace of kernels";
 inline constexpr const char* kStaging = "checkpoint staging";
@@ -68,6 +69,7 @@ struct JobFacts {
   std::size_t batch_bytes = 0;       // ids, labels and losses of one micro-batch
   std::size_t evaluation_bytes = 0;  // residuals and scratch of an evaluation batch
   std::size_t generation_bytes = 0;
+  std::size_t generation_list_bytes = 0;  // what the host reads and writes while it generates
   std::size_t workspace_bytes = 0;  // what kernels and BLAS keep for themselves
   std::size_t reduce_bytes = 0;     // pieces that a reduction of the largest unit receives
   std::size_t staging_bytes = 0;    // a checkpoint's staging

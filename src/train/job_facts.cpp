@@ -158,9 +158,10 @@ plan::JobFacts facts_of(const Job& job) {
     facts.evaluation_bytes = InferenceResiduals::bytes(job.stages, job.inference_stage_bytes()) + scratch.bytes();
   }
   if (job.generation.items > 0) {
-    model::Carver caches;
-    (void)model::carve_generation(caches, job.source.config, job.dtype(), job.generation);
+    model::Carver caches, lists;
+    (void)model::carve_generation(caches, lists, job.source.config, job.dtype(), job.generation);
     facts.generation_bytes = caches.bytes();
+    facts.generation_list_bytes = lists.bytes();
   }
   facts.batch_bytes = BatchMemory::bytes(larger(job.train_limits, job.eval_limits));
   if (job.train_examples)

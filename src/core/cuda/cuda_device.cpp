@@ -31,6 +31,7 @@ class CudaDevice : public Device {
   }
 
   std::string name() const override { return gpu_.name; }
+  bool is_host() const noexcept override { return false; }
 
   Buffer allocate(MemoryKind kind, std::size_t bytes) override {
     const std::size_t rounded = round_up(bytes, kPage);
