@@ -8,10 +8,41 @@
 
 namespace spillway::model {
 
-GenerationMemory carve_generation(Carver& carver, const T5Config& c, DType dtype, const GenerationLimits& limits) {
+namespace {
+
+/// What `carver` has given out since it had given out `begin` bytes.
+TensorView bytes_since(const Carver& carver, std::size_t begin, const TensorView& first) {
+  return {first.data(), DType::u8, {static_cast<std::int64_t>(carver.bytes() - begin)}};
+}
+
+GenerationLists carve_lists(Carver& carver, const GenerationLimits& limits) {
   const std::int64_t rows = limits.items * limits.options.num_beams;
   const std::int64_t capacity = limits.options.max_length;
   const std::int64_t candidates = 2 * limits.options.num_beams;
+  GenerationLists l;
+  const std::size_t begin = carver.bytes();
+  l.ancestry = carver.take({rows, capacity}, DType::i32);
+  l.token_cache = carver.take({rows, capacity}, DType::i32);
+  l.tokens = carver.take({rows}, DType::i32);
+  l.row_sequence = carver.take({rows}, DType::i32);
+  l.row_number = carver.take({rows + 1}, DType::i32);
+  l.row_zero = carver.take({rows}, DType::i32);
+  l.row_scores = carver.take({rows});
+  l.sent = bytes_since(carver, begin, l.ancestry);
+  const std::size_t middle = carver.bytes();
+  l.top_scores = carver.take({limits.items, candidates});
+  l.top_rows = carver.take({limits.items, candidates}, DType::i32);
+  l.top_tokens = carver.take({limits.items, candidates}, DType::i32);
+  l.received = bytes_since(carver, middle, l.top_scores);
+  return l;
+}
+
+}  // namespace
+
+GenerationMemory carve_generation(Carver& carver, Carver& pinned, const T5Config& c, DType dtype,
+                                  const GenerationLimits& limits) {
+  const std::int64_t rows = limits.items * limits.options.num_beams;
+  const std::int64_t capacity = limits.options.max_length;
   GenerationMemory m;
   for (std::int64_t block = 0; block < c.num_decoder_layers; ++block) {
     m.cache_k.push_back(carver.take({rows, capacity, c.inner()}, dtype));
@@ -27,32 +58,27 @@ GenerationMemory carve_generation(Carver& carver, const T5Config& c, DType dtype
   m.u = carver.take({rows, c.ff_in()}, dtype);
   m.act = carver.take({rows, c.d_ff}, dtype);
   m.logits = carver.take({rows, c.vocab_size});
-  m.ancestry = carver.take({rows, capacity}, DType::i32);
-  m.next_ancestry = carver.take({rows, capacity}, DType::i32);
-  m.token_cache = carver.take({rows, capacity}, DType::i32);
-  m.tokens = carver.take({rows}, DType::i32);
-  m.row_sequence = carver.take({rows}, DType::i32);
-  m.row_number = carver.take({rows + 1}, DType::i32);
-  m.row_zero = carver.take({rows}, DType::i32);
-  m.row_scores = carver.take({rows});
-  m.top_scores = carver.take({limits.items, candidates});
-  m.top_rows = carver.take({limits.items, candidates}, DType::i32);
-  m.top_tokens = carver.take({limits.items, candidates}, DType::i32);
+  m.lists = carve_lists(carver, limits);
+  m.host_lists = carve_lists(pinned, limits);
+  m.next_ancestry = pinned.take({rows, capacity}, DType::i32);
   return m;
 }
 
-Generator::Generator(const T5Config& config, const T5Layout& layout, T5Model& t5, kernels::ModelOps& ops,
-                     kernels::GenerationOps& generation_ops, ParameterSource& parameters,
+Generator::Generator(Device& device, const T5Config& config, const T5Layout& layout, T5Model& t5,
+                     kernels::ModelOps& ops, kernels::GenerationOps& generation_ops, ParameterSource& parameters,
                      const GenerationMemory& memory)
-    : config_(config),
+    : device_(device),
+      config_(config),
       layout_(layout),
       t5_(t5),
       ops_(ops),
       generation_ops_(generation_ops),
       parameters_(parameters),
       memory_(memory) {
-  std::ranges::fill(memory_.row_zero.as<std::int32_t>(), 0);
-  const auto numbers = memory_.row_number.as<std::int32_t>();
+  // On the host nothing need be copied.
+  if (device_.is_host()) memory_.lists = memory_.host_lists;
+  std::ranges::fill(memory_.host_lists.row_zero.as<std::int32_t>(), 0);
+  const auto numbers = memory_.host_lists.row_number.as<std::int32_t>();
   std::iota(numbers.begin(), numbers.end(), 0);
 }
 
@@ -63,7 +89,7 @@ std::vector<std::vector<Hypothesis>> Generator::generate(Queue& queue, const Mic
   const std::int64_t rows = items * options.num_beams;
   BeamSearch search(items, options, config_.decoder_start_token_id, config_.eos_token_id, config_.pad_token_id);
   encode(queue, batch);
-  const auto sequence = memory_.row_sequence.as<std::int32_t>();
+  const auto sequence = memory_.host_lists.row_sequence.as<std::int32_t>();
   for (std::int64_t row = 0; row < rows; ++row)
     sequence[static_cast<std::size_t>(row)] = static_cast<std::int32_t>(row / options.num_beams);
 
@@ -71,9 +97,10 @@ std::vector<std::vector<Hypothesis>> Generator::generate(Queue& queue, const Mic
     const std::int64_t position = std::min(search.length(), options.max_length) - 1;
     const bool mine = rows > 0 && !search.done();
     if (mine) {
-      std::ranges::copy(search.next_tokens(), memory_.tokens.as<std::int32_t>().begin());
-      std::ranges::copy(search.row_scores(), memory_.row_scores.as<float>().begin());
+      std::ranges::copy(search.next_tokens(), memory_.host_lists.tokens.as<std::int32_t>().begin());
+      std::ranges::copy(search.row_scores(), memory_.host_lists.row_scores.as<float>().begin());
       reorder(search, rows);
+      copy(queue, memory_.lists.sent, memory_.host_lists.sent);
     }
     decode_one(queue, batch, mine ? rows : 0, position);
     if (!mine) continue;
@@ -90,10 +117,10 @@ void Generator::choose(Queue& queue, BeamSearch& search, std::int64_t items, con
   if (normalise_first) generation_ops_.log_softmax(queue, {.rows = rows, .scores = logits});
   if (options.processes_scores())
     generation_ops_.process_scores(queue, {.rows = rows,
-                                           .capacity = memory_.ancestry.extent(1),
+                                           .capacity = memory_.lists.ancestry.extent(1),
                                            .length = search.length(),
-                                           .tokens = memory_.token_cache.rows(0, rows),
-                                           .ancestry = memory_.ancestry.rows(0, rows),
+                                           .tokens = memory_.lists.token_cache.rows(0, rows),
+                                           .ancestry = memory_.lists.ancestry.rows(0, rows),
                                            .repetition_penalty = static_cast<float>(options.repetition_penalty),
                                            .no_repeat_ngram_size = options.no_repeat_ngram_size,
                                            .min_length = options.min_length,
@@ -104,13 +131,20 @@ void Generator::choose(Queue& queue, BeamSearch& search, std::int64_t items, con
                                       .count = search.candidates(),
                                       .normalised = normalise_first,
                                       .logits = logits,
-                                      .row_scores = memory_.row_scores.rows(0, rows),
-                                      .scores = memory_.top_scores.rows(0, items),
-                                      .rows = memory_.top_rows.rows(0, items),
-                                      .tokens = memory_.top_tokens.rows(0, items)};
+                                      .row_scores = memory_.lists.row_scores.rows(0, rows),
+                                      .scores = memory_.lists.top_scores.rows(0, items),
+                                      .rows = memory_.lists.top_rows.rows(0, items),
+                                      .tokens = memory_.lists.top_tokens.rows(0, items)};
   generation_ops_.top_continuations(queue, top);
+  copy(queue, memory_.host_lists.received, memory_.lists.received);
   queue.synchronize();
-  search.advance(top.scores.as<float>(), top.rows.as<std::int32_t>(), top.tokens.as<std::int32_t>());
+  const GenerationLists& found = memory_.host_lists;
+  search.advance(found.top_scores.rows(0, items).as<float>(), found.top_rows.rows(0, items).as<std::int32_t>(),
+                 found.top_tokens.rows(0, items).as<std::int32_t>());
+}
+
+void Generator::copy(Queue& queue, const TensorView& to, const TensorView& from) {
+  if (to.data() != from.data()) device_.copy(queue, to.data(), from.data(), from.bytes());
 }
 
 void Generator::encode(Queue& queue, const MicroBatch& batch) {
@@ -136,24 +170,24 @@ void Generator::encode(Queue& queue, const MicroBatch& batch) {
 }
 
 void Generator::reorder(const BeamSearch& search, std::int64_t rows) {
-  const auto capacity = static_cast<std::size_t>(memory_.ancestry.extent(1));
+  const auto capacity = static_cast<std::size_t>(memory_.host_lists.ancestry.extent(1));
   const auto position = static_cast<std::size_t>(search.length() - 1);
-  const auto from = memory_.ancestry.as<std::int32_t>();
+  const auto from = memory_.host_lists.ancestry.as<std::int32_t>();
   const auto to = memory_.next_ancestry.as<std::int32_t>();
   for (std::size_t row = 0; row < static_cast<std::size_t>(rows); ++row) {
     const auto parent = static_cast<std::size_t>(search.parents()[row]);
     std::copy_n(from.begin() + static_cast<std::ptrdiff_t>(parent * capacity), position,
                 to.begin() + static_cast<std::ptrdiff_t>(row * capacity));
     to[row * capacity + position] = static_cast<std::int32_t>(row);
-    memory_.token_cache.as<std::int32_t>()[row * capacity + position] = search.next_tokens()[row];
+    memory_.host_lists.token_cache.as<std::int32_t>()[row * capacity + position] = search.next_tokens()[row];
   }
-  std::swap(memory_.ancestry, memory_.next_ancestry);
+  std::ranges::copy(memory_.next_ancestry.as<std::int32_t>(), memory_.host_lists.ancestry.as<std::int32_t>().begin());
 }
 
 kernels::PackedSequences Generator::single_rows(std::int64_t rows) const {
-  return {.offsets = memory_.row_number.rows(0, rows + 1),
-          .row_sample = memory_.row_zero.rows(0, rows),
-          .row_position = memory_.row_zero.rows(0, rows),
+  return {.offsets = memory_.lists.row_number.rows(0, rows + 1),
+          .row_sample = memory_.lists.row_zero.rows(0, rows),
+          .row_position = memory_.lists.row_zero.rows(0, rows),
           .count = rows,
           .rows = rows,
           .longest = 1};
@@ -166,7 +200,7 @@ ConstTensorView Generator::weight(const Place& place, Shape shape) {
 void Generator::decode_one(Queue& queue, const MicroBatch& batch, std::int64_t rows, std::int64_t position) {
   if (rows > 0)
     ops_.embedding(queue, {.sequences = single_rows(rows),
-                           .ids = memory_.tokens.rows(0, rows),
+                           .ids = memory_.lists.tokens.rows(0, rows),
                            .table = weight(layout_.places().shared, {config_.vocab_size, config_.d_model}),
                            .out = memory_.hidden.rows(0, rows)});
   for (std::int64_t block = 0; block < config_.num_decoder_layers; ++block) {
@@ -236,7 +270,7 @@ void Generator::decode_block(Queue& queue, const MicroBatch& batch, std::int64_t
               .q_stride = 3 * inner,
               .cache_k = memory_.cache_k[index].rows(0, rows),
               .cache_v = memory_.cache_v[index].rows(0, rows),
-              .ancestry = memory_.ancestry.rows(0, rows),
+              .ancestry = memory_.lists.ancestry.rows(0, rows),
               .bias = {.table = weight(layout_.places().decoder_biases[index],
                                        {config_.relative_attention_num_buckets, config_.num_heads}),
                        .bidirectional = false,
@@ -255,7 +289,7 @@ void Generator::decode_block(Queue& queue, const MicroBatch& batch, std::int64_t
                                                  .q = q,
                                                  .k = kv,
                                                  .v = {kv.data() + width, kv.dtype(), kv.shape()},
-                                                 .row_sequence = memory_.row_sequence.rows(0, rows),
+                                                 .row_sequence = memory_.lists.row_sequence.rows(0, rows),
                                                  .k_stride = 2 * inner,
                                                  .v_stride = 2 * inner,
                                                  .out = attended});

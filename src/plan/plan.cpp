@@ -50,6 +50,7 @@ Ledger make_ledger(const JobFacts& job, const Choice& choice) {
   const std::size_t step = job.training ? group * job.residual_bytes + job.scratch_bytes : 0;
   ledger.add({.name = entry::kActivations, .tier = Tier::device, .bytes = std::max(step, job.evaluation_bytes)});
   ledger.add({.name = entry::kGeneration, .tier = Tier::device, .bytes = job.generation_bytes});
+  ledger.add({.name = entry::kGenerationLists, .tier = Tier::host, .bytes = job.generation_list_bytes});
   ledger.add({.name = entry::kWorkspace, .tier = Tier::host, .bytes = job.workspace_bytes});
   const std::size_t batches = std::max<std::size_t>(group, 1);
   ledger.add({.name = entry::kBatches, .tier = Tier::device, .bytes = batches * job.batch_bytes});
@@ -57,7 +58,6 @@ Ledger make_ledger(const JobFacts& job, const Choice& choice) {
   ledger.add({.name = entry::kContext, .tier = Tier::device, .bytes = job.gpu.context_bytes});
   ledger.add({.name = entry::kKernels, .tier = Tier::device, .bytes = job.gpu.workspace_bytes});
   ledger.add({.name = entry::kBatchCopies, .tier = Tier::host, .bytes = batches * job.gpu.batch_bytes});
-  ledger.add({.name = entry::kGenerationCopies, .tier = Tier::host, .bytes = job.gpu.generation_bytes});
   return ledger;
 }
 

@@ -26,6 +26,7 @@ inline constexpr const char* kRing = "ring of optimizer state";
 inline constexpr const char* kReduce = "reduction pieces";
 inline constexpr const char* kActivations = "residuals and scratch";
 inline constexpr const char* kGeneration = "generation caches";
+inline constexpr const char* kGenerationLists = "generation lists";
 inline constexpr const char* kBatches = "batches";
 inline constexpr const char* kWorkspace = "workspace of kernels";
 inline constexpr const char* kStaging = "checkpoint staging";
@@ -35,7 +36,6 @@ inline constexpr const char* kResults = "results of kernels";
 inline constexpr const char* kContext = "context and libraries of the GPU";
 inline constexpr const char* kKernels = "workspace of the GPU's kernels";
 inline constexpr const char* kBatchCopies = "batches in host memory";
-inline constexpr const char* kGenerationCopies = "generation in host memory";
 }  // namespace entry
 
 /// Places for gathered units besides the persistent one, and for gradients of units: one in use, one on its way.
@@ -58,10 +58,9 @@ struct KindFacts {
 /// What a GPU takes besides; nothing of it where device memory is host memory.
 struct GpuFacts {
   bool present = false;
-  std::size_t context_bytes = 0;     // of CUDA and its libraries, in device memory
-  std::size_t workspace_bytes = 0;   // of kernels, in device memory
-  std::size_t batch_bytes = 0;       // of a micro-batch's copy in host memory
-  std::size_t generation_bytes = 0;  // of what generation exchanges with the host, there
+  std::size_t context_bytes = 0;    // of CUDA and its libraries, in device memory
+  std::size_t workspace_bytes = 0;  // of kernels, in device memory
+  std::size_t batch_bytes = 0;      // of a micro-batch's copy in host memory
 };
 
 /// A job as sizes: all that the plan needs to know, as data. Bytes are those of one rank.
@@ -84,11 +83,12 @@ struct JobFacts {
   std::size_t batch_bytes = 0;       // ids, labels and losses of one micro-batch
   std::size_t evaluation_bytes = 0;  // residuals and scratch of an evaluation batch
   std::size_t generation_bytes = 0;
-  std::size_t workspace_bytes = 0;  // what kernels and BLAS keep for themselves
-  std::size_t reduce_bytes = 0;     // pieces that a reduction of the largest unit receives
-  std::size_t staging_bytes = 0;    // a checkpoint's staging
-  std::size_t transfer_bytes = 0;   // between state and a checkpoint's staging
-  std::size_t result_bytes = 0;     // that kernels leave for the host
+  std::size_t generation_list_bytes = 0;  // what the host reads and writes while it generates
+  std::size_t workspace_bytes = 0;        // what kernels and BLAS keep for themselves
+  std::size_t reduce_bytes = 0;           // pieces that a reduction of the largest unit receives
+  std::size_t staging_bytes = 0;          // a checkpoint's staging
+  std::size_t transfer_bytes = 0;         // between state and a checkpoint's staging
+  std::size_t result_bytes = 0;           // that kernels leave for the host
   GpuFacts gpu;
 };
 

@@ -49,7 +49,7 @@ Engine::Engine(const Job& job, Runtime& runtime, std::unique_ptr<RankGroups> gro
   if (job_.purpose == Purpose::train) make_gradients();
   make_parameters();
   if (job_.purpose == Purpose::train) make_training(runtime);
-  if (job_.eval_limits.sequences > 0) make_evaluation();
+  if (job_.eval_limits.sequences > 0) make_evaluation(runtime);
 }
 
 std::unique_ptr<Engine> make_engine(const Job& job, Runtime& runtime, EngineSwitches switches) {
@@ -145,7 +145,7 @@ void Engine::make_training(Runtime& runtime) {
                                              clock_, norm_sums(job_, arena_), wait_at_once_);
 }
 
-void Engine::make_evaluation() {
+void Engine::make_evaluation(Runtime& runtime) {
   std::byte* memory = arena_.bytes(plan::entry::kActivations).data();
   const std::vector<std::size_t> stage_bytes = job_.inference_stage_bytes();
   inference_residuals_ = std::make_unique<InferenceResiduals>(job_.stages, stage_bytes, memory);
@@ -155,9 +155,10 @@ void Engine::make_evaluation() {
       model::carve_scratch(scratch, job_.source.config, job_.dtype(), job_.eval_limits, false));
   if (job_.generation.items == 0) return;
   model::Carver caches(arena_.bytes(plan::entry::kGeneration).data());
+  model::Carver lists(arena_.bytes(plan::entry::kGenerationLists).data());
   generator_ = std::make_unique<model::Generator>(
-      job_.source.config, *job_.layout, *inference_model_, *kernels_.model, *kernels_.generation, *parameters_,
-      model::carve_generation(caches, job_.source.config, job_.dtype(), job_.generation));
+      runtime.device, job_.source.config, *job_.layout, *inference_model_, *kernels_.model, *kernels_.generation,
+      *parameters_, model::carve_generation(caches, lists, job_.source.config, job_.dtype(), job_.generation));
 }
 
 /// This rank's micro-batches of one global batch.

@@ -67,7 +67,7 @@ class Engine {
   void make_gradients();
   void make_parameters();
   void make_training(Runtime& runtime);
-  void make_evaluation();
+  void make_evaluation(Runtime& runtime);
 
   const Job& job_;
   const bool wait_at_once_;

@@ -163,17 +163,17 @@ plan::JobFacts facts_of(const Job& job) {
     facts.evaluation_bytes = InferenceResiduals::bytes(job.stages, job.inference_stage_bytes()) + scratch.bytes();
   }
   if (job.generation.items > 0) {
-    model::Carver caches;
-    (void)model::carve_generation(caches, job.source.config, job.dtype(), job.generation);
+    model::Carver caches, lists;
+    (void)model::carve_generation(caches, lists, job.source.config, job.dtype(), job.generation);
     facts.generation_bytes = caches.bytes();
+    facts.generation_list_bytes = lists.bytes();
   }
   facts.batch_bytes = BatchMemory::bytes(larger(job.train_limits, job.eval_limits));
   if (job.on_gpu)
     facts.gpu = {.present = true,
                  .context_bytes = kContextBytes,
                  .workspace_bytes = kernel_workspace_bytes(job),
-                 .batch_bytes = facts.batch_bytes,
-                 .generation_bytes = 0};
+                 .batch_bytes = facts.batch_bytes};
   if (job.train_examples)
     facts.data_bytes +=
         job.train_examples->bytes() + static_cast<std::size_t>(job.train_examples->size()) * sizeof(std::int64_t);

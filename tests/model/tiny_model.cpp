@@ -231,12 +231,12 @@ std::vector<std::vector<Hypothesis>> TinyModel::generate(const Ids& sources, con
   VectorResiduals residuals(t5_stages(config_, layout_), config_, parameters_.dtype(), limits, false, false, 1);
   T5Model t5(config_, layout_, *ops_, parameters_, residuals, scratch.views);
   const GenerationLimits generation{.items = items, .source_rows = packed.batch.source.rows, .options = options};
-  Carver counted;
-  (void)carve_generation(counted, config_, parameters_.dtype(), generation);
-  std::vector<std::byte> memory = nan_bytes(counted.bytes());
-  Carver carver(memory.data());
-  Generator generator(config_, layout_, t5, *ops_, *generation_ops_, parameters_,
-                      carve_generation(carver, config_, parameters_.dtype(), generation));
+  Carver counted, counted_lists;
+  (void)carve_generation(counted, counted_lists, config_, parameters_.dtype(), generation);
+  std::vector<std::byte> memory = nan_bytes(counted.bytes()), list_memory = nan_bytes(counted_lists.bytes());
+  Carver carver(memory.data()), lists(list_memory.data());
+  Generator generator(*device_, config_, layout_, t5, *ops_, *generation_ops_, parameters_,
+                      carve_generation(carver, lists, config_, parameters_.dtype(), generation));
   return generator.generate(*queue_, packed.batch, options, all_done);
 }
 
