@@ -25,16 +25,14 @@ INSTANTIATE_TEST_SUITE_P(MissingFeatures, Refused,
                                            "train.collective_timeout=6m", "train.consistency_check_steps=1"));
 
 INSTANTIATE_TEST_SUITE_P(MoreMissingFeatures, Refused,
-                         ::testing::Values("loss_scale.static=1.0", "loss_scale.initial_scale_power=8",
-                                           "loss_scale.window=500", "loss_scale.hysteresis=1", "loss_scale.min=2.0",
-                                           "offload.optimizer_on=gpu", "offload.optimizer_on=split",
+                         ::testing::Values("offload.optimizer_on=gpu", "offload.optimizer_on=split",
                                            "report.trace=true", "report.trace_first=1", "report.trace_last=2"));
 
 TEST(Accepted, WhatSwitchesAMissingFeatureOff_OrIsTheDefault) {
-  for (const char* text : {"train.freeze_embeds=false", "train.tf32=false", "train.consistency_check_steps=0",
-                           "optimizer.relative_step=false", "checkpoint.async=false", "report.html=false",
-                           "report.html=true", "checkpoint.async=true", "train.collective_timeout=300s",
-                           "loss_scale.window=1000", "optimizer.clip_threshold=1", "report.trace=false"}) {
+  for (const char* text :
+       {"train.freeze_embeds=false", "train.tf32=false", "train.consistency_check_steps=0",
+        "optimizer.relative_step=false", "checkpoint.async=false", "report.html=false", "report.html=true",
+        "checkpoint.async=true", "train.collective_timeout=300s", "optimizer.clip_threshold=1", "report.trace=false"}) {
     EXPECT_NO_THROW(set(text)) << text;
   }
 }
