@@ -33,9 +33,14 @@ class Checker {
 
   /// The dtype that the op's activations and weights have in common.
   [[nodiscard]] DType activations(const ConstTensorView& view, std::string_view name) const {
-    if (view.dtype() != DType::f32 && view.dtype() != DType::bf16)
-      throw Error(fmt::format("{}: {} must be f32 or bf16, found {}", op_, name, name_of(view.dtype())));
+    if (view.dtype() != DType::f32 && view.dtype() != DType::bf16 && view.dtype() != DType::f16)
+      throw Error(fmt::format("{}: {} must be f32, bf16 or f16, found {}", op_, name, name_of(view.dtype())));
     return view.dtype();
+  }
+
+  /// The dtype of a residual stream around weights of `dtype`: the same, or f32 around f16.
+  [[nodiscard]] static DType stream(const ConstTensorView& view, DType dtype) {
+    return dtype == DType::f16 && view.dtype() == DType::f32 ? DType::f32 : dtype;
   }
 
   void require_rank(const ConstTensorView& view, std::string_view name, int rank) const {
@@ -113,7 +118,7 @@ void check(const Embedding& op) {
   const std::int64_t rows = op.ids.extent(0), width = op.table.extent(1);
   checker.require(op.ids, "ids", {rows}, DType::i32);
   checker.require(op.table, "table", {op.table.extent(0), width}, dtype);
-  checker.require(op.out, "out", {rows, width}, dtype);
+  checker.require(op.out, "out", {rows, width}, Checker::stream(op.out, dtype));
   checker.require_dropout(op.dropout, op.sequences, rows);
 }
 
@@ -132,31 +137,33 @@ void check(const EmbeddingGradient& op) {
 void check(const ResidualNorm& op) {
   const Checker checker("residual_norm");
   checker.require_rank(op.hidden_in, "hidden_in", 2);
-  const DType dtype = checker.activations(op.hidden_in, "hidden_in");
+  const DType dtype = checker.activations(op.weight, "weight");
+  const DType stream = Checker::stream(op.hidden_in, dtype);
   const std::int64_t rows = op.hidden_in.extent(0), width = op.hidden_in.extent(1);
-  checker.require(op.hidden_in, "hidden_in", {rows, width}, dtype);
+  checker.require(op.hidden_in, "hidden_in", {rows, width}, stream);
   checker.require(op.weight, "weight", {width}, dtype);
   checker.require(op.normed, "normed", {rows, width}, dtype);
   checker.require(op.rstd, "rstd", {rows});
   if (op.branch) {
-    checker.require(op.branch, "branch", {rows, width}, dtype);
-    checker.require(op.hidden_out, "hidden_out", {rows, width}, dtype);
+    checker.require(op.branch, "branch", {rows, width}, stream);
+    checker.require(op.hidden_out, "hidden_out", {rows, width}, stream);
     checker.require_dropout(op.dropout, op.sequences, rows);
   }
-  if (op.hidden_out) checker.require(op.hidden_out, "hidden_out", {rows, width}, dtype);
+  if (op.hidden_out) checker.require(op.hidden_out, "hidden_out", {rows, width}, stream);
   checker.require_dropout(op.output_dropout, op.sequences, rows);
 }
 
 void check(const ResidualNormGradient& op) {
   const Checker checker("residual_norm_gradient");
   checker.require_rank(op.hidden, "hidden", 2);
-  const DType dtype = checker.activations(op.hidden, "hidden");
+  const DType dtype = checker.activations(op.weight, "weight");
+  const DType stream = Checker::stream(op.hidden, dtype);
   const std::int64_t rows = op.hidden.extent(0), width = op.hidden.extent(1);
-  checker.require(op.hidden, "hidden", {rows, width}, dtype);
+  checker.require(op.hidden, "hidden", {rows, width}, stream);
   checker.require(op.d_normed, "d_normed", {rows, width}, dtype);
   checker.require(op.rstd, "rstd", {rows});
   checker.require(op.weight, "weight", {width}, dtype);
-  checker.require(op.d_hidden, "d_hidden", {rows, width}, dtype);
+  checker.require(op.d_hidden, "d_hidden", {rows, width}, stream);
   checker.require(op.d_weight, "d_weight", {width});
   if (op.d_branch) {
     checker.require(op.d_branch, "d_branch", {rows, width}, dtype);
@@ -178,10 +185,10 @@ void check(const ResidualAdd& op) {
 
 void check(const ResidualAddGradient& op) {
   const Checker checker("residual_add_gradient");
-  checker.require_rank(op.d_hidden, "d_hidden", 2);
-  const DType dtype = checker.activations(op.d_hidden, "d_hidden");
-  const Shape shape = op.d_hidden.shape();
-  checker.require(op.d_hidden, "d_hidden", shape, dtype);
+  checker.require_rank(op.d_branch, "d_branch", 2);
+  const DType dtype = checker.activations(op.d_branch, "d_branch");
+  const Shape shape = op.d_branch.shape();
+  checker.require(op.d_hidden, "d_hidden", shape, Checker::stream(op.d_hidden, dtype));
   checker.require(op.d_branch, "d_branch", shape, dtype);
   checker.require_dropout(op.dropout, op.sequences, shape[0]);
 }

@@ -30,8 +30,8 @@ class Checks {
   }
   /// The dtype that all activations of an op have.
   [[nodiscard]] DType activations(std::string_view name, const ConstTensorView& view) const {
-    if (view.dtype() != DType::f32 && view.dtype() != DType::bf16)
-      throw Error(fmt::format("{}: {} must be f32 or bf16, got {}", op_, name, name_of(view.dtype())));
+    if (view.dtype() != DType::f32 && view.dtype() != DType::bf16 && view.dtype() != DType::f16)
+      throw Error(fmt::format("{}: {} must be f32, bf16 or f16, got {}", op_, name, name_of(view.dtype())));
     return view.dtype();
   }
   void holds(bool condition, std::string_view what) const {

@@ -70,8 +70,8 @@ struct TopContinuations {
   TensorView scores, rows, tokens;
 };
 
-/// What generation needs besides ModelOps. Same rules: q, k, v, caches, bias table and out are all f32 or all bf16; logits, scores
-/// and probabilities are f32.
+/// What generation needs besides ModelOps. Same rules: q, k, v, caches, bias table and out are all f32, all bf16 or (GPU) all f16;
+/// logits, scores and probabilities are f32.
 class GenerationOps {
  public:
   virtual ~GenerationOps() = default;

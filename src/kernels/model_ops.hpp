@@ -9,7 +9,7 @@ namespace spillway::kernels {
 /// What becomes of what is in the output already.
 enum class Output { overwrite, add };
 
-/// y = alpha · x wᵀ (+ y). x (N, in), w (out, in), y (N, out). y may be f32 where x and w are bf16.
+/// y = alpha · x wᵀ (+ y). x (N, in), w (out, in), y (N, out). y may be f32 where x and w are bf16 or f16.
 struct Linear {
   ConstTensorView x, w;
   TensorView y;
@@ -17,7 +17,7 @@ struct Linear {
   Output output = Output::overwrite;
 };
 
-/// dx = alpha · dy w (+ dx). dy (N, out), w (out, in), dx (N, in). dy may be f32 where w and dx are bf16.
+/// dx = alpha · dy w (+ dx). dy (N, out), w (out, in), dx (N, in). dy may be f32 where w and dx are bf16 or f16.
 struct LinearInputGradient {
   ConstTensorView dy, w;
   TensorView dx;
@@ -25,14 +25,14 @@ struct LinearInputGradient {
   Output output = Output::overwrite;
 };
 
-/// dw += alpha · dyᵀ x. dy (N, out), x (N, in), dw (out, in) f32. dy may be f32 where x is bf16.
+/// dw += alpha · dyᵀ x. dy (N, out), x (N, in), dw (out, in) f32. dy may be f32 where x is bf16 or f16.
 struct LinearWeightGradient {
   ConstTensorView dy, x;
   TensorView dw;
   float alpha = 1.0F;
 };
 
-/// out = dropout(table[ids]). ids i32 (N), table (vocabulary, width), out (N, width).
+/// out = dropout(table[ids]). ids i32 (N), table (vocabulary, width), out (N, width) is the residual stream.
 struct Embedding {
   PackedSequences sequences;
   ConstTensorView ids, table;
@@ -51,8 +51,8 @@ struct EmbeddingGradient {
 /// hidden_out = hidden_in + dropout(branch); normed = output_dropout(hidden_out · rstd · weight),
 /// rstd = 1 / sqrt(mean(hidden_out²) + epsilon) in fp32 (T5LayerNorm: no mean, no bias). The norm is that of hidden_out as it is
 /// stored: the bits are those of residual_add and a norm without a branch.
-/// hidden_in, branch, hidden_out, normed (N, width); weight (width); rstd f32 (N). Without `branch` hidden_out may be left
-/// out too (it is hidden_in). hidden_out may alias hidden_in.
+/// hidden_in, branch, hidden_out (N, width), the residual stream; normed (N, width); weight (width); rstd f32 (N). Without `branch`
+/// hidden_out may be left out too (it is hidden_in). hidden_out may alias hidden_in.
 struct ResidualNorm {
   PackedSequences sequences;
   ConstTensorView hidden_in, branch, weight;
@@ -163,10 +163,12 @@ struct CrossEntropy {
 /// on the number of threads. A row-wise op looks at its `sequences` only where a dropout is active.
 ///
 /// Storage. Activations and their gradients (x, y, dx, dy, hidden, normed, branch, u, out, q, k, v and d_...) and weights (w, table,
-/// norm weights) of one op are all f32 or all bf16, but for what an op says of f32. Always f32: rstd, log_sum_exp, logits, losses,
-/// and the gradients of weights (dw, d_table, d_weight, d_bias), which are added to. Arithmetic is fp32 whatever the storage: bf16 is
-/// widened when it is read, an element is rounded once, to nearest even, when it is stored; what an op adds to (Output::add, d_hidden)
-/// is widened, added to and rounded. Nothing else is rounded: no probability, partial sum or dropped value, but where an op writes a
+/// norm weights) of one op are all f32, all bf16 or all f16, but for what an op says of f32. Around f16 the residual stream and its
+/// gradient (hidden, hidden_in, hidden_out, branch, d_hidden, an embedding's out) may be f32: it adds up over all layers and grows out
+/// of f16's range. f16 is for GPUs: the CPU form refuses it. Nothing saturates: what f16 cannot hold becomes infinity. Always f32: rstd,
+/// log_sum_exp, logits, losses, and the gradients of weights (dw, d_table, d_weight, d_bias), which are added to. Arithmetic is fp32
+/// whatever the storage: 16 bits are widened when they are read, an element is rounded once, to nearest even, when it is stored; what
+/// an op adds to (Output::add, d_hidden) is widened, added to and rounded. Nothing else is rounded: no probability, partial sum or dropped value, but where an op writes a
 /// tensor and goes on with it, it goes on with what is stored. With f32 nothing is rounded at all.
 /// \throws Error if shapes or dtypes do not fit, at once, before anything is queued; ids and labels are looked at by the queue
 class ModelOps {
@@ -187,9 +189,9 @@ class ModelOps {
   virtual void attention_gradient(Queue&, const AttentionGradient&) = 0;
   virtual void cross_entropy(Queue&, const CrossEntropy&) = 0;
   virtual void fill_zero(Queue&, TensorView) = 0;
-  /// to += from, same shape. from f32 or bf16, to f32.
+  /// to += from, same shape. from f32, bf16 or f16, to f32.
   virtual void add(Queue&, ConstTensorView from, TensorView to) = 0;
-  /// to = from, same shape, each f32 or bf16: widened exactly, or rounded to nearest even.
+  /// to = from, same shape, each f32, bf16 or f16: widened exactly, or rounded to nearest even.
   virtual void convert(Queue&, ConstTensorView from, TensorView to) = 0;
 };
 

@@ -238,7 +238,7 @@ TEST_F(Bf16Ops, OperandsOfAnotherDtype_AreRefused) {
               }),
               testing::HasSubstr("linear_weight_gradient: dw must be f32"));
   EXPECT_THAT(message([&] { ops->convert(*queue, x.full.view(), f16); }),
-              testing::HasSubstr("convert: to must be f32 or bf16, found f16"));
+              testing::HasSubstr("on the CPU activations are f32 or bf16, found f16"));
   EXPECT_THAT(message([&] { ops->add(*queue, x.full.view(), x.half.view()); }),
               testing::HasSubstr("add: to must be f32 (3, 4), found bf16 (3, 4)"));
   EXPECT_THAT(

@@ -58,7 +58,7 @@ void residual_add(ThreadPool& pool, const ResidualAdd& op) {
 }
 
 void residual_add_gradient(ThreadPool& pool, const ResidualAddGradient& op) {
-  visit_storage(op.d_hidden.dtype(), [&]<typename T>(std::type_identity<T>) {
+  visit_storage(op.d_branch.dtype(), [&]<typename T>(std::type_identity<T>) {
     parallel_rows(pool, op.d_hidden.extent(0), op.d_hidden.extent(1), [&](std::int64_t begin, std::int64_t end) {
       const T* no_base = nullptr;
       vectorised<add_dropped<T>>(op.dropout, op.sequences, no_base, op.d_hidden, elements<T>(op.d_branch), begin, end);

@@ -133,7 +133,7 @@ std::size_t residual_norm_workspace_bytes(std::int64_t width) noexcept {
 }
 
 void residual_norm(ThreadPool& pool, const ResidualNorm& op) {
-  visit_storage(op.hidden_in.dtype(), [&]<typename T>(std::type_identity<T>) {
+  visit_storage(op.weight.dtype(), [&]<typename T>(std::type_identity<T>) {
     parallel_rows(pool, op.hidden_in.extent(0), op.hidden_in.extent(1),
                   [&](std::int64_t begin, std::int64_t end) { vectorised<normalise<T>>(op, begin, end); });
   });
@@ -146,7 +146,7 @@ void residual_norm_gradient(ThreadPool& pool, const ResidualNormGradient& op) {
   const std::int64_t blocks = (rows + block - 1) / block;
   const std::span<float> partials = norm_partials(blocks * width);
   std::ranges::fill(partials, 0.0F);
-  visit_storage(op.hidden.dtype(), [&]<typename T>(std::type_identity<T>) {
+  visit_storage(op.weight.dtype(), [&]<typename T>(std::type_identity<T>) {
     parallel_blocks(pool, rows, block, [&](std::int64_t begin, std::int64_t end) {
       vectorised<normalise_gradient<T>>(op, begin, end, partials.data() + begin / block * width);
     });

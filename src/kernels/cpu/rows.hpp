@@ -20,7 +20,7 @@ void visit_storage(DType dtype, const Task& task) {
   switch (dtype) {
     case DType::f32: return task(std::type_identity<float>());
     case DType::bf16: return task(std::type_identity<BFloat16>());
-    default: throw Error(fmt::format("activations are f32 or bf16, found {}", name_of(dtype)));
+    default: throw Error(fmt::format("on the CPU activations are f32 or bf16, found {}", name_of(dtype)));
   }
 }
 

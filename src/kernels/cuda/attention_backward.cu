@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
 #include "core/cuda/check.hpp"
 #include "kernels/cuda/attention.hpp"
 #include "kernels/cuda/attention_backward_mma.cuh"
@@ -20,7 +22,7 @@ __global__ void write_delta(AttentionGradientArguments<T> gradient, std::int64_t
   float sum = 0.0F;
   for (int c = static_cast<int>(threadIdx.x % 32); c < op.head_size; c += 32) {
     const std::int64_t element = index * op.head_size + c;
-    sum = __fmaf_rn(attention_float(op.out[element]), attention_float(gradient.d_out[element]), sum);
+    sum = __fmaf_rn(widen(op.out[element]), widen(gradient.d_out[element]), sum);
   }
   for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xFFFFFFFFU, sum, step);
   if (threadIdx.x % 32 == 0) gradient.delta[index] = sum;
@@ -40,11 +42,12 @@ void launch_wide(cudaStream_t stream, void (*kernel)(AttentionGradientArguments<
 /// On tensor cores, heads filled up to D columns; false where the GPU's code has none.
 template <typename T, int D>
 bool launch_mma(cudaStream_t stream, const AttentionGradientArguments<T>& op, std::int64_t heads) {
-  if (!has_tensor_cores(reinterpret_cast<const void*>(&attention_d_kv_mma<T, D>))) return false;
-  launch_wide(stream, &attention_d_kv_mma<T, D>, "attention_d_kv_mma", heads * op.forward.key_blocks,
-              sizeof(KeyGradientTiles<T, D>), op);
-  launch_wide(stream, &attention_d_q_mma<T, D>, "attention_d_q_mma", heads * op.forward.query_blocks,
-              query_tiles_bytes<T, D>(op.d_buckets != nullptr), op);
+  const std::size_t key_bytes = sizeof(KeyGradientTiles<T, D>);
+  const std::size_t query_bytes = query_tiles_bytes<T, D>(op.d_buckets != nullptr);
+  if (!has_tensor_cores<T>(reinterpret_cast<const void*>(&attention_d_kv_mma<T, D>), std::max(key_bytes, query_bytes)))
+    return false;
+  launch_wide(stream, &attention_d_kv_mma<T, D>, "attention_d_kv_mma", heads * op.forward.key_blocks, key_bytes, op);
+  launch_wide(stream, &attention_d_q_mma<T, D>, "attention_d_q_mma", heads * op.forward.query_blocks, query_bytes, op);
   return true;
 }
 
@@ -71,7 +74,7 @@ void attention_gradient(cudaStream_t stream, std::span<std::byte> workspace, con
   const Attention& forward = op.forward;
   require_workspace("attention_gradient", AttentionLayout(sizes_of(forward)).bytes, workspace.size());
   write_attention_bias(stream, workspace, forward);
-  visit_attention_storage(forward.q.dtype(), [&]<typename T>(std::type_identity<T>) {
+  visit_storage(forward.q.dtype(), [&]<typename T>(std::type_identity<T>) {
     const AttentionGradientArguments<T> arguments = arguments_of<T>(op, workspace);
     const std::int64_t rows = forward.queries.rows * forward.heads;
     constexpr int kWarps = kThreads / 32;

@@ -5,7 +5,7 @@
 
 #include "core/cuda/check.hpp"
 #include "kernels/cuda/attention_bias.cuh"
-#include "kernels/cuda/attention_storage.cuh"
+#include "kernels/cuda/storage.cuh"
 #include "kernels/relative_position.hpp"
 
 namespace spillway::kernels::cuda {
@@ -54,7 +54,7 @@ __global__ void write_bias(BucketStarts starts, AttentionArguments<T> op, const 
   if (found < 0) return;
   const int b = starts.first + found + (starts.bidirectional && after ? starts.one_side : 0);
   if (head == 0) bucket[place] = b;
-  bias[head * op.distances + place] = attention_float(table[static_cast<std::int64_t>(b) * op.heads + head]);
+  bias[head * op.distances + place] = widen(table[static_cast<std::int64_t>(b) * op.heads + head]);
 }
 
 /// A warp for each (bucket, head): a lane sums every 32nd block, then the lanes are added pairwise.
@@ -84,7 +84,7 @@ void write_attention_bias(cudaStream_t stream, std::span<std::byte> workspace, c
       .count = sizes.buckets, .bidirectional = op.bias.bidirectional, .max_distance = op.bias.max_distance};
   const std::int64_t longest = std::max(sizes.longest_queries, sizes.longest_keys);
   const std::int64_t one_side = buckets.bidirectional ? buckets.count / 2 : buckets.count;
-  visit_attention_storage(op.bias.table.dtype(), [&]<typename T>(std::type_identity<T>) {
+  visit_storage(op.bias.table.dtype(), [&]<typename T>(std::type_identity<T>) {
     const AttentionArguments<T> arguments = arguments_of<T>(op, workspace);
     const dim3 grid(static_cast<unsigned>((arguments.distances + kThreads - 1) / kThreads),
                     static_cast<unsigned>(op.heads));

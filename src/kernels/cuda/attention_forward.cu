@@ -12,7 +12,7 @@ namespace {
 /// On tensor cores, heads filled up to D columns; false where the GPU's code has none.
 template <typename T, int D>
 bool launch_mma(cudaStream_t stream, const AttentionArguments<T>& op, std::int64_t heads) {
-  if (!has_tensor_cores(reinterpret_cast<const void*>(&attention_forward_mma<T, D>))) return false;
+  if (!has_tensor_cores<T>(reinterpret_cast<const void*>(&attention_forward_mma<T, D>))) return false;
   attention_forward_mma<T, D><<<static_cast<unsigned>(heads * op.query_blocks), kMmaThreads, 0, stream>>>(op);
   spillway::cuda::check(cudaGetLastError(), "attention_forward_mma");
   return true;
@@ -34,7 +34,7 @@ void launch(cudaStream_t stream, const AttentionArguments<T>& op, std::int64_t h
 void attention(cudaStream_t stream, std::span<std::byte> workspace, const Attention& op) {
   require_workspace("attention", AttentionLayout(sizes_of(op)).forward_bytes, workspace.size());
   write_attention_bias(stream, workspace, op);
-  visit_attention_storage(op.q.dtype(), [&]<typename T>(std::type_identity<T>) {
+  visit_storage(op.q.dtype(), [&]<typename T>(std::type_identity<T>) {
     launch(stream, arguments_of<T>(op, workspace), op.queries.count * op.heads);
   });
 }

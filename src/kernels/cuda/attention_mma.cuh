@@ -3,11 +3,9 @@
 
 #include <cstdint>
 
-#include <cuda_bf16.h>
-
 #include "core/cuda/check.hpp"
-#include "kernels/cuda/attention_storage.cuh"
 #include "kernels/cuda/attention_tile.cuh"
+#include "kernels/cuda/storage.cuh"
 
 namespace spillway::kernels::cuda {
 
@@ -17,11 +15,18 @@ namespace spillway::kernels::cuda {
 
 inline constexpr int kMmaThreads = 128;
 
-/// Whether `kernel` was compiled for GPUs with the instruction, sm_80 and later.
-inline bool has_tensor_cores(const void* kernel) {
+/// Whether `kernel` was compiled for GPUs that multiply T, bf16 from sm_80 on and f16 from sm_75 on, and this one has the memory.
+/// \param shared_bytes  of a thread block, more than a launch gets unasked; 0: not more
+template <typename T>
+bool has_tensor_cores(const void* kernel, std::size_t shared_bytes = 0) {
   cudaFuncAttributes attributes{};
   spillway::cuda::check(cudaFuncGetAttributes(&attributes, kernel), "cudaFuncGetAttributes");
-  return attributes.ptxVersion >= 80;
+  if (attributes.ptxVersion < (std::is_same_v<T, __half> ? 75 : 80)) return false;
+  int device = 0, most = 0;
+  spillway::cuda::check(cudaGetDevice(&device), "cudaGetDevice");
+  spillway::cuda::check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+                        "cudaDeviceGetAttribute");
+  return shared_bytes <= static_cast<std::size_t>(most);
 }
 
 /// A tile of a head's columns in shared memory, the columns filled up with zeros to D. Rows of 16 bytes more than they need lie in
@@ -94,6 +99,28 @@ __device__ inline void multiply_add<__nv_bfloat16>(float (&sums)[4], const LeftO
   __trap();
 #endif
 }
+/// Turing's instruction has half the inner length.
+template <>
+__device__ inline void multiply_add<__half>(float (&sums)[4], const LeftOperand& left, std::uint32_t right0,
+                                            std::uint32_t right1) {
+#if __CUDA_ARCH__ >= 800
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
+      : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+      : "r"(left.parts[0]), "r"(left.parts[1]), "r"(left.parts[2]), "r"(left.parts[3]), "r"(right0), "r"(right1));
+#elif __CUDA_ARCH__ >= 750
+  const auto half_length = [&](std::uint32_t low, std::uint32_t high, std::uint32_t right) {
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+                 : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+                 : "r"(low), "r"(high), "r"(right));
+  };
+  half_length(left.parts[0], left.parts[1], right0);
+  half_length(left.parts[2], left.parts[3], right1);
+#else
+  __trap();
+#endif
+}
 
 /// Two neighbours, rounded, the first in the lower half.
 template <typename T>
@@ -101,6 +128,11 @@ __device__ std::uint32_t rounded_pair(float first, float second);
 template <>
 __device__ inline std::uint32_t rounded_pair<__nv_bfloat16>(float first, float second) {
   const __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
+  return *reinterpret_cast<const std::uint32_t*>(&pair);
+}
+template <>
+__device__ inline std::uint32_t rounded_pair<__half>(float first, float second) {
+  const __half2 pair = __floats2half2_rn(first, second);
   return *reinterpret_cast<const std::uint32_t*>(&pair);
 }
 
@@ -166,7 +198,7 @@ __device__ void load_tile(const TileRows<const T>& rows, int head_size, OperandT
       const int row = t / D;
       const int column = t % D;
       const bool inside = row < rows.valid && column < head_size;
-      tile.rows[row][column] = inside ? rows.first[row * rows.stride + column] : attention_stored<T>(0.0F);
+      tile.rows[row][column] = inside ? rows.first[row * rows.stride + column] : narrow<T>(0.0F);
     }
   }
 }
@@ -183,7 +215,7 @@ __device__ void store_sums(const float (&sums)[D / 8][4], int row, float low, fl
       const int i = row + lane / 4 + e / 2 * 8;
       const int column = 8 * n + lane % 4 * 2 + e % 2;
       if (i < rows.valid && column < head_size)
-        rows.first[i * rows.stride + column] = attention_stored<T>(sums[n][e] * (e < 2 ? low : high));
+        rows.first[i * rows.stride + column] = narrow<T>(sums[n][e] * (e < 2 ? low : high));
     }
   }
 }

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/attention_storage.cuh"
 #include "kernels/cuda/attention_tile.cuh"
+#include "kernels/cuda/storage.cuh"
 
 namespace spillway::kernels::cuda {
 
@@ -54,7 +54,7 @@ __device__ void load_transposed(const TileRows<T>& rows, int begin, int head_siz
     const int row = t / kSimtChunk;
     const int column = t % kSimtChunk;
     const bool inside = row < rows.valid && begin + column < head_size;
-    chunk[column][row] = inside ? attention_float(rows.first[row * rows.stride + begin + column]) : 0.0F;
+    chunk[column][row] = inside ? widen(rows.first[row * rows.stride + begin + column]) : 0.0F;
   }
 }
 
@@ -80,7 +80,7 @@ __device__ void load_operand(const TileRows<T>& rows, int begin, int head_size, 
     const int row = t / kTile;
     const int column = t % kTile;
     const bool inside = row < rows.valid && begin + column < head_size;
-    shared.operand[row][column] = inside ? attention_float(rows.first[row * rows.stride + begin + column]) : 0.0F;
+    shared.operand[row][column] = inside ? widen(rows.first[row * rows.stride + begin + column]) : 0.0F;
   }
 }
 
@@ -95,7 +95,7 @@ __device__ void store_tile(const SimtTile& tile, const float (&factor)[4], const
       const int row = simt_row() + r;
       const int column = begin + simt_column() + c;
       if (row < rows.valid && column < head_size) {
-        rows.first[row * rows.stride + column] = attention_stored<T>(tile[r][c] * factor[r]);
+        rows.first[row * rows.stride + column] = narrow<T>(tile[r][c] * factor[r]);
       }
     }
   }

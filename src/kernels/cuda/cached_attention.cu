@@ -5,7 +5,7 @@
 #include "core/cuda/check.hpp"
 #include "kernels/cuda/cached_attention.hpp"
 #include "kernels/cuda/combine_block.cuh"
-#include "kernels/cuda/stored.cuh"
+#include "kernels/cuda/storage.cuh"
 #include "kernels/relative_position.hpp"
 
 namespace spillway::kernels::cuda {
@@ -64,7 +64,7 @@ struct SelfKeys {
   [[nodiscard]] __device__ std::int64_t v_place(std::int64_t row, std::int64_t key) const { return k_place(row, key); }
   [[nodiscard]] __device__ float bias(std::int64_t head, std::int64_t key) const {
     if (table == nullptr) return 0.0F;
-    return widened(table[buckets.of(static_cast<std::int32_t>(position - key)) * heads + head]);
+    return widen(table[buckets.of(static_cast<std::int32_t>(position - key)) * heads + head]);
   }
 };
 
@@ -106,10 +106,9 @@ __global__ void __launch_bounds__(kThreads) attend(const Queries<T> queries, con
   const std::int64_t row = blockIdx.x / queries.heads, head = blockIdx.x % queries.heads;
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
   for (int c = thread; c < head_size; c += kThreads)
-    query[c] = widened(queries.q[row * queries.q_stride + head * head_size + c]);
+    query[c] = widen(queries.q[row * queries.q_stride + head * head_size + c]);
   for (int c = thread; c < kWarps * head_size; c += kThreads) sums[c] = 0.0F;
   const auto larger = [](float a, float b) { return fmaxf(a, b); };
-  const auto sum_of = [](float a, float b) { return a + b; };
   const T* const k = keys.k + head * head_size;
   const T* const v = keys.v + head * head_size;
   const std::int64_t count = keys.count(row);
@@ -122,7 +121,7 @@ __global__ void __launch_bounds__(kThreads) attend(const Queries<T> queries, con
     for (int j = warp; j < here; j += kWarps) {
       const T* const key = k + places[j];
       float dot = 0.0F;
-      for (int c = lane; c < head_size; c += 32) dot = __fmaf_rn(query[c], widened(key[c]), dot);
+      for (int c = lane; c < head_size; c += 32) dot = __fmaf_rn(query[c], widen(key[c]), dot);
       for (int step = 16; step > 0; step /= 2) dot += __shfl_xor_sync(kAll, dot, step);
       if (lane == 0) scores[j] = dot;
     }
@@ -141,11 +140,11 @@ __global__ void __launch_bounds__(kThreads) attend(const Queries<T> queries, con
       scores[j] = expf(scores[j] - peak);
       mine += scores[j];
     }
-    total = total * shrink + combine_block<kThreads>(mine, sum_of);
+    total = total * shrink + block_sum<kThreads>(mine);
     for (int c = lane; c < head_size; c += 32) {
       float sum = sums[warp * head_size + c] * shrink;
 #pragma unroll 4
-      for (int j = warp; j < here; j += kWarps) sum = __fmaf_rn(scores[j], widened(v[places[j] + c]), sum);
+      for (int j = warp; j < here; j += kWarps) sum = __fmaf_rn(scores[j], widen(v[places[j] + c]), sum);
       sums[warp * head_size + c] = sum;
     }
   }
@@ -154,7 +153,7 @@ __global__ void __launch_bounds__(kThreads) attend(const Queries<T> queries, con
   for (int c = thread; c < head_size; c += kThreads) {
     float sum = sums[c];
     for (int i = 1; i < kWarps; ++i) sum += sums[i * head_size + c];
-    queries.out[(row * queries.heads + head) * head_size + c] = rounded<T>(sum * inverse);
+    queries.out[(row * queries.heads + head) * head_size + c] = narrow<T>(sum * inverse);
   }
 }
 
@@ -164,11 +163,6 @@ void launch(cudaStream_t stream, std::int64_t rows, const Queries<T>& queries, c
   const auto bytes = static_cast<std::size_t>((1 + kWarps) * queries.head_size) * sizeof(float);
   attend<<<static_cast<unsigned>(rows * queries.heads), kThreads, bytes, stream>>>(queries, keys);
   spillway::cuda::check(cudaGetLastError(), op);
-}
-
-template <typename T>
-const T* elements(const ConstTensorView& view) {
-  return reinterpret_cast<const T*>(view.data());
 }
 
 struct CacheCopy {
@@ -211,7 +205,7 @@ void append_to_cache(cudaStream_t stream, const AppendToCache& op) {
 }
 
 void cached_self_attention(cudaStream_t stream, const CachedSelfAttention& op) {
-  visit_stored(op.q.dtype(), [&]<typename T>(std::type_identity<T>) {
+  visit_storage(op.q.dtype(), [&]<typename T>(std::type_identity<T>) {
     const Queries<T> queries{elements<T>(op.q), reinterpret_cast<T*>(op.out.data()), op.q_stride, op.heads,
                              op.head_size};
     const SelfKeys<T> keys{.k = elements<T>(op.cache_k),
@@ -228,7 +222,7 @@ void cached_self_attention(cudaStream_t stream, const CachedSelfAttention& op) {
 }
 
 void cached_cross_attention(cudaStream_t stream, const CachedCrossAttention& op) {
-  visit_stored(op.q.dtype(), [&]<typename T>(std::type_identity<T>) {
+  visit_storage(op.q.dtype(), [&]<typename T>(std::type_identity<T>) {
     const std::int64_t width = op.heads * op.head_size;
     const Queries<T> queries{elements<T>(op.q), reinterpret_cast<T*>(op.out.data()), width, op.heads, op.head_size};
     const CrossKeys<T> keys{.k = elements<T>(op.k),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/cuda/block_reduce.cuh"
+#include "kernels/cuda/combine_block.cuh"
 #include "kernels/cuda/cross_entropy.hpp"
 #include "kernels/cuda/launch.hpp"
 #include "kernels/cuda/storage.cuh"
@@ -37,15 +37,15 @@ __global__ void losses_of_rows(float* all_logits, const std::int32_t* labels, st
 
   RunningSums sums;
   for (std::int64_t c = threadIdx.x; c < vocabulary; c += kRowThreads) sums.take(logits[c]);
-  const float largest = block_reduce(sums.largest, [](float a, float b) { return fmaxf(a, b); });
+  const float largest = combine_block<kRowThreads>(sums.largest, [](float a, float b) { return fmaxf(a, b); });
   // A thread without logits, or with none above -infinity, adds nothing.
   const float factor = sums.largest == -INFINITY ? 1.0F : expf(sums.largest - largest);
-  const double exponentials = block_sum(static_cast<double>(sums.exponentials * factor));
+  const double exponentials = block_sum<kRowThreads>(static_cast<double>(sums.exponentials * factor));
 
   __shared__ float probability_scale;
   if (smoothing > 0.0) {
-    const double differences =
-        block_sum(static_cast<double>(sums.logits)) - static_cast<double>(vocabulary) * static_cast<double>(largest);
+    const double differences = block_sum<kRowThreads>(static_cast<double>(sums.logits)) -
+                               static_cast<double>(vocabulary) * static_cast<double>(largest);
     sums.logits = static_cast<float>(differences / static_cast<double>(vocabulary));
   }
   if (threadIdx.x == 0) {

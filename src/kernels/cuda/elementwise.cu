@@ -7,8 +7,8 @@ namespace spillway::kernels::cuda {
 namespace {
 
 /// to = (base, if it is given) + dropout(branch). A thread for each octet.
-template <typename T>
-__global__ void add_dropped(RowDropout dropout, const T* base, const T* branch, T* to, std::int64_t rows,
+template <typename From, typename To>
+__global__ void add_dropped(RowDropout dropout, const From* base, const From* branch, To* to, std::int64_t rows,
                             std::int64_t width) {
   const std::int64_t octets = octets_of(width);
   const std::int64_t item = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
@@ -35,13 +35,13 @@ __global__ void convert_elements(const From* from, To* to, std::int64_t count) {
   store(to + element, load(from + element, count - element), count - element);
 }
 
-template <typename T>
-void launch_add_dropped(cudaStream_t stream, const Dropout& settings, const PackedSequences& sequences, const T* base,
-                        const ConstTensorView& branch, T* to) {
+template <typename From, typename To>
+void launch_add_dropped(cudaStream_t stream, const Dropout& settings, const PackedSequences& sequences,
+                        const From* base, const ConstTensorView& branch, To* to) {
   const std::int64_t rows = branch.extent(0), width = branch.extent(1);
   if (rows * width == 0) return;
-  add_dropped<T><<<blocks_for(rows * octets_of(width)), kThreads, 0, stream>>>(
-      RowDropout(settings, sequences, width), base, elements<T>(branch), to, rows, width);
+  add_dropped<From, To><<<blocks_for(rows * octets_of(width)), kThreads, 0, stream>>>(
+      RowDropout(settings, sequences, width), base, elements<From>(branch), to, rows, width);
   check_launch("residual_add");
 }
 
@@ -49,15 +49,17 @@ void launch_add_dropped(cudaStream_t stream, const Dropout& settings, const Pack
 
 void residual_add(cudaStream_t stream, const ResidualAdd& op) {
   visit_storage(op.branch.dtype(), [&]<typename T>(std::type_identity<T>) {
-    launch_add_dropped<T>(stream, op.dropout, op.sequences, elements<T>(op.hidden_in), op.branch,
-                          elements<T>(op.hidden_out));
+    launch_add_dropped<T, T>(stream, op.dropout, op.sequences, elements<T>(op.hidden_in), op.branch,
+                             elements<T>(op.hidden_out));
   });
 }
 
 void residual_add_gradient(cudaStream_t stream, const ResidualAddGradient& op) {
-  visit_storage(op.d_hidden.dtype(), [&]<typename T>(std::type_identity<T>) {
-    launch_add_dropped<T>(stream, op.dropout, op.sequences, nullptr, op.d_hidden, elements<T>(op.d_branch));
-  });
+  visit_stream(op.d_hidden.dtype(), op.d_branch.dtype(),
+               [&]<typename H, typename T>(std::type_identity<H>, std::type_identity<T>) {
+                 launch_add_dropped<H, T>(stream, op.dropout, op.sequences, nullptr, op.d_hidden,
+                                          elements<T>(op.d_branch));
+               });
 }
 
 void fill_zero(cudaStream_t stream, const TensorView& tensor) {

@@ -29,7 +29,10 @@ using Operation = UniqueHandle<Traits<cublasLtMatmulDesc_t, cublasLtMatmulDescDe
 using Layout = UniqueHandle<Traits<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>>;
 using Preference = UniqueHandle<Traits<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>>;
 
-cudaDataType_t type_of(DType dtype) { return dtype == DType::f32 ? CUDA_R_32F : CUDA_R_16BF; }
+cudaDataType_t type_of(DType dtype) {
+  if (dtype == DType::f32) return CUDA_R_32F;
+  return dtype == DType::f16 ? CUDA_R_16F : CUDA_R_16BF;
+}
 
 /// A row-major matrix in memory, which to cuBLASLt is a column-major one of `columns` rows.
 Layout make_layout(DType dtype, std::int64_t rows, std::int64_t columns) {
@@ -121,7 +124,7 @@ cublasLtMatmulAlgo_t MatrixProducts::find(const Class& wanted) const {
   check(cublasLtMatmulPreferenceCreate(&created), "cublasLtMatmulPreferenceCreate");
   const Preference preference(created);
   prefer(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace_.size());
-  // A sum that is split may not be rounded to bf16 in between.
+  // A sum that is split may not be rounded to 16 bits in between.
   prefer(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
          static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
   for (const auto attribute : {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,

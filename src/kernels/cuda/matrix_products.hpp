@@ -14,8 +14,8 @@
 
 namespace spillway::kernels::cuda {
 
-/// c = alpha · op(a) op(b) (+ c), op(a) (m, k), op(b) (k, n), c (m, n), row-major. a and b are both f32 or both bf16, c is f32 or what
-/// they are. A transposed a lies in memory as (k, m), a transposed b as (n, k).
+/// c = alpha · op(a) op(b) (+ c), op(a) (m, k), op(b) (k, n), c (m, n), row-major. a and b are both f32, both bf16 or both f16, c is
+/// f32 or what they are. A transposed a lies in memory as (k, m), a transposed b as (n, k).
 struct MatrixProduct {
   bool transpose_a = false;
   bool transpose_b = false;

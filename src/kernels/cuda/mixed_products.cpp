@@ -16,12 +16,13 @@ namespace {
 /// Rows of dy that are split at a time.
 std::int64_t rows_at_a_time(std::span<std::byte> pieces, std::int64_t row_bytes) {
   if (pieces.size() < kPieceBytes)
-    throw Error(
-        fmt::format("a product of f32 and bf16 needs a workspace of {} bytes, found {}", kPieceBytes, pieces.size()));
+    throw Error(fmt::format("a product of f32 and 16 bits needs a workspace of {} bytes, found {}", kPieceBytes,
+                            pieces.size()));
   constexpr std::int64_t kEdge = 256;  // that the second part of the workspace may be moved by
   const std::int64_t rows = (static_cast<std::int64_t>(kPieceBytes) - kEdge) / std::max<std::int64_t>(row_bytes, 1);
   if (rows == 0)
-    throw Error(fmt::format("a product of f32 and bf16 needs {} bytes for a row, and has {}", row_bytes, kPieceBytes));
+    throw Error(
+        fmt::format("a product of f32 and 16 bits needs {} bytes for a row, and has {}", row_bytes, kPieceBytes));
   return rows;
 }
 
@@ -33,12 +34,14 @@ void mixed_input_gradient(cudaStream_t stream, MatrixProducts& products, std::sp
   const std::int64_t step = rows_at_a_time(pieces, out * 2 + in * 4);
   for (std::int64_t begin = 0; begin < rows; begin += step) {
     const std::int64_t end = std::min(rows, begin + step), count = end - begin;
-    const TensorView piece(pieces.data(), DType::bf16, {count, out});
+    const TensorView piece(pieces.data(), op.w.dtype(), {count, out});
     const TensorView sums(pieces.data() + round_up(piece.bytes(), 256), DType::f32, {count, in});
     Output output = Output::overwrite;
     for (const Piece part : {Piece::low, Piece::middle, Piece::high}) {  // the small ones first
       take_piece(stream, part, op.dy.rows(begin, end), piece);
-      products.run(stream, {.alpha = op.alpha, .a = piece, .b = op.w, .output = output, .c = sums});
+      products.run(
+          stream,
+          {.alpha = op.alpha * weight_of(part, op.w.dtype()), .a = piece, .b = op.w, .output = output, .c = sums});
       output = Output::add;
     }
     round_sums(stream, sums, op.output, op.dx.rows(begin, end));
@@ -51,11 +54,11 @@ void mixed_weight_gradient(cudaStream_t stream, MatrixProducts& products, std::s
   const std::int64_t step = rows_at_a_time(pieces, out * 2);
   for (std::int64_t begin = 0; begin < rows; begin += step) {
     const std::int64_t end = std::min(rows, begin + step);
-    const TensorView piece(pieces.data(), DType::bf16, {end - begin, out});
+    const TensorView piece(pieces.data(), op.x.dtype(), {end - begin, out});
     for (const Piece part : {Piece::low, Piece::middle, Piece::high}) {
       take_piece(stream, part, op.dy.rows(begin, end), piece);
       products.run(stream, {.transpose_a = true,
-                            .alpha = op.alpha,
+                            .alpha = op.alpha * weight_of(part, op.x.dtype()),
                             .a = piece,
                             .b = op.x.rows(begin, end),
                             .output = Output::add,

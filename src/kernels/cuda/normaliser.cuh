@@ -24,7 +24,7 @@ __device__ Normaliser normaliser_of(const float* logits, std::int64_t size, std:
   const float peak = combine_block<kThreads>(largest, [](float a, float b) { return fmaxf(a, b); });
   double mine = 0.0;
   for (std::int64_t i = threadIdx.x; i < size; i += kThreads) mine += static_cast<double>(expf(logits[i] - peak));
-  const double total = combine_block<kThreads>(mine, [](double a, double b) { return a + b; });
+  const double total = block_sum<kThreads>(mine);
   if (!isfinite(total) && threadIdx.x == 0) *failure = {static_cast<std::int32_t>(row), peak, total};
   return {peak, static_cast<float>(log(total))};
 }

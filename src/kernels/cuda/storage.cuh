@@ -5,21 +5,26 @@
 #include <type_traits>
 
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 
 #include "core/error.hpp"
 #include "core/tensor_view.hpp"
 
 namespace spillway::kernels::cuda {
 
-/// What activations and weights are in device memory: float or __nv_bfloat16. Arithmetic is in fp32 all the same: a value is
-/// widened when it is read and rounded once, to nearest even, when it is stored.
+/// What activations and weights are in device memory: float, __nv_bfloat16 or __half. Arithmetic is in fp32 all the same: a value is
+/// widened when it is read and rounded once, to nearest even, when it is stored. Nothing saturates: what is too large for __half
+/// becomes infinity, which is how an overflow is noticed.
 __device__ inline float widen(float value) { return value; }
 __device__ inline float widen(__nv_bfloat16 value) { return __bfloat162float(value); }
+__device__ inline float widen(__half value) { return __half2float(value); }
 
 template <typename T>
 __device__ inline T narrow(float value) {
   if constexpr (std::is_same_v<T, float>) {
     return value;
+  } else if constexpr (std::is_same_v<T, __half>) {
+    return __float2half_rn(value);
   } else {
     return __float2bfloat16_rn(value);
   }
@@ -37,8 +42,18 @@ void visit_storage(DType dtype, const Task& task) {
   switch (dtype) {
     case DType::f32: return task(std::type_identity<float>());
     case DType::bf16: return task(std::type_identity<__nv_bfloat16>());
-    default: throw Error("activations are f32 or bf16");
+    case DType::f16: return task(std::type_identity<__half>());
+    default: throw Error("activations are f32, bf16 or f16");
   }
+}
+
+/// Calls task(std::type_identity<H>(), std::type_identity<T>()) on the host for a residual stream of `stream` around weights and norms
+/// of `dtype`: both the same, or f32 around f16.
+template <typename Task>
+void visit_stream(DType stream, DType dtype, const Task& task) {
+  if (stream == DType::f32 && dtype == DType::f16)
+    return task(std::type_identity<float>(), std::type_identity<__half>());
+  visit_storage(dtype, [&](auto type) { task(type, type); });
 }
 
 /// The elements of a tensor, null if it is not given. Shape and dtype have been checked (checks.hpp).

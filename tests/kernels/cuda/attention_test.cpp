@@ -25,11 +25,14 @@ void require(cudaError_t result) { ASSERT_EQ(result, cudaSuccess) << cudaGetErro
 
 float number(float value) { return value; }
 float number(BFloat16 value) { return float_from_bf16(value.bits); }
+float number(Float16 value) { return float_from_f16(value.bits); }
 
 template <typename T>
 T stored(float value) {
   if constexpr (std::is_same_v<T, float>) {
     return value;
+  } else if constexpr (std::is_same_v<T, Float16>) {
+    return {f16_from_float(value)};
   } else {
     return {bf16_from_float(value)};
   }
@@ -125,8 +128,10 @@ std::vector<float> numbers(const std::vector<T>& values) {
   return result;
 }
 
+/// \param d_outs  rounded by the caller where T does not round it
 template <typename T>
-Outcome run(bool device, const AttentionReference& reference, const AttentionValues& values, Rows rows) {
+Outcome run(bool device, const AttentionReference& reference, const AttentionValues& values,
+            const std::vector<double>& d_outs, Rows rows) {
   const AttentionCase& shape = reference.shape;
   const std::int64_t width = reference.width();
   const std::int64_t stride = rows == Rows::dense ? width : rows == Rows::wide ? 3 * width + 8 : 3 * width + 5;
@@ -139,7 +144,7 @@ Outcome run(bool device, const AttentionReference& reference, const AttentionVal
   Columns<T> d_k(poisoned(values.k.size()), width, stride, step);
   Columns<T> d_v(poisoned(values.v.size()), width, stride, 2 * step);
   std::vector<T> table = dense<T>(values.table);
-  std::vector<T> d_out = dense<T>(reference.example_d_out());
+  std::vector<T> d_out = dense<T>(d_outs);
   std::vector<T> out(d_out.size(), stored<T>(kNan));
   std::vector<float> lse(static_cast<std::size_t>(reference.query_rows() * shape.heads), kNan);
   std::vector<float> d_bias(table.size(), 2.0F);
@@ -206,13 +211,24 @@ Outcome run(bool device, const AttentionReference& reference, const AttentionVal
     place.fetch();
     for (std::size_t i = bytes / 4; i < workspace.size(); ++i)
       EXPECT_TRUE(std::isnan(workspace[i])) << "behind the workspace";
-  } else {
+  } else if constexpr (!std::is_same_v<T, Float16>) {  // which the CPU has not got
     cpu::ThreadPool pool(2);
     cpu::attention(pool, op);
     cpu::attention_gradient(pool, gradient);
   }
   return {
       .out = numbers(out), .lse = lse, .d_q = d_q.dense(), .d_k = d_k.dense(), .d_v = d_v.dense(), .d_bias = d_bias};
+}
+
+template <typename T>
+Outcome run(bool device, const AttentionReference& reference, const AttentionValues& values, Rows rows) {
+  return run<T>(device, reference, values, reference.example_d_out(), rows);
+}
+
+/// As f16 holds them.
+std::vector<double> in_f16(std::vector<double> values) {
+  for (double& value : values) value = static_cast<double>(float_from_f16(f16_from_float(static_cast<float>(value))));
+  return values;
 }
 
 /// ‖found - expected‖ <= norm ‖expected‖ and |found - expected| <= 8 norm max |expected| in each element, but for `floor`, what
@@ -273,9 +289,24 @@ TEST_P(CudaAttention, InBf16_IsThatOfTheCpu_ButForRoundedProbabilities) {
   }
 }
 
+// The CPU has no f16: the same numbers in f32. Beside them are rounded: probabilities, results, and out before it is multiplied by d_out.
+TEST_P(CudaAttention, InF16_IsTheCpusF32OfTheSameNumbers_ButForRounding) {
+  const AttentionValues values{
+      .q = in_f16(values_.q), .k = in_f16(values_.k), .v = in_f16(values_.v), .table = in_f16(values_.table)};
+  const std::vector<double> d_out = in_f16(reference_.example_d_out());
+  for (const Rows rows : {Rows::dense, Rows::wide, Rows::odd}) {
+    const Outcome expected = run<float>(false, reference_, values, d_out, rows);
+
+    const Outcome found = run<Float16>(true, reference_, values, rows);
+
+    expect_close(found, expected, 1.0 / 512.0, 5e-4);
+  }
+}
+
 TEST_P(CudaAttention, TwoRunsGiveTheSameBits) {
   EXPECT_EQ(run<float>(true, reference_, values_, Rows::wide), run<float>(true, reference_, values_, Rows::wide));
   EXPECT_EQ(run<BFloat16>(true, reference_, values_, Rows::wide), run<BFloat16>(true, reference_, values_, Rows::wide));
+  EXPECT_EQ(run<Float16>(true, reference_, values_, Rows::wide), run<Float16>(true, reference_, values_, Rows::wide));
 }
 
 /// All probabilities alike and v the unit matrix: out is what dropout keeps.
@@ -292,7 +323,7 @@ void expect_same_mask(const AttentionReference& reference) {
 
   const std::vector<float> found = run<T>(true, reference, values, Rows::dense).out;
 
-  const std::vector<float> expected = run<T>(false, reference, values, Rows::dense).out;
+  const std::vector<float> expected = run<float>(false, reference, values, Rows::dense).out;
   for (std::size_t i = 0; i < found.size(); ++i) ASSERT_EQ(found[i] == 0.0F, expected[i] == 0.0F) << "element " << i;
 }
 
@@ -308,6 +339,7 @@ TEST(CudaAttentionDropout, MasksAreThoseOfTheCpu) {
 
   expect_same_mask<float>(reference);
   expect_same_mask<BFloat16>(reference);
+  expect_same_mask<Float16>(reference);
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -44,19 +44,20 @@ class DeviceMemory {
   std::unique_ptr<std::byte, Free> memory_;
 };
 
-/// The same tensor twice: in host memory for the CPU's op, in device memory for ours.
+/// The same tensor twice: in host memory for the CPU's op, in device memory for ours. The CPU has no f16: there the host's tensor is f32,
+/// of the same numbers to begin with.
 class Twin {
  public:
   Twin(DType dtype, Shape shape, std::vector<std::byte> bytes)
-      : dtype_(dtype), shape_(shape), first_(std::move(bytes)), host_(first_), device_(first_.size()) {
+      : dtype_(dtype), shape_(shape), first_(std::move(bytes)), device_(first_.size()) {
     reset();
   }
   static Twin of(DType dtype, Shape shape, const std::vector<float>& values) {
     std::vector<std::byte> bytes(values.size() * size_of(dtype));
     for (std::size_t i = 0; i < values.size(); ++i) {
-      const std::uint16_t half = bf16_from_float(values[i]);
+      const std::uint16_t half = dtype == DType::f16 ? f16_from_float(values[i]) : bf16_from_float(values[i]);
       if (dtype == DType::f32) std::memcpy(bytes.data() + 4 * i, &values[i], 4);
-      if (dtype == DType::bf16) std::memcpy(bytes.data() + 2 * i, &half, 2);
+      else std::memcpy(bytes.data() + 2 * i, &half, 2);
     }
     return {dtype, shape, bytes};
   }
@@ -78,11 +79,19 @@ class Twin {
     return {DType::i32, {static_cast<std::int64_t>(values.size())}, bytes};
   }
 
-  [[nodiscard]] TensorView host() { return {host_.data(), dtype_, shape_}; }
+  [[nodiscard]] TensorView host() { return {host_.data(), host_dtype(), shape_}; }
   [[nodiscard]] TensorView device() { return {device_.data(), dtype_, shape_}; }
   /// Both as they were made.
   void reset() {
     host_ = first_;
+    if (dtype_ == DType::f16) {
+      const std::vector<double> values = widened(first_, DType::f16);
+      host_.resize(4 * values.size());
+      for (std::size_t i = 0; i < values.size(); ++i) {
+        const auto value = static_cast<float>(values[i]);
+        std::memcpy(host_.data() + 4 * i, &value, 4);
+      }
+    }
     require(cudaMemcpy(device_.data(), first_.data(), first_.size(), cudaMemcpyHostToDevice));
     require(cudaDeviceSynchronize());  // a copy from pageable memory may still be under way, and our stream does not wait for it
   }
@@ -92,21 +101,34 @@ class Twin {
     require(cudaMemcpy(bytes.data(), device_.data(), bytes.size(), cudaMemcpyDeviceToHost));
     return bytes;
   }
-  [[nodiscard]] std::vector<double> found() const { return widened(device_bytes()); }
-  [[nodiscard]] std::vector<double> expected() const { return widened(host_); }
+  [[nodiscard]] std::vector<double> found() const { return widened(device_bytes(), dtype_); }
+  [[nodiscard]] std::vector<double> expected() const { return widened(host_, host_dtype()); }
   [[nodiscard]] DType dtype() const { return dtype_; }
-  [[nodiscard]] const std::vector<std::byte>& host_bytes() const { return host_; }
+  /// What the host has now, rounded to what the device stores.
+  [[nodiscard]] std::vector<std::byte> host_bytes() const {
+    if (dtype_ != DType::f16) return host_;
+    std::vector<std::byte> bytes(host_.size() / 2);
+    for (std::size_t i = 0; 2 * i < bytes.size(); ++i) {
+      float value = 0.0F;
+      std::memcpy(&value, host_.data() + 4 * i, 4);
+      const std::uint16_t half = f16_from_float(value);
+      std::memcpy(bytes.data() + 2 * i, &half, 2);
+    }
+    return bytes;
+  }
 
  private:
-  [[nodiscard]] std::vector<double> widened(const std::vector<std::byte>& bytes) const {
-    std::vector<double> values(bytes.size() / size_of(dtype_));
+  [[nodiscard]] DType host_dtype() const { return dtype_ == DType::f16 ? DType::f32 : dtype_; }
+  [[nodiscard]] static std::vector<double> widened(const std::vector<std::byte>& bytes, DType dtype) {
+    std::vector<double> values(bytes.size() / size_of(dtype));
     for (std::size_t i = 0; i < values.size(); ++i) {
       float value = 0.0F;
       std::uint16_t half = 0;
-      if (dtype_ == DType::f32) std::memcpy(&value, bytes.data() + 4 * i, 4);
-      if (dtype_ == DType::bf16) {
+      if (dtype == DType::f32) {
+        std::memcpy(&value, bytes.data() + 4 * i, 4);
+      } else if (dtype == DType::bf16 || dtype == DType::f16) {
         std::memcpy(&half, bytes.data() + 2 * i, 2);
-        value = float_from_bf16(half);
+        value = dtype == DType::f16 ? float_from_f16(half) : float_from_bf16(half);
       }
       values[i] = static_cast<double>(value);
     }
@@ -154,8 +176,10 @@ struct Tolerance {
   double whole, element;
 };
 
-/// For what has a few roundings in fp32 in another order: in bf16 a result may then fall to the other side, one place off.
+/// For what has a few roundings in fp32 in another order: in bf16 a result may then fall to the other side, one place off. In f16 it is
+/// compared with what the CPU does not round: half a place, for what has been stored before too.
 inline Tolerance tolerance_of(DType dtype) {
+  if (dtype == DType::f16) return {.whole = 1e-3, .element = 1.0 / 512};
   return dtype == DType::f32 ? Tolerance{.whole = 2e-6, .element = 1e-5}
                              : Tolerance{.whole = 1e-3, .element = 1.0 / 128};
 }

@@ -12,7 +12,7 @@ using test::Twin;
 using test::TwinBatch;
 
 struct Case {
-  DType dtype;
+  DType dtype, stream;  // of gradients that go into products; of the residual stream
   std::int64_t rows, width;
   float probability;
 };
@@ -26,8 +26,8 @@ class CudaElementwise : public test::CudaTest, public testing::WithParamInterfac
 // Nothing is summed: masks and all, the bits are the CPU's.
 TEST_P(CudaElementwise, ResidualAdd_HasTheBitsOfTheCpu) {
   TwinBatch batch(c.rows);
-  Twin hidden = Twin::random(c.dtype, {c.rows, c.width}, 1), branch = Twin::random(c.dtype, {c.rows, c.width}, 2);
-  Twin out = Twin::poison(c.dtype, {c.rows, c.width});
+  Twin hidden = Twin::random(c.stream, {c.rows, c.width}, 1), branch = Twin::random(c.stream, {c.rows, c.width}, 2);
+  Twin out = Twin::poison(c.stream, {c.rows, c.width});
   const auto op = [&](auto on) {
     return ResidualAdd{.sequences = on(batch),
                        .hidden_in = on(hidden),
@@ -44,7 +44,7 @@ TEST_P(CudaElementwise, ResidualAdd_HasTheBitsOfTheCpu) {
 
 TEST_P(CudaElementwise, ResidualAddGradient_HasTheBitsOfTheCpu) {
   TwinBatch batch(c.rows);
-  Twin d_hidden = Twin::random(c.dtype, {c.rows, c.width}, 1), d_branch = Twin::poison(c.dtype, {c.rows, c.width});
+  Twin d_hidden = Twin::random(c.stream, {c.rows, c.width}, 1), d_branch = Twin::poison(c.dtype, {c.rows, c.width});
   const auto op = [&](auto on) {
     return ResidualAddGradient{
         .sequences = on(batch), .d_hidden = on(d_hidden), .dropout = dropout, .d_branch = on(d_branch)};
@@ -59,6 +59,7 @@ TEST_P(CudaElementwise, ResidualAddGradient_HasTheBitsOfTheCpu) {
 TEST_P(CudaElementwise, AddAndConvert_HaveTheBitsOfTheCpu) {
   Twin from = Twin::random(c.dtype, {c.rows, c.width}, 1), to = Twin::random(DType::f32, {c.rows, c.width}, 2);
   Twin narrow = Twin::poison(DType::bf16, {c.rows, c.width}), wide = Twin::poison(DType::f32, {c.rows, c.width});
+  Twin half = Twin::poison(DType::f16, {c.rows, c.width});
 
   run_both([&] { cpu_ops->add(*host_queue, from.host(), to.host()); }, [&] { add(stream, from.device(), to.device()); },
            {&to});
@@ -67,7 +68,11 @@ TEST_P(CudaElementwise, AddAndConvert_HaveTheBitsOfTheCpu) {
   run_both([&] { cpu_ops->convert(*host_queue, from.host(), wide.host()); },
            [&] { convert(stream, from.device(), wide.device()); }, {&wide});
 
+  run_both([&] { cpu_ops->convert(*host_queue, from.host(), half.host()); },
+           [&] { convert(stream, from.device(), half.device()); }, {&half});
+
   expect_same_bits(to, "add");
+  expect_same_bits(half, "convert to f16");
   expect_same_bits(narrow, "convert to bf16");
   expect_same_bits(wide, "convert to f32");
 }
@@ -81,12 +86,29 @@ TEST_P(CudaElementwise, FillZero_LeavesZeros) {
   expect_same_bits(tensor, "fill_zero");
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, CudaElementwise,
-                         testing::Values(Case{DType::f32, 1, 1, 0.0F}, Case{DType::bf16, 1, 1, 0.5F},
-                                         Case{DType::f32, 37, 147, 0.3F}, Case{DType::bf16, 37, 147, 0.3F},
-                                         Case{DType::f32, 5, 12, 0.1F}, Case{DType::bf16, 5, 12, 0.1F},
-                                         Case{DType::f32, 300, 512, 0.1F}, Case{DType::bf16, 300, 512, 0.1F},
-                                         Case{DType::bf16, 300, 513, 0.0F}, Case{DType::f32, 0, 8, 0.1F}));
+using CudaConvert = test::CudaTest;
+
+// What marks an overflow: the largest f16 is 65504, and from half a place above it on there is nothing but infinity.
+TEST_F(CudaConvert, WhatF16CannotHold_IsInfinity) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  Twin from = Twin::of(DType::f32, {1, 6}, {65504.0F, 65519.0F, 65520.0F, -1e30F, 3e-8F, 2e-8F});
+  Twin to = Twin::poison(DType::f16, {1, 6});
+
+  convert(stream, from.device(), to.device());
+  synchronize();
+
+  EXPECT_EQ(to.found(), (std::vector<double>{65504.0, 65504.0, infinity, -infinity, 0x1p-24, 0.0}));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, CudaElementwise,
+    testing::Values(Case{DType::f32, DType::f32, 1, 1, 0.0F}, Case{DType::bf16, DType::bf16, 1, 1, 0.5F},
+                    Case{DType::f32, DType::f32, 37, 147, 0.3F}, Case{DType::bf16, DType::bf16, 37, 147, 0.3F},
+                    Case{DType::f32, DType::f32, 5, 12, 0.1F}, Case{DType::bf16, DType::bf16, 5, 12, 0.1F},
+                    Case{DType::f32, DType::f32, 300, 512, 0.1F}, Case{DType::bf16, DType::bf16, 300, 512, 0.1F},
+                    Case{DType::bf16, DType::bf16, 300, 513, 0.0F}, Case{DType::f16, DType::f16, 37, 147, 0.3F},
+                    Case{DType::f16, DType::f32, 37, 147, 0.3F}, Case{DType::f16, DType::f32, 300, 512, 0.1F},
+                    Case{DType::f32, DType::f32, 0, 8, 0.1F}));
 
 }  // namespace
 }  // namespace spillway::kernels::cuda

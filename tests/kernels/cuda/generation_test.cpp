@@ -27,6 +27,20 @@ TensorView writable(std::vector<T>& values, const Shape& shape) {
   return {std::span(values), shape};
 }
 
+std::vector<std::uint16_t> in_f16(const std::vector<float>& values) {
+  std::vector<std::uint16_t> halves;
+  for (const float value : values) halves.push_back(f16_from_float(value));
+  return halves;
+}
+std::vector<float> widened(const std::vector<std::uint16_t>& halves) {
+  std::vector<float> values;
+  for (const std::uint16_t half : halves) values.push_back(float_from_f16(half));
+  return values;
+}
+ConstTensorView f16(const std::vector<std::uint16_t>& halves, const Shape& shape) {
+  return {reinterpret_cast<const std::byte*>(halves.data()), DType::f16, shape};
+}
+
 class GenerationOnGpu : public test::GpuTest {
  protected:
   NoDistribution* failure() {
@@ -76,6 +90,44 @@ TEST_F(GenerationOnGpu, CachedSelfAttention_IsTheCpusWithin1e5) {
     collect();
     for (std::size_t i = 0; i < found.size(); ++i) ASSERT_NEAR(found[i], expected[i], 1e-5F) << head_size << " " << i;
   }
+}
+
+TEST_F(GenerationOnGpu, CachedAttention_InF16_IsTheCpusF32OfTheSameNumbers_RoundedOnce) {
+  cpu::ThreadPool pool(2);
+  const std::int64_t rows = 3, heads = 2, head_size = 20, position = 70, capacity = 72, width = heads * head_size;
+  const Shape cache{rows, capacity, width};
+  const auto elements = static_cast<std::size_t>(rows * capacity * width);
+  const auto q = in_f16(normals(static_cast<std::size_t>(rows * width), 1)), table = in_f16(normals(32 * heads, 4));
+  const auto k = in_f16(normals(elements, 2)), v = in_f16(normals(elements, 3));
+  const auto wide_q = widened(q), wide_k = widened(k), wide_v = widened(v), wide_table = widened(table);
+  std::vector<std::int32_t> ancestry(static_cast<std::size_t>(rows * capacity), 1);
+  std::vector<float> expected(static_cast<std::size_t>(rows * width));
+  std::vector<std::uint16_t> found(expected.size(), 0x7e00);
+  CachedSelfAttention op{.rows = rows,
+                         .capacity = capacity,
+                         .position = position,
+                         .heads = heads,
+                         .head_size = head_size,
+                         .q = view(wide_q, {rows, width}),
+                         .q_stride = width,
+                         .cache_k = view(wide_k, cache),
+                         .cache_v = view(wide_v, cache),
+                         .ancestry = view(ancestry, {rows, capacity}),
+                         .bias = {.table = view(wide_table, {32, heads}), .bidirectional = false, .max_distance = 128},
+                         .out = writable(expected, {rows, width})};
+  cpu::cached_self_attention(pool, op);
+  op.q = on_gpu(f16(q, {rows, width}));
+  op.cache_k = on_gpu(f16(k, cache));
+  op.cache_v = on_gpu(f16(v, cache));
+  op.ancestry = on_gpu(op.ancestry);
+  op.bias.table = on_gpu(f16(table, {32, heads}));
+  op.out = on_gpu(TensorView(reinterpret_cast<std::byte*>(found.data()), DType::f16, {rows, width}));
+
+  cached_self_attention(stream_, op);
+
+  collect();
+  for (std::size_t i = 0; i < found.size(); ++i)
+    ASSERT_NEAR(float_from_f16(found[i]), expected[i], 1e-5F + std::abs(expected[i]) / 2000.0F) << i;
 }
 
 TEST_F(GenerationOnGpu, LogSoftmax_IsTheCpusWithin1e5_AndReportsNaN) {

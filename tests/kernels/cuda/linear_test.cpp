@@ -25,10 +25,11 @@ class CudaLinear : public test::CudaTest, public testing::WithParamInterface<Cas
     products = std::make_unique<MatrixProducts>(workspace->span(), ModelOpsOptions{});
   }
   [[nodiscard]] std::span<std::byte> pieces() const { return workspace->span().subspan(kProductBytes); }
-  /// Sums of up to a few thousand products in fp32, which tensor cores do not round to nearest. That a dy in f32 were rounded to bf16
-  /// on the way would be 1e-3.
+  /// Sums of up to a few thousand products in fp32, which tensor cores do not round to nearest. That a dy in f32 were rounded to 16 bits
+  /// on the way would be 1e-3 or 2e-4.
   void expect_product(const Twin& twin, const std::string& what) const {
     if (twin.dtype() == DType::bf16) return expect_close(twin, {.whole = 1e-3, .element = 1.0 / 128}, what);
+    if (twin.dtype() == DType::f16) return expect_close(twin, {.whole = 5e-4, .element = 1.0 / 1024}, what);
     const double rounding = c.dtype == DType::f32 ? 5e-6 : 3e-5;
     expect_close(twin, {.whole = rounding, .element = 4 * rounding}, what);
   }
@@ -88,7 +89,41 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{DType::bf16, DType::bf16, 37, 147, 51}, Case{DType::bf16, DType::bf16, 130, 512, 384},
                     Case{DType::bf16, DType::bf16, 300, 24, 12}, Case{DType::bf16, DType::f32, 37, 147, 51},
                     Case{DType::bf16, DType::f32, 130, 64, 1000}, Case{DType::bf16, DType::f32, 600, 16, 32128},
+                    Case{DType::f16, DType::f16, 1, 5, 3}, Case{DType::f16, DType::f16, 37, 147, 51},
+                    Case{DType::f16, DType::f16, 130, 512, 384}, Case{DType::f16, DType::f32, 37, 147, 51},
+                    Case{DType::f16, DType::f32, 130, 64, 1000}, Case{DType::f16, DType::f32, 600, 16, 32128},
                     Case{DType::f32, DType::f32, 0, 8, 8}, Case{DType::bf16, DType::f32, 0, 8, 8}));
+
+using CudaLinearInF16 = test::CudaTest;
+
+TEST_F(CudaLinearInF16, ASumThatF16CannotHold_IsInfinity_AndInF32ItIsThere) {
+  const test::DeviceMemory workspace(kProductBytes + kPieceBytes);
+  MatrixProducts products(workspace.span(), {});
+  const std::vector<float> hundreds(64, 300.0F);
+  Twin x = Twin::of(DType::f16, {1, 64}, hundreds), w = Twin::of(DType::f16, {1, 64}, hundreds);
+  Twin narrow = Twin::poison(DType::f16, {1, 1}), wide = Twin::poison(DType::f32, {1, 1});
+
+  linear(stream, products, {.x = x.device(), .w = w.device(), .y = narrow.device()});
+  linear(stream, products, {.x = x.device(), .w = w.device(), .y = wide.device()});
+  synchronize();
+
+  EXPECT_EQ(narrow.found()[0], std::numeric_limits<double>::infinity());
+  EXPECT_EQ(wide.found()[0], 64.0 * 300.0 * 300.0);
+}
+
+// A gradient of a loss that is scaled up has numbers of very different sizes: the small ones must not be lost beside f16's weights.
+TEST_F(CudaLinearInF16, AGradientInF32_KeepsWhatF16WouldRoundToZero) {
+  const test::DeviceMemory workspace(kProductBytes + kPieceBytes);
+  MatrixProducts products(workspace.span(), {});
+  Twin dy = Twin::of(DType::f32, {3, 1}, {1e-9F, 6e4F, -3e-8F}), x = Twin::of(DType::f16, {3, 1}, {1.0F, 0.0F, 0.5F});
+  Twin dw = Twin::of(DType::f32, {1, 1}, {0.0F});
+
+  linear_weight_gradient(stream, products, workspace.span().subspan(kProductBytes),
+                         {.dy = dy.device(), .x = x.device(), .dw = dw.device()});
+  synchronize();
+
+  EXPECT_NEAR(dw.found()[0], 1e-9 - 1.5e-8, 1e-13);
+}
 
 }  // namespace
 }  // namespace spillway::kernels::cuda

@@ -13,7 +13,7 @@ using test::Twin;
 using test::TwinBatch;
 
 struct Case {
-  DType dtype;
+  DType dtype, stream;  // of the norm; of the residual stream
   std::int64_t rows, width;
   float probability, output_probability;
   bool branch;
@@ -26,8 +26,8 @@ class CudaResidualNorm : public test::CudaTest, public testing::WithParamInterfa
     if (IsSkipped()) return;
     batch = std::make_unique<TwinBatch>(c.rows);
   }
-  Twin rows(std::uint64_t number) const { return Twin::random(c.dtype, {c.rows, c.width}, number); }
-  Twin poisoned_rows() const { return Twin::poison(c.dtype, {c.rows, c.width}); }
+  Twin rows(DType dtype, std::uint64_t number) const { return Twin::random(dtype, {c.rows, c.width}, number); }
+  Twin poisoned_rows(DType dtype) const { return Twin::poison(dtype, {c.rows, c.width}); }
 
   const Case& c = GetParam();
   Dropout dropout{.probability = c.probability, .key = 11, .site = 3};
@@ -36,8 +36,8 @@ class CudaResidualNorm : public test::CudaTest, public testing::WithParamInterfa
 };
 
 TEST_P(CudaResidualNorm, Forward_IsThatOfTheCpu) {
-  Twin hidden_in = rows(1), branch = rows(2), weight = Twin::random(c.dtype, {c.width}, 3);
-  Twin hidden_out = poisoned_rows(), normed = poisoned_rows(), rstd = Twin::poison(DType::f32, {c.rows});
+  Twin hidden_in = rows(c.stream, 1), branch = rows(c.stream, 2), weight = Twin::random(c.dtype, {c.width}, 3);
+  Twin hidden_out = poisoned_rows(c.stream), normed = poisoned_rows(c.dtype), rstd = Twin::poison(DType::f32, {c.rows});
   const auto op = [&](auto on) {
     return ResidualNorm{.sequences = on(*batch),
                         .hidden_in = on(hidden_in),
@@ -59,8 +59,8 @@ TEST_P(CudaResidualNorm, Forward_IsThatOfTheCpu) {
 }
 
 TEST_P(CudaResidualNorm, Forward_InPlace_OrWithoutHiddenOut_GivesTheSame) {
-  Twin hidden = rows(1), branch = rows(2), weight = Twin::random(c.dtype, {c.width}, 3);
-  Twin normed = poisoned_rows(), rstd = Twin::poison(DType::f32, {c.rows});
+  Twin hidden = rows(c.stream, 1), branch = rows(c.stream, 2), weight = Twin::random(c.dtype, {c.width}, 3);
+  Twin normed = poisoned_rows(c.dtype), rstd = Twin::poison(DType::f32, {c.rows});
   const auto op = [&](auto on) {
     return ResidualNorm{.sequences = on(*batch),
                         .hidden_in = on(hidden),
@@ -81,8 +81,9 @@ TEST_P(CudaResidualNorm, Forward_InPlace_OrWithoutHiddenOut_GivesTheSame) {
 }
 
 TEST_P(CudaResidualNorm, Gradient_IsThatOfTheCpu) {
-  Twin hidden = rows(1), d_normed = rows(2), weight = Twin::random(c.dtype, {c.width}, 3);
-  Twin d_hidden = rows(4), d_branch = poisoned_rows(), d_weight = Twin::random(DType::f32, {c.width}, 5);
+  Twin hidden = rows(c.stream, 1), d_normed = rows(c.dtype, 2), weight = Twin::random(c.dtype, {c.width}, 3);
+  Twin d_hidden = rows(c.stream, 4), d_branch = poisoned_rows(c.dtype),
+       d_weight = Twin::random(DType::f32, {c.width}, 5);
   std::vector<float> scales(static_cast<std::size_t>(c.rows));
   for (std::size_t i = 0; i < scales.size(); ++i) scales[i] = 0.5F + static_cast<float>(i % 7) / 8.0F;
   Twin rstd = Twin::of(DType::f32, {c.rows}, scales);
@@ -110,13 +111,21 @@ TEST_P(CudaResidualNorm, Gradient_IsThatOfTheCpu) {
   expect_close(d_weight, "d_weight");
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Shapes, CudaResidualNorm,
-    testing::Values(Case{DType::f32, 1, 1, 0.0F, 0.0F, true}, Case{DType::bf16, 1, 5, 0.3F, 0.0F, true},
-                    Case{DType::f32, 7, 24, 0.0F, 0.3F, false}, Case{DType::bf16, 37, 147, 0.2F, 0.1F, true},
-                    Case{DType::f32, 700, 513, 0.3F, 0.2F, true}, Case{DType::bf16, 700, 512, 0.1F, 0.0F, true},
-                    Case{DType::bf16, 300, 1024, 0.0F, 0.0F, false}, Case{DType::f32, 3, 4096, 0.1F, 0.1F, true},
-                    Case{DType::f32, 0, 8, 0.1F, 0.0F, true}));
+INSTANTIATE_TEST_SUITE_P(Shapes, CudaResidualNorm,
+                         testing::Values(Case{DType::f32, DType::f32, 1, 1, 0.0F, 0.0F, true},
+                                         Case{DType::bf16, DType::bf16, 1, 5, 0.3F, 0.0F, true},
+                                         Case{DType::f32, DType::f32, 7, 24, 0.0F, 0.3F, false},
+                                         Case{DType::bf16, DType::bf16, 37, 147, 0.2F, 0.1F, true},
+                                         Case{DType::f32, DType::f32, 700, 513, 0.3F, 0.2F, true},
+                                         Case{DType::bf16, DType::bf16, 700, 512, 0.1F, 0.0F, true},
+                                         Case{DType::bf16, DType::bf16, 300, 1024, 0.0F, 0.0F, false},
+                                         Case{DType::f32, DType::f32, 3, 4096, 0.1F, 0.1F, true},
+                                         Case{DType::f16, DType::f16, 37, 147, 0.2F, 0.1F, true},
+                                         Case{DType::f16, DType::f32, 1, 5, 0.3F, 0.0F, true},
+                                         Case{DType::f16, DType::f32, 37, 147, 0.2F, 0.1F, true},
+                                         Case{DType::f16, DType::f32, 700, 512, 0.1F, 0.0F, true},
+                                         Case{DType::f16, DType::f32, 300, 1024, 0.0F, 0.1F, false},
+                                         Case{DType::f32, DType::f32, 0, 8, 0.1F, 0.0F, true}));
 
 }  // namespace
 }  // namespace spillway::kernels::cuda
