@@ -26,7 +26,7 @@ struct MatrixPiece {
 
 /// g = gradient_scale · gradient in fp32, of the piece's elements (count).
 struct AdafactorGradient {
-  ConstTensorView values;  // f32 or bf16
+  ConstTensorView values;  // f32, bf16 or f16
   float scale = 1.0F;      // clipping
 };
 

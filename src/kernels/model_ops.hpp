@@ -168,8 +168,9 @@ struct CrossEntropy {
 /// of f16's range. f16 is for GPUs: the CPU form refuses it. Nothing saturates: what f16 cannot hold becomes infinity. Always f32: rstd,
 /// log_sum_exp, logits, losses, and the gradients of weights (dw, d_table, d_weight, d_bias), which are added to. Arithmetic is fp32
 /// whatever the storage: 16 bits are widened when they are read, an element is rounded once, to nearest even, when it is stored; what
-/// an op adds to (Output::add, d_hidden) is widened, added to and rounded. Nothing else is rounded: no probability, partial sum or dropped value, but where an op writes a
-/// tensor and goes on with it, it goes on with what is stored. With f32 nothing is rounded at all.
+/// an op adds to (Output::add, d_hidden) is widened, added to and rounded. Nothing else is rounded: no probability, partial sum or
+/// dropped value, but where an op writes a tensor and goes on with it, it goes on with what is stored. With f32 nothing is rounded at
+/// all.
 /// \throws Error if shapes or dtypes do not fit, at once, before anything is queued; ids and labels are looked at by the queue
 class ModelOps {
  public:

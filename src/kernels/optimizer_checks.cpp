@@ -9,6 +9,8 @@
 namespace spillway::kernels {
 namespace {
 
+bool is_number(DType dtype) { return dtype == DType::f32 || dtype == DType::bf16 || dtype == DType::f16; }
+
 /// The checks of one op over flat pieces, which its messages name.
 class FlatChecker {
  public:
@@ -32,19 +34,21 @@ class FlatChecker {
   }
 
   void require_gradient(const ConstTensorView& view) const {
-    require(view.dtype() == DType::f32 || view.dtype() == DType::bf16, view, "gradient", "f32 or bf16", elements_);
+    require(is_number(view.dtype()), view, "gradient", "f32, bf16 or f16", elements_);
   }
 
   void require(const ParameterView& view) const {
     if (!view.master) return require(view.weight, "a weight without master", DType::f32, elements_);
-    require(view.weight, "a weight with master", DType::bf16, elements_);
-    require(view.master, "master", DType::i16, elements_);
+    const bool split = view.weight.dtype() == DType::bf16;
+    require(split || view.weight.dtype() == DType::f16, view.weight, "a weight with master", "bf16 or f16", elements_);
+    require(view.master, "master", split ? DType::i16 : DType::f32, elements_);
   }
 
-  /// Also a bf16 weight alone.
+  /// Also a weight of 16 bits alone.
   void require_to_copy(const ParameterView& view) const {
-    if (view.weight.dtype() != DType::bf16 || view.master) return require(view);
-    require(view.weight, "weight", DType::bf16, elements_);
+    const DType dtype = view.weight.dtype();
+    if ((dtype != DType::bf16 && dtype != DType::f16) || view.master) return require(view);
+    require(view.weight, "weight", dtype, elements_);
   }
 
   void require(const StateView& view, std::string_view name, const StochasticRounding& rounding) const {
@@ -95,7 +99,7 @@ void check(const AdamWStep& op) {
 void check(const SumOfSquares& op) {
   const FlatChecker checker("sum_of_squares", op.x.elements());
   checker.require(op.block > 0, "block", "at least 1");
-  checker.require(op.x.dtype() == DType::f32 || op.x.dtype() == DType::bf16, op.x, "x", "f32 or bf16", op.x.elements());
+  checker.require(is_number(op.x.dtype()), op.x, "x", "f32, bf16 or f16", op.x.elements());
   checker.require(op.partial_sums, "partial_sums", DType::f64, (op.x.elements() + op.block - 1) / op.block);
 }
 

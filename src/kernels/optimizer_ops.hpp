@@ -16,7 +16,7 @@ namespace spillway::kernels {
 struct AdamWStep {
   ParameterView parameter;
   StateView exp_avg, exp_avg_sq;  // each in any format
-  ConstTensorView gradient;       // f32 or bf16
+  ConstTensorView gradient;       // f32, bf16 or f16
   double learning_rate = 0.0;
   double beta1 = 0.9;
   double beta2 = 0.999;
@@ -29,7 +29,7 @@ struct AdamWStep {
 
 /// partial_sums[b] = Σ x² over block b of `block` elements (the last may be shorter), in fp64, in a fixed order inside the block.
 struct SumOfSquares {
-  ConstTensorView x;  // f32 or bf16 (n); bf16 gives what the same numbers in f32 give
+  ConstTensorView x;  // f32, bf16 or f16 (n); 16 bits give what the same numbers in f32 give
   std::int64_t block = 0;
   TensorView partial_sums;  // f64 (ceil(n / block))
 };

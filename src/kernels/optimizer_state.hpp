@@ -7,9 +7,10 @@
 
 namespace spillway::kernels {
 
-/// n fp32 parameters, in one of two forms:
+/// n fp32 parameters, in one of three forms:
 /// - weight f32 (n), master not given;
-/// - weight bf16 (n) and master i16 (n): exact fp32 in 2 + 2 bytes (exact_master.hpp). Finite values only.
+/// - weight bf16 (n) and master i16 (n): exact fp32 in 2 + 2 bytes (exact_master.hpp). Finite values only;
+/// - weight f16 (n) and master f32 (n): the master is the parameter, the weight the master rounded to nearest even.
 struct ParameterView {
   TensorView weight;
   TensorView master;
@@ -59,13 +60,13 @@ struct StochasticRounding {
   std::int64_t first = 0;  // index in the unit of the first element; a multiple of kStateBlock for int8
 };
 
-/// values = the parameters in f32 (n). A bf16 weight without a master, of a frozen parameter, is a form here too.
+/// values = the parameters in f32 (n). A weight of 16 bits without a master, of a frozen parameter, is a form here too.
 struct DecodeParameter {
   ParameterView parameter;
   TensorView values;
 };
 
-/// The parameters = values, f32 (n), exactly; a bf16 weight without a master is rounded as one with a master is.
+/// The parameters = values, f32 (n), exactly; a weight of 16 bits without a master is rounded as one with a master is.
 struct EncodeParameter {
   ConstTensorView values;
   ParameterView parameter;

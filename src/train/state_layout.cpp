@@ -7,6 +7,7 @@ namespace {
 DType dtype_of_values(StorageFormat format) {
   switch (format) {
     case StorageFormat::bf16: return DType::bf16;
+    case StorageFormat::fp16: return DType::f16;
     case StorageFormat::remainder: return DType::i16;
     case StorageFormat::int8: return DType::u8;
     case StorageFormat::none:
@@ -27,10 +28,16 @@ StateLayout::StateLayout(std::vector<plan::UnitRole> units, Formats formats)
 
 StorageFormat StateLayout::format(StateKind kind, int unit) const {
   const plan::UnitRole& role = units_[static_cast<std::size_t>(unit)];
-  const bool half = formats_.weight == DType::bf16;
-  if (kind == StateKind::weight) return half ? StorageFormat::bf16 : StorageFormat::fp32;
+  const DType weight = formats_.weight;
+  if (kind == StateKind::weight)
+    return weight == DType::bf16  ? StorageFormat::bf16
+           : weight == DType::f16 ? StorageFormat::fp16
+                                  : StorageFormat::fp32;
   if (!role.trainable) return StorageFormat::none;
-  if (kind == StateKind::master) return half ? StorageFormat::remainder : StorageFormat::none;
+  if (kind == StateKind::master)
+    return weight == DType::bf16  ? StorageFormat::remainder
+           : weight == DType::f16 ? StorageFormat::fp32
+                                  : StorageFormat::none;
   if (!formats_.moments) return StorageFormat::none;
   return role.persistent ? StorageFormat::fp32 : formats_.moment;
 }

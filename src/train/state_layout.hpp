@@ -21,7 +21,7 @@ inline constexpr std::array<StateKind, kStateKinds> kAllStateKinds = {StateKind:
 [[nodiscard]] const char* name_of(StateKind kind) noexcept;
 
 /// How a kind of a unit's elements is stored.
-enum class StorageFormat { none, fp32, bf16, remainder, int8 };
+enum class StorageFormat { none, fp32, bf16, fp16, remainder, int8 };
 
 /// The parts of one run of elements, as the optimizer ops take them.
 struct StateViews {
@@ -30,14 +30,15 @@ struct StateViews {
 };
 
 /// Format and bytes of every kind of state of every unit. Pure arithmetic.
-/// - fp32: the weight is the master; bf16: the weight in bf16, the master in the two bytes that make it exact (design: 2 + 2 bytes).
+/// - fp32: the weight is the master; bf16: the weight in bf16, the master in the two bytes that make it exact (design: 2 + 2 bytes);
+///   fp16: the weight in fp16, the master in fp32.
 /// - Frozen units have a weight and nothing else.
 /// - Moments in bf16 or int8 are so in every unit but the persistent ones: embeddings, biases and norms stay fp32.
 /// An int8 run of n elements is its n codes, then its scales.
 class StateLayout {
  public:
   struct Formats {
-    DType weight = DType::f32;  // or bf16
+    DType weight = DType::f32;  // or bf16, f16
     bool moments = true;        // exp_avg and exp_avg_sq exist (AdamW in training)
     StorageFormat moment = StorageFormat::fp32;
   };

@@ -55,6 +55,19 @@ struct SplitParameter {
   std::vector<std::int16_t> master;
 };
 
+inline TensorView f16(std::vector<std::uint16_t>& values) {
+  return {reinterpret_cast<std::byte*>(values.data()), DType::f16, {static_cast<std::int64_t>(values.size())}};
+}
+
+/// n parameters in f16 with their f32 master that own their memory.
+struct HalfParameter {
+  explicit HalfParameter(std::size_t count) : weight(count), master(count) {}
+  ParameterView view() { return {f16(weight), flat(master)}; }
+
+  std::vector<std::uint16_t> weight;
+  std::vector<float> master;
+};
+
 /// n elements of an optimizer state in any format, zero, that own their memory.
 struct State {
   State(DType format, std::size_t count)

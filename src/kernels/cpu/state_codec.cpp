@@ -17,15 +17,18 @@ static_assert(kBlock % kTile == 0);
   if (from != to) std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(float));
 }
 
-/// In bf16, of a parameter that nobody trains.
+/// In 16 bits, of a parameter that nobody trains.
 bool is_weight_alone(const ParameterView& parameter) {
-  return parameter.weight.dtype() == DType::bf16 && !parameter.master;
+  return parameter.weight.dtype() != DType::f32 && !parameter.master;
 }
 
 [[gnu::always_inline]] inline void decode_parameter_tile(const DecodeParameter& op, std::int64_t begin,
                                                          std::int64_t count) {
   float* to = floats(op.values) + begin;
   if (!is_weight_alone(op.parameter)) return copy_floats(read_tile(op.parameter, begin, count, to), to, count);
+  if (op.parameter.weight.dtype() == DType::f16) {
+    return widen_f16(reinterpret_cast<const std::uint16_t*>(op.parameter.weight.data()) + begin, to, count);
+  }
   const std::span<const BFloat16> weight = op.parameter.weight.as<BFloat16>();
   for (std::int64_t i = 0; i < count; ++i) to[i] = join({weight[static_cast<std::size_t>(begin + i)].bits, 0});
 }
@@ -33,8 +36,16 @@ bool is_weight_alone(const ParameterView& parameter) {
 [[gnu::always_inline]] inline void encode_parameter_tile(const EncodeParameter& op, std::int64_t begin,
                                                          std::int64_t count) {
   const float* from = floats(op.values) + begin;
-  if (op.parameter.master) return write_tile(op.parameter, begin, count, from);
+  if (op.parameter.master) {
+    if (op.parameter.master.dtype() == DType::f32) copy_floats(from, floats(op.parameter.master) + begin, count);
+    return write_tile(op.parameter, begin, count, from);
+  }
   if (!is_weight_alone(op.parameter)) return copy_floats(from, floats(op.parameter.weight) + begin, count);
+  if (op.parameter.weight.dtype() == DType::f16) {
+    auto* halves = reinterpret_cast<std::uint16_t*>(op.parameter.weight.data()) + begin;
+    for (std::int64_t i = 0; i < count; ++i) halves[i] = rounded_f16(from[i]);
+    return;
+  }
   const std::span<BFloat16> weight = op.parameter.weight.as<BFloat16>();
   for (std::int64_t i = 0; i < count; ++i) weight[static_cast<std::size_t>(begin + i)] = {split(from[i]).weight};
 }

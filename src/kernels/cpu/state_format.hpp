@@ -8,6 +8,7 @@
 #include "kernels/cpu/philox_lanes.hpp"
 #include "kernels/dynamic_map.hpp"
 #include "kernels/exact_master.hpp"
+#include "kernels/float16.hpp"
 #include "kernels/optimizer_state.hpp"
 
 namespace spillway::kernels::cpu {
@@ -21,18 +22,26 @@ static_assert(kTile % kStateBlock == 0);
   for (std::int64_t i = 0; i < count; ++i) to[i] = std::bit_cast<float>(static_cast<std::uint32_t>(bf16[i]) << 16);
 }
 
+[[gnu::always_inline]] inline void widen_f16(const std::uint16_t* __restrict f16, float* __restrict to,
+                                             std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) to[i] = widened_f16(f16[i]);
+}
+
 /// The elements of a gradient from `begin` on, in place if they are f32, else in `tile`.
 [[gnu::always_inline]] inline const float* read_tile(const ConstTensorView& view, std::int64_t begin,
                                                      std::int64_t count, float* __restrict tile) {
   if (view.dtype() == DType::f32) return reinterpret_cast<const float*>(view.data()) + begin;
-  widen(reinterpret_cast<const std::uint16_t*>(view.data()) + begin, tile, count);
+  const auto* halves = reinterpret_cast<const std::uint16_t*>(view.data()) + begin;
+  if (view.dtype() == DType::f16) widen_f16(halves, tile, count);
+  else widen(halves, tile, count);
   return tile;
 }
 
-/// The parameters from `begin` on, in place if they are f32, else in `tile`.
+/// The parameters from `begin` on, in place if they or their master are f32, else in `tile`.
 [[gnu::always_inline]] inline float* read_tile(const ParameterView& view, std::int64_t begin, std::int64_t count,
                                                float* __restrict tile) {
   if (!view.master) return reinterpret_cast<float*>(view.weight.data()) + begin;
+  if (view.master.dtype() == DType::f32) return reinterpret_cast<float*>(view.master.data()) + begin;
   const auto* weight = reinterpret_cast<const std::uint16_t*>(view.weight.data()) + begin;
   const auto* master = reinterpret_cast<const std::int16_t*>(view.master.data()) + begin;
   for (std::int64_t i = 0; i < count; ++i) tile[i] = join({weight[i], master[i]});
@@ -43,6 +52,10 @@ static_assert(kTile % kStateBlock == 0);
                                               const float* __restrict tile) {
   if (!view.master) return;
   auto* __restrict weight = reinterpret_cast<std::uint16_t*>(view.weight.data()) + begin;
+  if (view.master.dtype() == DType::f32) {
+    for (std::int64_t i = 0; i < count; ++i) weight[i] = rounded_f16(tile[i]);
+    return;
+  }
   auto* __restrict master = reinterpret_cast<std::int16_t*>(view.master.data()) + begin;
   for (std::int64_t i = 0; i < count; ++i) {
     const SplitFloat parts = split(tile[i]);

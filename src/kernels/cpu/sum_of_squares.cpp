@@ -20,6 +20,9 @@ void sum_of_squares(ThreadPool& pool, const SumOfSquares& op, InstructionSet set
     double* sum = sums + begin / op.block;
     if (op.x.dtype() == DType::f32)
       return vectorised_for<sum_block<float>>(set, floats(op.x) + begin, end - begin, sum);
+    if (op.x.dtype() == DType::f16)
+      return vectorised_for<sum_block<Float16>>(set, reinterpret_cast<const Float16*>(op.x.data()) + begin, end - begin,
+                                                sum);
     const auto* bf16 = reinterpret_cast<const std::uint16_t*>(op.x.data()) + begin;
     vectorised_for<sum_block<std::uint16_t>>(set, bf16, end - begin, sum);
   });

@@ -3,12 +3,15 @@
 
 #include <cstdint>
 
+#include "core/dtype.hpp"
+#include "kernels/float16.hpp"
+
 namespace spillway::kernels::cpu {
 
 /// Eight fp64 numbers in one of the compiler's vector types (see lanes.hpp).
 using Doubles [[gnu::vector_size(64)]] = double;
 
-/// Eight floats, or bf16, from any address, in fp64.
+/// Eight floats, bf16 or f16, from any address, in fp64.
 [[gnu::always_inline]] inline void load_wide(const float* from, Doubles& to) {
   using Floats [[gnu::vector_size(32)]] = float;
   Floats part;
@@ -22,6 +25,12 @@ using Doubles [[gnu::vector_size(64)]] = double;
   Halves part;
   __builtin_memcpy(&part, bf16, sizeof part);
   to = __builtin_convertvector(reinterpret_cast<Floats>(__builtin_convertvector(part, Words) << 16), Doubles);
+}
+
+[[gnu::always_inline]] inline void load_wide(const Float16* f16, Doubles& to) {
+  float part[8];
+  for (int i = 0; i < 8; ++i) part[i] = widened_f16(f16[i].bits);
+  load_wide(part, to);
 }
 
 /// A sum in fp64 whose order is fixed: number i goes to sum i % 8, then the eight are added, halves first.
@@ -42,7 +51,7 @@ class WideSum {
 };
 
 /// Σ (x² + each).
-/// \tparam T  float, or std::uint16_t for bf16
+/// \tparam T  float, std::uint16_t for bf16, or Float16
 template <typename T>
 [[gnu::always_inline]] inline double sum_of_squares_of(const T* x, std::int64_t count, double each = 0.0) {
   WideSum sum;

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "kernels/exact_master.hpp"
+#include "kernels/float16.hpp"
 #include "kernels/optimizer_state.hpp"
 
 namespace spillway::kernels::cuda {
@@ -78,48 +79,65 @@ __device__ void store(T* to, const Eight& at, const T (&from)[kEach]) {
     if (at.has(i)) to[at.begin + i] = from[i];
 }
 
-/// f32 or bf16 numbers that are read.
+/// f32, bf16 or f16 numbers that are read.
 struct Numbers {
   const void* data;
-  bool bf16;
+  DType dtype;
 
-  static Numbers of(const ConstTensorView& view) { return {view.data(), view.dtype() == DType::bf16}; }
+  static Numbers of(const ConstTensorView& view) { return {view.data(), view.dtype()}; }
   [[nodiscard]] __device__ float at(std::int64_t i) const {
-    return bf16 ? join({static_cast<const std::uint16_t*>(data)[i], 0}) : static_cast<const float*>(data)[i];
+    if (dtype == DType::f32) return static_cast<const float*>(data)[i];
+    return widened(static_cast<const std::uint16_t*>(data)[i]);
   }
   __device__ void read(const Eight& at, float (&values)[kEach]) const {
-    if (!bf16) return load(static_cast<const float*>(data), at, values);
+    if (dtype == DType::f32) return load(static_cast<const float*>(data), at, values);
     std::uint16_t bits[kEach];
     load(static_cast<const std::uint16_t*>(data), at, bits);
-    for (int i = 0; i < kEach; ++i) values[i] = join({bits[i], 0});
+    for (int i = 0; i < kEach; ++i) values[i] = widened(bits[i]);
+  }
+
+ private:
+  [[nodiscard]] __device__ float widened(std::uint16_t bits) const {
+    return dtype == DType::f16 ? widened_f16(bits) : join({bits, 0});
   }
 };
 
-/// A ParameterView, or a bf16 weight without a master.
+/// A ParameterView, or a weight of 16 bits without a master.
 struct Parameters {
   void* weight;
-  std::int16_t* master;
-  bool bf16;
+  void* master;
+  DType dtype;  // of the weight
 
   static Parameters of(const ParameterView& view) {
-    return {view.weight.data(), reinterpret_cast<std::int16_t*>(view.master.data()),
-            view.weight.dtype() == DType::bf16};
+    return {view.weight.data(), view.master.data(), view.weight.dtype()};
+  }
+  /// Where the parameters are in fp32; null: nowhere.
+  [[nodiscard]] __device__ float* exact() const {
+    return static_cast<float*>(dtype == DType::f32 ? weight : dtype == DType::f16 ? master : nullptr);
   }
   [[nodiscard]] __device__ float at(std::int64_t i) const {
-    if (!bf16) return static_cast<const float*>(weight)[i];
-    return join({static_cast<const std::uint16_t*>(weight)[i], master != nullptr ? master[i] : std::int16_t{0}});
+    if (const float* values = exact(); values != nullptr) return values[i];
+    const std::uint16_t bits = static_cast<const std::uint16_t*>(weight)[i];
+    if (dtype == DType::f16) return widened_f16(bits);
+    return join({bits, master != nullptr ? static_cast<const std::int16_t*>(master)[i] : std::int16_t{0}});
   }
   __device__ void read(const Eight& at, float (&values)[kEach]) const {
-    if (!bf16) return load(static_cast<const float*>(weight), at, values);
+    if (const float* from = exact(); from != nullptr) return load(from, at, values);
     std::uint16_t weights[kEach];
     std::int16_t masters[kEach] = {};
     load(static_cast<const std::uint16_t*>(weight), at, weights);
-    if (master != nullptr) load<std::int16_t>(master, at, masters);
-    for (int i = 0; i < kEach; ++i) values[i] = join({weights[i], masters[i]});
+    if (dtype != DType::f16 && master != nullptr) load(static_cast<const std::int16_t*>(master), at, masters);
+    for (int i = 0; i < kEach; ++i)
+      values[i] = dtype == DType::f16 ? widened_f16(weights[i]) : join({weights[i], masters[i]});
   }
   __device__ void write(const Eight& at, const float (&values)[kEach]) const {
-    if (!bf16) return store(static_cast<float*>(weight), at, values);
+    if (float* to = exact(); to != nullptr) store(to, at, values);
+    if (dtype == DType::f32) return;
     std::uint16_t weights[kEach];
+    if (dtype == DType::f16) {
+      for (int i = 0; i < kEach; ++i) weights[i] = rounded_f16(values[i]);
+      return store(static_cast<std::uint16_t*>(weight), at, weights);
+    }
     std::int16_t masters[kEach];
     for (int i = 0; i < kEach; ++i) {
       const SplitFloat parts = split(values[i]);
@@ -127,7 +145,7 @@ struct Parameters {
       masters[i] = parts.master;
     }
     store(static_cast<std::uint16_t*>(weight), at, weights);
-    if (master != nullptr) store(master, at, masters);
+    if (master != nullptr) store(static_cast<std::int16_t*>(master), at, masters);
   }
 };
 

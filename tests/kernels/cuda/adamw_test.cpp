@@ -20,7 +20,7 @@ constexpr DType kStates[] = {DType::f32, DType::bf16, DType::u8};
 
 struct Case {
   DType exp_avg, exp_avg_sq;
-  bool compact;  // parameters in 2 + 2 bytes and gradients in bf16
+  DType weight;  // bf16: parameters in 2 + 2 bytes, gradients in bf16; f16: an f32 master, gradients in f16
   std::size_t count;
   std::int64_t first;
 };
@@ -30,15 +30,18 @@ struct Training {
       : given(what),
         plain(normals(what.count, 1)),
         split(what.count),
+        half(what.count),
         exp_avg(what.exp_avg, what.count),
         exp_avg_sq(what.exp_avg_sq, what.count),
-        bf16(what.count) {
+        narrow(what.count) {
     cpu::ThreadPool pool(1);
     cpu::encode_parameter(pool, {flat(plain), split.view()});
+    cpu::encode_parameter(pool, {flat(plain), half.view()});
   }
   AdamWStep step(int t) {
     gradient = normals(given.count, 100 + static_cast<std::uint64_t>(t));
-    for (std::size_t i = 0; i < bf16.size(); ++i) bf16[i] = bf16_from_float(gradient[i]);
+    for (std::size_t i = 0; i < narrow.size(); ++i)
+      narrow[i] = given.weight == DType::f16 ? f16_from_float(gradient[i]) : bf16_from_float(gradient[i]);
     AdamWStep step{.parameter = {.weight = flat(plain)},
                    .exp_avg = exp_avg.view(),
                    .exp_avg_sq = exp_avg_sq.view(),
@@ -48,23 +51,24 @@ struct Training {
                    .step = t,
                    .gradient_scale = 0.37F,
                    .rounding = {.key = mix_key(1, static_cast<std::uint64_t>(t)), .site = 4, .first = given.first}};
-    if (given.compact) {
-      step.parameter = split.view();
-      step.gradient = test::bf16(bf16);
-    }
+    if (given.weight == DType::f32) return step;
+    step.parameter = given.weight == DType::bf16 ? split.view() : half.view();
+    step.gradient = given.weight == DType::bf16 ? test::bf16(narrow) : test::f16(narrow);
     return step;
   }
   [[nodiscard]] bool same_as(const Training& other) const {
     return same_bits(plain, other.plain) && same_bits(split.weight, other.split.weight) &&
-           same_bits(split.master, other.split.master) && exp_avg.same_as(other.exp_avg) &&
+           same_bits(split.master, other.split.master) && same_bits(half.weight, other.half.weight) &&
+           same_bits(half.master, other.half.master) && exp_avg.same_as(other.exp_avg) &&
            exp_avg_sq.same_as(other.exp_avg_sq);
   }
 
   Case given;
   std::vector<float> plain, gradient;
   test::SplitParameter split;
+  test::HalfParameter half;
   test::State exp_avg, exp_avg_sq;
-  std::vector<std::uint16_t> bf16;
+  std::vector<std::uint16_t> narrow;
 };
 
 TEST_F(AdamWOnGpu, InEveryFormat_HasTheBitsOfTheCpu) {
@@ -72,10 +76,10 @@ TEST_F(AdamWOnGpu, InEveryFormat_HasTheBitsOfTheCpu) {
   const StateCodeTables* const tables = codes();
   for (const DType exp_avg : kStates)
     for (const DType exp_avg_sq : kStates)
-      for (const bool compact : {false, true})
+      for (const DType weight : {DType::f32, DType::bf16, DType::f16})
         for (const std::size_t count : {1, 255, 256, 5003}) {
           const bool blocks = exp_avg == DType::u8 || exp_avg_sq == DType::u8;
-          const Case given{exp_avg, exp_avg_sq, compact, count, blocks ? 512 : 512 + 77};
+          const Case given{exp_avg, exp_avg_sq, weight, count, blocks ? 512 : 512 + 77};
           Training expected(given), found(given);
           for (int t = 1; t <= 3; ++t) {
             cpu::adamw(pool, expected.step(t));
@@ -90,7 +94,7 @@ TEST_F(AdamWOnGpu, InEveryFormat_HasTheBitsOfTheCpu) {
             collect();
           }
           EXPECT_TRUE(found.same_as(expected))
-              << name_of(exp_avg) << " " << name_of(exp_avg_sq) << " " << compact << " " << count;
+              << name_of(exp_avg) << " " << name_of(exp_avg_sq) << " " << name_of(weight) << " " << count;
         }
 }
 
@@ -98,12 +102,15 @@ TEST_F(AdamWOnGpu, SumsOfSquares_HaveTheBitsOfTheCpu) {
   cpu::ThreadPool pool(2);
   for (const std::size_t count : {1, 7, 8, 1000, 140001})
     for (const std::int64_t block : {1, 13, 256, 65536})
-      for (const bool narrow : {false, true}) {
+      for (const DType dtype : {DType::f32, DType::bf16, DType::f16}) {
         if (block == 1 && count > 1000) continue;
         std::vector<float> values = normals(count, count);
-        std::vector<std::uint16_t> bf16(count);
-        for (std::size_t i = 0; i < count; ++i) bf16[i] = bf16_from_float(values[i]);
-        const ConstTensorView x = narrow ? ConstTensorView(test::bf16(bf16)) : ConstTensorView(flat(values));
+        std::vector<std::uint16_t> narrow(count);
+        for (std::size_t i = 0; i < count; ++i)
+          narrow[i] = dtype == DType::f16 ? f16_from_float(values[i]) : bf16_from_float(values[i]);
+        const ConstTensorView x = dtype == DType::f32   ? ConstTensorView(flat(values))
+                                  : dtype == DType::f16 ? ConstTensorView(test::f16(narrow))
+                                                        : ConstTensorView(test::bf16(narrow));
         const auto blocks = (count + static_cast<std::size_t>(block) - 1) / static_cast<std::size_t>(block);
         std::vector<double> expected(blocks), found(blocks, -1.0);
         cpu::sum_of_squares(pool, {.x = x, .block = block, .partial_sums = flat(expected)});
@@ -111,7 +118,7 @@ TEST_F(AdamWOnGpu, SumsOfSquares_HaveTheBitsOfTheCpu) {
         sum_of_squares(stream_, {.x = on_gpu(x), .block = block, .partial_sums = on_gpu(flat(found))});
 
         collect();
-        EXPECT_TRUE(same_bits(found, expected)) << count << " in blocks of " << block << (narrow ? ", bf16" : "");
+        EXPECT_TRUE(same_bits(found, expected)) << count << " in blocks of " << block << ", " << name_of(dtype);
       }
 }
 

@@ -71,5 +71,28 @@ TEST_F(StateCodecOnGpu, ParametersInTwoPlusTwoBytes_AreThoseOfTheCpuAndComeBack)
   }
 }
 
+TEST_F(StateCodecOnGpu, ParametersInF16WithAnF32Master_AreThoseOfTheCpuAndComeBack) {
+  cpu::ThreadPool pool(2);
+  for (const std::size_t count : {1, 8, 1003}) {
+    std::vector<float> values = normals(count, 5);
+    for (std::size_t i = 0; i < count; i += 5) values[i] *= 1e-7F;  // among f16's subnormal numbers
+    test::HalfParameter expected(count), found(count);
+    std::vector<float> back(count, -1.0F), frozen(count, -1.0F);
+    cpu::encode_parameter(pool, {flat(values), expected.view()});
+
+    const ParameterView host = found.view();
+    const ParameterView parameter{on_gpu(host.weight), on_gpu(host.master)};
+    encode_parameter(stream_, {on_gpu(flat(values)), parameter});
+    decode_parameter(stream_, {parameter, on_gpu(flat(back))});
+    decode_parameter(stream_, {{.weight = parameter.weight, .master = {}}, on_gpu(flat(frozen))});
+
+    collect();
+    EXPECT_TRUE(same_bits(found.weight, expected.weight));
+    EXPECT_TRUE(same_bits(found.master, expected.master));
+    EXPECT_TRUE(same_bits(back, values));
+    for (std::size_t i = 0; i < count; ++i) EXPECT_EQ(frozen[i], float_from_f16(expected.weight[i]));
+  }
+}
+
 }  // namespace
 }  // namespace spillway::kernels::cuda
