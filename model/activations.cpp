@@ -37,12 +37,13 @@ BlockActivations carve_block(Carver& carver, const T5Config& c, DType dtype, std
     a.out = carver.take({rows, c.inner()}, dtype);
     return a;
   };
+  const DType stream = stream_dtype(dtype);
   BlockActivations block;
   block.self = attention(3 * c.inner(), false);
-  block.hidden_attention = carver.take({rows, c.d_model}, dtype);
+  block.hidden_attention = carver.take({rows, c.d_model}, stream);
   if (decoder) {
     block.cross = attention(c.inner(), true);
-    block.hidden_cross = carver.take({rows, c.d_model}, dtype);
+    block.hidden_cross = carver.take({rows, c.d_model}, stream);
   }
   block.feed_forward.normed = carver.take({rows, c.d_model}, dtype);
   block.feed_forward.rstd = carver.take({rows});
@@ -53,12 +54,12 @@ BlockActivations carve_block(Carver& carver, const T5Config& c, DType dtype, std
 
 OutputActivations carve_output(Carver& carver, const T5Config& config, DType dtype, std::int64_t rows, bool training) {
   OutputActivations output;
-  output.hidden = carver.take({rows, config.d_model}, dtype);
+  output.hidden = carver.take({rows, config.d_model}, stream_dtype(dtype));
   output.normed = carver.take({rows, config.d_model}, dtype);
   output.rstd = carver.take({rows});
   if (training) {
     output.d_normed = carver.take({rows, config.d_model}, dtype);
-    output.d_hidden = carver.take({rows, config.d_model}, dtype);
+    output.d_hidden = carver.take({rows, config.d_model}, stream_dtype(dtype));
   }
   return output;
 }
@@ -71,7 +72,7 @@ std::int64_t head_chunk_rows(const T5Config& config, std::int64_t rows) {
 Scratch carve_scratch(Carver& carver, const T5Config& c, DType dtype, const BatchLimits& limits, bool training) {
   const std::int64_t rows = std::max(limits.source_rows, limits.target_rows);
   Scratch scratch;
-  scratch.branch = carver.take({rows, c.d_model}, dtype);
+  scratch.branch = carver.take({rows, c.d_model}, stream_dtype(dtype));
   scratch.d_normed = carver.take({rows, c.d_model}, dtype);
   scratch.logits = carver.take({head_chunk_rows(c, limits.target_rows), c.vocab_size});
   if (training) {

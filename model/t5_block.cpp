@@ -30,7 +30,7 @@ BlockActivations T5Model::block_of(int stage, const MicroBatch& batch, bool kept
     return carve_block(carver, config_, dtype_, rows_of(stage, batch).rows, batch.source.rows, decoder);
   }
   Carver carver(residuals_.stage_memory(stage, batch.slot));
-  (void)carver.take({rows_of(stage, batch).rows, config_.d_model}, dtype_);
+  (void)carver.take({rows_of(stage, batch).rows, config_.d_model}, stream_dtype(dtype_));
   return carve_block(carver, config_, dtype_, rows_of(stage, batch).rows, batch.source.rows, decoder);
 }
 
@@ -144,7 +144,7 @@ void T5Model::block_backward(Queue& queue, int stage, const MicroBatch& batch, c
   const std::int64_t d = config_.d_model;
   const std::int64_t inner = config_.inner();
   const TensorView d_hidden = stream_gradient(stage, batch);
-  const TensorView d_branch = first(scratch_.branch, rows, d);
+  const TensorView d_branch(scratch_.branch.data(), dtype_, {rows, d});
   const TensorView d_normed = first(scratch_.d_normed, rows, d);
   const TensorView d_inner = first(scratch_.d_inner, rows, inner);
   // y = x wᵀ backwards: dw += dyᵀ x, and dx from dy where it is wanted.

@@ -19,7 +19,7 @@ T5Model::T5Model(const T5Config& config, const T5Layout& layout, kernels::ModelO
       parameters_(parameters),
       residuals_(residuals),
       scratch_(scratch),
-      dtype_(scratch.branch.dtype()),
+      dtype_(scratch.d_normed.dtype()),
       stages_(t5_stages(config, layout)),
       encoder_output_stage_(static_cast<int>(config.num_layers) + 1) {}
 
@@ -55,7 +55,7 @@ const PackedSequences& T5Model::rows_of(int stage, const MicroBatch& batch) cons
 
 TensorView T5Model::input_of(int stage, const MicroBatch& batch) {
   Carver carver(residuals_.stage_memory(stage, batch.slot));
-  return carver.take({rows_of(stage, batch).rows, config_.d_model}, dtype_);
+  return carver.take({rows_of(stage, batch).rows, config_.d_model}, stream_dtype(dtype_));
 }
 
 OutputActivations T5Model::output_of(int stage, const MicroBatch& batch) {

@@ -17,8 +17,8 @@ namespace spillway::model {
 /// come through the two ports. Everything runs in the queue's order.
 class T5Model {
  public:
-  /// \param scratch  from carve_scratch with the limits of the largest micro-batch; its dtype is that of the weights and of all
-  ///                 activations. All references must outlive the model.
+  /// \param scratch  from carve_scratch with the limits of the largest micro-batch; its dtype is that of the weights and of the
+  ///                 activations (activations.hpp). All references must outlive the model.
   T5Model(const T5Config& config, const T5Layout& layout, kernels::ModelOps& ops, ParameterSource& parameters,
           ResidualStore& residuals, const Scratch& scratch);
 
@@ -36,11 +36,13 @@ class T5Model {
   /// The encoder's output of a micro-batch, (source rows, d_model), after the encoder_output stage.
   [[nodiscard]] TensorView encoder_output(const MicroBatch& batch);
 
+  /// The residual stream as a stage reads it, (rows, d_model), in the memory of its residuals: not of embedding stages, which read ids.
+  [[nodiscard]] TensorView input_of(int stage, const MicroBatch& batch);
+
  private:
   /// Which rows a stage runs on: the decoder's or the encoder's.
   [[nodiscard]] bool in_decoder(int stage) const { return stage > encoder_output_stage_; }
   [[nodiscard]] const kernels::PackedSequences& rows_of(int stage, const MicroBatch& batch) const;
-  [[nodiscard]] TensorView input_of(int stage, const MicroBatch& batch);
   [[nodiscard]] OutputActivations output_of(int stage, const MicroBatch& batch);
   [[nodiscard]] TensorView stream_gradient(int stage, const MicroBatch& batch);
   [[nodiscard]] BlockActivations block_of(int stage, const MicroBatch& batch, bool kept);

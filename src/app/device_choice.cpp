@@ -53,7 +53,7 @@ std::unique_ptr<Device> open_gpu(train::RunOptions& options, Runtime& runtime) {
     options.train.device = gpu ? DeviceChoice::cuda : DeviceChoice::cpu;
     Precision& precision = options.train.precision;
     if (precision == Precision::automatic)
-      precision = gpu && gpu->capability_major >= kFirstWithBf16 ? Precision::bf16 : Precision::fp32;
+      precision = !gpu ? Precision::fp32 : gpu->capability_major >= kFirstWithBf16 ? Precision::bf16 : Precision::fp16;
     if (!gpu) return;
     CudaDeviceOptions asked{.uuid = gpu->uuid};
     if (options.memory.device) asked.budget_bytes = static_cast<std::size_t>(*options.memory.device);

@@ -164,10 +164,11 @@ void Engine::make_evaluation(Runtime& runtime) {
 /// This rank's micro-batches of one global batch.
 class Engine::StepBatches : public MicroBatchSource {
  public:
-  StepBatches(Engine& engine, const std::vector<std::int64_t>& samples, std::int64_t tokens, std::int64_t data_step)
+  /// \param gradient_scale  what a token's loss counts
+  StepBatches(Engine& engine, const std::vector<std::int64_t>& samples, double gradient_scale, std::int64_t data_step)
       : engine_(engine),
         samples_(samples),
-        gradient_scale_(static_cast<float>(1.0 / static_cast<double>(tokens))),
+        gradient_scale_(static_cast<float>(gradient_scale)),
         dropout_key_(mix_key(engine.job_.options.train.seed, static_cast<std::uint64_t>(data_step))) {
     const StepClock::Span span(engine.clock_, Activity::data);
     const Job& job = engine.job_;
@@ -204,13 +205,14 @@ class Engine::StepBatches : public MicroBatchSource {
 };
 
 StepResult Engine::step(const std::vector<std::int64_t>& samples, std::int64_t tokens, std::int64_t data_step,
-                        double learning_rate, std::int64_t optimizer_step) {
-  StepBatches batches(*this, samples, tokens, data_step);
+                        double learning_rate, std::int64_t optimizer_step, std::optional<double> loss_scale) {
+  StepBatches batches(*this, samples, loss_scale.value_or(1.0) / static_cast<double>(tokens), data_step);
   StepInput input;
   input.batches = &batches;
   input.pass = job_.pass;
   input.learning_rate = learning_rate;
   input.optimizer_step = optimizer_step;
+  input.loss_scale = loss_scale;
   input.max_grad_norm = job_.options.train.max_grad_norm;
   input.rounding_key = mix_key(job_.options.train.seed, static_cast<std::uint64_t>(optimizer_step));
   return executor_->run(input);

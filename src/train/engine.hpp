@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "model/generator.hpp"
@@ -37,8 +38,9 @@ class Engine {
 
   /// One optimizer step on this rank's part of a global batch of training samples.
   /// \param samples  indices of examples in drawn order; \param tokens  target tokens of the whole global batch
+  /// \param loss_scale  of fp16: an overflow skips the update
   StepResult step(const std::vector<std::int64_t>& samples, std::int64_t tokens, std::int64_t data_step,
-                  double learning_rate, std::int64_t optimizer_step);
+                  double learning_rate, std::int64_t optimizer_step, std::optional<double> loss_scale = {});
 
   /// Losses of some evaluation samples (in nats, summed over their target tokens), in the order given. Collective under stage 3: a
   /// rank without samples calls it too.

@@ -108,6 +108,16 @@ StorageFormat format_of(StateFormat format) {
   return StorageFormat::fp32;
 }
 
+DType weight_dtype(Precision precision) {
+  switch (precision) {
+    case Precision::bf16: return DType::bf16;
+    case Precision::fp16: return DType::f16;
+    case Precision::automatic:
+    case Precision::fp32: break;
+  }
+  return DType::f32;
+}
+
 /// Keys that would do nothing are not accepted in silence.
 void check_adafactor(const RunOptions& options) {
   const OptimizerOptions& o = options.optimizer;
@@ -150,7 +160,9 @@ void lay_out_state(Job& job, const Runtime& runtime) {
   for (int unit = 0; unit < job.map->units(); ++unit)
     job.units.push_back({.persistent = job.layout->persistent(unit), .trainable = job.layout->trainable(unit)});
 
-  const DType weight = o.train.precision == Precision::bf16 ? DType::bf16 : DType::f32;
+  if (o.train.precision == Precision::fp16 && !job.on_gpu)
+    throw ConfigError("train.precision = \"fp16\" needs a GPU: on the CPU there are \"fp32\" and \"bf16\"");
+  const DType weight = weight_dtype(o.train.precision);
   const OffloadOptions& offload = o.offload;
   if (weight == DType::f32 && offload.master != TierChoice::automatic && offload.master != offload.weight)
     throw ConfigError("offload.master: in fp32 the weight is its own master; set offload.weight");

@@ -67,7 +67,8 @@ void MetricsFile::write(const StepMetrics& m) {
   object["loss"] = m.loss;
   object["grad_norm"] = m.grad_norm;
   object["learning_rate"] = m.learning_rate;
-  object["skipped"] = 0;
+  if (m.loss_scale) object["loss_scale"] = *m.loss_scale;
+  object["skipped"] = m.skipped;
   object["seconds_per_step"] = m.seconds_per_step;
   object["tokens_per_second"] = rounded(m.tokens_per_second, 1);
   object["samples_per_second"] = rounded(m.samples_per_second, 3);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <fstream>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,9 +16,11 @@ namespace spillway::train {
 struct StepMetrics {
   std::int64_t step = 0;
   double epoch = 0.0;
-  double loss = 0.0;       // mean over the target tokens of the steps
-  double grad_norm = 0.0;  // of the last step, before clipping
+  double loss = 0.0;       // mean over the target tokens of the steps whose loss is finite
+  double grad_norm = 0.0;  // of the last step that was not skipped, before clipping
   double learning_rate = 0.0;
+  std::optional<double> loss_scale;  // fp16: of the next step
+  std::int64_t skipped = 0;          // steps whose gradient overflowed, of these
   double seconds_per_step = 0.0;
   double tokens_per_second = 0.0;  // source and target tokens of all ranks
   double samples_per_second = 0.0;

@@ -18,7 +18,7 @@ namespace spillway::train {
 struct UpdateNumbers {
   double learning_rate = 0.0;
   std::int64_t step = 1;           // Adam's t, from 1
-  float gradient_scale = 1.0F;     // clipping
+  float gradient_scale = 1.0F;     // clipping, and one over the loss scale
   std::uint64_t rounding_key = 0;  // mix_key(seed, t): of states that are rounded stochastically
 };
 

@@ -47,7 +47,9 @@ bool may_change(const std::string& key) {
   return keys.contains(key);
 }
 
-std::string precision_name(DType dtype) { return dtype == DType::bf16 ? "bf16" : "fp32"; }
+std::string precision_name(DType dtype) {
+  return dtype == DType::bf16 ? "bf16" : dtype == DType::f16 ? "fp16" : "fp32";
+}
 
 /// \throws ConfigError with the changes, or warns of them
 void refuse(const std::string& changes, bool allow) {
@@ -95,6 +97,13 @@ std::string to_json(const RunState& state) {
     object["best_metric"] = *state.best_metric;
     object["best_metric_name"] = state.best_metric_name;
   }
+  if (state.loss_scale) {
+    const LossScaler::State& scaler = *state.loss_scale;
+    object["loss_scale"] = {{"scale", scaler.scale},
+                            {"step", scaler.step},
+                            {"last_overflow", scaler.last_overflow},
+                            {"hysteresis", scaler.hysteresis}};
+  }
   return object.dump(2);
 }
 
@@ -124,6 +133,13 @@ RunState run_state_from_json(const std::string& text, const std::string& origin)
     state.model_dtype = dtype == "bf16" ? DType::bf16 : dtype == "f16" ? DType::f16 : DType::f32;
     state.generation_json = object.at("generation_config");
     state.tokenizer = object.at("tokenizer");
+    if (object.contains("loss_scale")) {
+      const json& scaler = object.at("loss_scale");
+      state.loss_scale = LossScaler::State{.scale = scaler.at("scale"),
+                                           .step = scaler.at("step"),
+                                           .last_overflow = scaler.at("last_overflow"),
+                                           .hysteresis = scaler.at("hysteresis")};
+    }
     if (object.contains("best_metric")) {
       state.best_metric = object.at("best_metric").get<double>();
       state.best_metric_name = object.at("best_metric_name");

@@ -8,6 +8,7 @@
 
 #include "data/sampler.hpp"
 #include "train/contents.hpp"
+#include "train/loss_scaler.hpp"
 
 namespace spillway::train {
 
@@ -28,12 +29,13 @@ struct RunState {
   data::Cursor cursor;
   std::int64_t total_steps = 0;
   std::int64_t global_batch_size = 0;
-  std::optional<double> best_metric;  // finite
-  std::string best_metric_name;       // of what: "bleu" or "loss"
-  std::int64_t best_step = -1;        // whose checkpoint retention keeps; -1: none
-  double train_seconds = 0.0;         // of all runs so far
-  double loss_sum = 0.0;              // Σ of the steps' mean losses, for train_loss
-  bool stopped = false;               // saved by a stop on request: the same command again goes on from here
+  std::optional<double> best_metric;            // finite
+  std::string best_metric_name;                 // of what: "bleu" or "loss"
+  std::int64_t best_step = -1;                  // whose checkpoint retention keeps; -1: none
+  double train_seconds = 0.0;                   // of all runs so far
+  double loss_sum = 0.0;                        // Σ of the steps' mean losses, for train_loss
+  std::optional<LossScaler::State> loss_scale;  // fp16
+  bool stopped = false;                         // saved by a stop on request: the same command again goes on from here
   ConfigRecord config;
   NumericSignature signature;
   ContentRecord contents;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/step_executor.hpp"
 
+#include <algorithm>
+#include <array>
 #include <cmath>
-#include <limits>
 
 #include <fmt/format.h>
 
@@ -63,20 +64,11 @@ StepResult StepExecutor::run(const StepInput& input) {
       }
       case OpKind::reduce: start_reduction(op.unit); break;
       case OpKind::norm: {
-        result.grad_norm = gradient_norm();
-        collect_losses(input, result);
-        if (!std::isfinite(result.grad_norm))
-          throw AgreedFailure(  // every rank sees the same norm
-              fmt::format("optimizer step {}: the gradient's norm is {}: training has diverged; nothing was updated in "
-                          "this step",
-                          input.optimizer_step, result.grad_norm),
-              ExitCode::failure);
-        // torch's clip_grad_norm_.
-        if (input.max_grad_norm > 0.0)
-          numbers.gradient_scale = static_cast<float>(std::min(1.0, input.max_grad_norm / (result.grad_norm + 1e-6)));
+        judge(input, result, numbers);
         break;
       }
       case OpKind::update: {
+        if (result.overflow) break;
         const StepClock::Span span(clock_,
                                    Activity::cpu_update);  // only the hand-over, unless the update is waited for
         optimizer_.update(op.unit, numbers);
@@ -153,33 +145,102 @@ std::size_t StepExecutor::norm_sum_bytes(const Zero& zero, const std::vector<pla
   return blocks * sizeof(double);
 }
 
-double StepExecutor::gradient_norm() {
+std::span<const double> StepExecutor::norm_sums() {
   gradients_.finish();
   const auto count = static_cast<std::int64_t>(norm_sums_.bytes() / sizeof(double));
   const TensorView sums(norm_sums_.data(), DType::f64, {count});
-  {
-    const StepClock::Span span(clock_, Activity::compute);
-    std::int64_t begin = 0;
-    for (int unit = 0; unit < zero_.map->units(); ++unit) {
-      if (!gradients_.trainable(unit)) continue;
-      const auto blocks = static_cast<std::int64_t>(zero_.map->norm_blocks(unit).size());
-      ops_.sum_of_squares(queue_,
-                          {.x = gradients_.piece(unit), .block = kNormBlock, .partial_sums = sums.flat(begin, blocks)});
-      begin += blocks;
-    }
-    queue_.synchronize();
+  const StepClock::Span span(clock_, Activity::compute);
+  std::int64_t begin = 0;
+  for (int unit = 0; unit < zero_.map->units(); ++unit) {
+    if (!gradients_.trainable(unit)) continue;
+    const auto blocks = static_cast<std::int64_t>(zero_.map->norm_blocks(unit).size());
+    ops_.sum_of_squares(queue_,
+                        {.x = gradients_.piece(unit), .block = kNormBlock, .partial_sums = sums.flat(begin, blocks)});
+    begin += blocks;
   }
-  const StepClock::Span span(clock_, Activity::collective);
-  return std::sqrt(sum_over_pieces(sums.as<double>()));
+  queue_.synchronize();
+  return sums.as<double>();
+}
+
+void StepExecutor::judge(const StepInput& input, StepResult& result, UpdateNumbers& numbers) {
+  const std::span<const double> mine = norm_sums();
+  collect_losses(input, result);
+  std::vector<double> all;
+  {
+    const StepClock::Span span(clock_, Activity::collective);
+    all = comm::all_gather_doubles(communicator_, mine);
+  }
+  const double scale = input.loss_scale.value_or(1.0);
+  result.grad_norm = std::sqrt(sum_over_pieces(all)) / scale;
+  if (!std::isfinite(result.grad_norm)) {  // every rank sees the same norm
+    if (!input.loss_scale)
+      throw AgreedFailure(
+          fmt::format("optimizer step {}: the gradient's norm is {}: training has diverged; nothing was "
+                      "updated in this step",
+                      input.optimizer_step, result.grad_norm),
+          ExitCode::failure);
+    result.overflow = find_overflow(all, std::isfinite(result.loss_sum));
+    return;
+  }
+  // torch's clip_grad_norm_.
+  const double clip = input.max_grad_norm > 0.0 ? std::min(1.0, input.max_grad_norm / (result.grad_norm + 1e-6)) : 1.0;
+  numbers.gradient_scale = static_cast<float>(clip / scale);
 }
 
 /// In the order of pieces, whichever rank has which.
-double StepExecutor::sum_over_pieces(std::span<const double> mine) {
-  const std::vector<double> all = comm::all_gather_doubles(communicator_, mine);
+double StepExecutor::sum_over_pieces(std::span<const double> all) const {
+  const std::size_t of_rank = norm_sums_.bytes() / sizeof(double);
   double sum = 0.0;
   for (const std::size_t rank : zero_.rank_of_piece())
-    for (const double partial : std::span(all).subspan(rank * mine.size(), mine.size())) sum += partial;
+    for (const double partial : all.subspan(rank * of_rank, of_rank)) sum += partial;
   return sum;
+}
+
+/// A backward pass comes to the last units first, and what is not finite stays so in all units before them. The persistent unit has a
+/// part in every stage.
+Overflow StepExecutor::find_overflow(std::span<const double> all, bool finite_loss) {
+  const std::array<double, 1> mine = {finite_loss ? -1.0 : static_cast<double>(first_stage_with_overflow())};
+  double first = -1.0;  // stage, of all ranks
+  for (const double stage : comm::all_gather_doubles(communicator_, mine))
+    if (stage >= 0.0 && (first < 0.0 || stage < first)) first = stage;
+  if (first >= 0.0) return {.unit = t5_.stages()[static_cast<std::size_t>(first)].unit, .forward = true};
+
+  const std::size_t of_rank = norm_sums_.bytes() / sizeof(double);
+  std::size_t begin = 0;
+  int found = 0;
+  for (int unit = 0; unit < zero_.map->units(); ++unit) {
+    if (!gradients_.trainable(unit)) continue;
+    const std::size_t blocks = zero_.map->norm_blocks(unit).size();
+    for (std::size_t rank = 0; rank * of_rank < all.size(); ++rank)
+      for (const double sum : all.subspan(rank * of_rank + begin, blocks))
+        if (!std::isfinite(sum)) found = unit;
+    begin += blocks;
+  }
+  return {.unit = found};
+}
+
+/// Of this rank's micro-batches that are still there, those of the last group. The stage whose result is not finite: what the stages
+/// read is kept. Where all of that is finite, it is the head.
+int StepExecutor::first_stage_with_overflow() {
+  constexpr std::int64_t kMostSums = 64;
+  const std::int64_t room = std::min(kMostSums, static_cast<std::int64_t>(norm_sums_.bytes() / sizeof(double)));
+  const TensorView sums(norm_sums_.data(), DType::f64, {room});
+  const std::vector<model::Stage>& stages = t5_.stages();
+  for (int stage = 1; stage < static_cast<int>(stages.size()); ++stage) {
+    if (stages[static_cast<std::size_t>(stage)].kind == model::StageKind::decoder_embedding) continue;
+    for (const model::MicroBatch& batch : batches_) {
+      if (batch.empty()) continue;
+      const TensorView input = t5_.input_of(stage, batch);
+      const std::int64_t block = (input.elements() + room - 1) / room;
+      const std::int64_t blocks = (input.elements() + block - 1) / block;
+      ops_.sum_of_squares(queue_,
+                          {.x = input.flat(0, input.elements()), .block = block, .partial_sums = sums.flat(0, blocks)});
+      queue_.synchronize();
+      for (const double sum : sums.flat(0, blocks).as<double>())
+        if (!std::isfinite(sum)) return stage - 1;
+    }
+  }
+  return static_cast<int>(stages.size()) - 1;
 }
 
 }  // namespace spillway::train

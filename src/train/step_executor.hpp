@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -31,15 +32,23 @@ struct StepInput {
   MicroBatchSource* batches = nullptr;
   model::PassOptions pass;
   double learning_rate = 0.0;
-  std::int64_t optimizer_step = 1;  // Adam's t, from 1
-  double max_grad_norm = 0.0;       // 0: no clipping
-  std::uint64_t rounding_key = 0;   // of states that are rounded stochastically
+  std::int64_t optimizer_step = 1;   // Adam's t, from 1
+  double max_grad_norm = 0.0;        // 0: no clipping
+  std::uint64_t rounding_key = 0;    // of states that are rounded stochastically
+  std::optional<double> loss_scale;  // in the gradients of the micro-batches; with it an overflow skips the update
+};
+
+/// Numbers that are not finite, under a loss scale.
+struct Overflow {
+  int unit = 0;          // where they appeared first: that of the stage, forward, or of the gradient, backward
+  bool forward = false;  // a lower scale will not help
 };
 
 /// What it gives back.
 struct StepResult {
-  double loss_sum = 0.0;   // Σ over this rank's target tokens
-  double grad_norm = 0.0;  // of the whole gradient, before clipping
+  double loss_sum = 0.0;             // Σ over this rank's target tokens
+  double grad_norm = 0.0;            // of the whole gradient, before clipping and without the loss scale
+  std::optional<Overflow> overflow;  // nothing was updated
 };
 
 /// Runs the plan's step program, op by op.
@@ -55,7 +64,7 @@ class StepExecutor {
   [[nodiscard]] static std::size_t norm_sum_bytes(const Zero& zero, const std::vector<plan::UnitRole>& units);
 
   /// Returns while the update still runs; later use of a unit waits for it.
-  /// \throws Error (exit 5) if the gradient's norm is not finite: nothing has been updated then
+  /// \throws Error (exit 5) if the gradient's norm is not finite without a loss scale: nothing has been updated then
   StepResult run(const StepInput& input);
 
  private:
@@ -64,8 +73,13 @@ class StepExecutor {
   void acquire(int unit, std::int64_t step);
   void start_gather(int unit);
   void start_reduction(int unit);
-  [[nodiscard]] double gradient_norm();
-  [[nodiscard]] double sum_over_pieces(std::span<const double> mine);
+  /// Of this rank's pieces of all trainable units, in their order: the partial sums of squares.
+  [[nodiscard]] std::span<const double> norm_sums();
+  /// Finds the norm, and what it means for the update.
+  void judge(const StepInput& input, StepResult& result, UpdateNumbers& numbers);
+  [[nodiscard]] double sum_over_pieces(std::span<const double> all) const;
+  [[nodiscard]] Overflow find_overflow(std::span<const double> all, bool finite_loss);
+  [[nodiscard]] int first_stage_with_overflow();
 
   const plan::StepProgram& program_;
   Zero zero_;

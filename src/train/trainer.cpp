@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <optional>
@@ -17,6 +18,7 @@
 #include "train/checkpoints.hpp"
 #include "train/evaluation.hpp"
 #include "train/hugging_face.hpp"
+#include "train/loss_scaler.hpp"
 #include "train/machine.hpp"
 #include "train/metrics.hpp"
 #include "train/plan_file.hpp"
@@ -49,6 +51,13 @@ class Run {
         sampler_(job.train_examples->size(), job.global_batch_size, options_.train.seed, options_.data.shuffle),
         stop_(stop),
         progress_(state_.step, job.total_steps, request.progress_bar && communicator_.rank() == 0) {
+    if (job.dtype() == DType::f16) {
+      scaler_.emplace(options_.loss_scale);
+      if (state_.loss_scale) scaler_->restore(*state_.loss_scale);
+      state_.loss_scale = scaler_->state();
+    } else {
+      state_.loss_scale.reset();
+    }
     if (resume_from) {
       checkpoints_.restore(*resume_from);
       log::info(fmt::format("resumed from {} at step {}", *resume_from, state_.step));
@@ -108,19 +117,24 @@ class Run {
     learning_rate_ =
         learning_rate_at(options_.schedule, options_.optimizer.learning_rate, state_.optimizer_step, job_.total_steps);
     engine_.clock().add(Activity::data, seconds_since(start));
-    const StepResult result =
-        engine_.step(batch.samples, target_tokens, state_.step, learning_rate_, state_.optimizer_step + 1);
+    const StepResult result = engine_.step(batch.samples, target_tokens, state_.step, learning_rate_,
+                                           state_.optimizer_step + 1, loss_scale());
 
     // One exchange a step: the loss for the log, and whether somebody asked any rank to stop.
     const double loss_sum = share_stop(result.loss_sum);
 
     state_.cursor = batch.next;
     ++state_.step;
-    ++state_.optimizer_step;
-    state_.loss_sum += loss_sum / static_cast<double>(target_tokens);
-    grad_norm_ = result.grad_norm;
-    interval_.loss += loss_sum;
-    interval_.target_tokens += target_tokens;
+    if (!result.overflow) {
+      ++state_.optimizer_step;
+      grad_norm_ = result.grad_norm;
+    }
+    if (scaler_) update_loss_scale(result.overflow);
+    if (!result.overflow || std::isfinite(loss_sum)) {
+      state_.loss_sum += loss_sum / static_cast<double>(target_tokens);
+      interval_.loss += loss_sum;
+      interval_.target_tokens += target_tokens;
+    }
     interval_.tokens += tokens;
     interval_.samples += static_cast<std::int64_t>(batch.samples.size());
     ++interval_.steps;
@@ -129,6 +143,30 @@ class Run {
     longest_step_ = std::max(longest_step_, seconds);
     state_.train_seconds += seconds;
     progress_.show(state_.step, fmt::format("loss {:.4f}", loss_sum / static_cast<double>(target_tokens)));
+  }
+
+  [[nodiscard]] std::optional<double> loss_scale() const {
+    return scaler_ ? std::optional(scaler_->scale()) : std::nullopt;
+  }
+
+  /// After the step that is counted by now. Every rank does the same.
+  void update_loss_scale(const std::optional<Overflow>& overflow) {
+    const double before = scaler_->scale();
+    const bool exhausted = scaler_->exhausted();
+    scaler_->update(overflow.has_value());
+    state_.loss_scale = scaler_->state();
+    if (!overflow) return;
+    ++interval_.skipped;
+    const std::string what =
+        fmt::format("step {}: an overflow, first in the {} of {}", state_.step,
+                    overflow->forward ? "forward pass" : "gradient", job_.layout->unit_name(overflow->unit));
+    if (exhausted)
+      throw AgreedFailure(fmt::format("{}, at loss scale {}, the smallest that loss_scale.min allows: training has "
+                                      "diverged; nothing was updated in this step",
+                                      what, before),
+                          ExitCode::failure);
+    progress_.hide();
+    log::warning(fmt::format("{}: skipped; loss scale {} -> {}", what, before, scaler_->scale()));
   }
 
   /// \return the sum of `mine` over the ranks, who know afterwards whether any of them has a reason to stop
@@ -164,6 +202,8 @@ class Run {
     metrics.loss = interval_.loss / static_cast<double>(interval_.target_tokens);
     metrics.grad_norm = grad_norm_;
     metrics.learning_rate = learning_rate_;
+    metrics.loss_scale = loss_scale();
+    metrics.skipped = interval_.skipped;
     metrics.seconds_per_step = interval_.seconds / static_cast<double>(interval_.steps);
     metrics.tokens_per_second = static_cast<double>(interval_.tokens) / interval_.seconds;
     metrics.samples_per_second = static_cast<double>(interval_.samples) / interval_.seconds;
@@ -293,7 +333,7 @@ class Run {
   struct Interval {
     double loss = 0.0;  // Σ over target tokens
     double seconds = 0.0;
-    std::int64_t steps = 0, samples = 0, tokens = 0, target_tokens = 0;
+    std::int64_t steps = 0, samples = 0, tokens = 0, target_tokens = 0, skipped = 0;
   };
 
   const TrainRequest& request_;
@@ -311,6 +351,7 @@ class Run {
   std::optional<Evaluation> last_evaluation_;
   StopReason stop_seen_ = StopReason::none;
   Interval interval_;
+  std::optional<LossScaler> scaler_;  // fp16
   offload::StoreCounters counted_;
   std::int64_t last_saved_ = -1, evaluated_step_ = -1;
   double learning_rate_ = 0.0, grad_norm_ = 0.0;

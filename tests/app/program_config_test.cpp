@@ -57,8 +57,15 @@ TEST_P(ProgramConfig, WhatIsNoToml_IsQuoted) {
 }
 
 TEST_P(ProgramConfig, AFeatureThatIsNotThereYet_IsRefusedByName) {
-  expect_refused(place_.train(ranks_, {"train.precision=fp16"}), 2,
-                 "--set: train.precision = \"fp16\" asks for fp16 weights, which this version does not have yet");
+  expect_refused(
+      place_.train(ranks_, {"train.gradient_checkpointing=host"}), 2,
+      "--set: train.gradient_checkpointing = \"host\" asks for residuals kept in host memory, which this version "
+      "does not have yet");
+}
+
+TEST_P(ProgramConfig, Fp16OnTheCpu_IsRefused) {
+  expect_refused(place_.train(ranks_, {"train.device=cpu", "train.precision=fp16"}), 2,
+                 "train.precision = \"fp16\" needs a GPU: on the CPU there are \"fp32\" and \"bf16\"");
 }
 
 TEST_P(ProgramConfig, AMisspeltKeyInTheEnvironment_NamesTheVariable) {

@@ -80,6 +80,23 @@ TEST(CarveBlock, InBf16_KeepsOnlyStatisticsInF32) {
     EXPECT_EQ(tensor.dtype(), DType::f32);
 }
 
+TEST(CarveBlock, InF16_HasItsResidualStreamInF32) {
+  Carver carver, counting;
+  const BatchLimits limits{.sequences = 1, .source_rows = 9, .target_rows = 4};
+
+  const BlockActivations block = carve_block(carver, T5Config{}, DType::f16, 4, 9, true);
+  const OutputActivations output = carve_output(carver, T5Config{}, DType::f16, 4, true);
+  const Scratch scratch = carve_scratch(counting, T5Config{}, DType::f16, limits, true);
+
+  for (const TensorView& tensor :
+       {block.self.normed, block.self.q, block.cross.kv, block.feed_forward.u, block.feed_forward.act, output.normed,
+        output.d_normed, scratch.d_normed, scratch.d_wide})
+    EXPECT_EQ(tensor.dtype(), DType::f16);
+  for (const TensorView& tensor :
+       {block.hidden_attention, block.hidden_cross, output.hidden, output.d_hidden, scratch.branch, scratch.logits})
+    EXPECT_EQ(tensor.dtype(), DType::f32);
+}
+
 TEST(HeadChunkRows, KeepsLogitsWithin32MiBButAtLeast16Rows) {
   T5Config config;
   config.vocab_size = 32128;

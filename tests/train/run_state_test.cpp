@@ -52,12 +52,14 @@ TEST(RunState, ReadsWhatItWrote) {
   state.step = 7;
   state.stopped = true;
   state.contents = {{"tokenizer", "bytes"}};
+  state.loss_scale = LossScaler::State{.scale = 2048.0, .step = 9, .last_overflow = 4, .hysteresis = 1};
   ASSERT_TRUE(take_if_best(state, "bleu", 12.5, true));
 
   const RunState read = run_state_from_json(to_json(state), "here");
 
   EXPECT_EQ(read.step, 7);
   EXPECT_TRUE(read.stopped);
+  EXPECT_EQ(read.loss_scale, state.loss_scale);
   EXPECT_EQ(read.contents, state.contents);
   EXPECT_EQ(read.best_metric, 12.5);
   EXPECT_EQ(read.best_metric_name, "bleu");

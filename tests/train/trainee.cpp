@@ -97,23 +97,26 @@ Trainee::Trainee(const train::RunOptions& options, comm::Communicator& communica
                       engine_->state());
 }
 
-void Trainee::step() {
+train::StepResult Trainee::step(std::optional<double> loss_scale) {
   const data::BatchSampler::GlobalBatch batch = sampler_->next(cursor_);
   std::int64_t tokens = 0;
   for (const std::int64_t sample : batch.samples)
     tokens += static_cast<std::int64_t>(job_->train_examples->target(sample).size());
-  const double learning_rate =
-      train::learning_rate_at(job_->options.schedule, job_->options.optimizer.learning_rate, step_, job_->total_steps);
-  const train::StepResult result = engine_->step(batch.samples, tokens, step_, learning_rate, step_ + 1);
+  const double learning_rate = train::learning_rate_at(job_->options.schedule, job_->options.optimizer.learning_rate,
+                                                       optimizer_step_, job_->total_steps);
+  train::StepResult result =
+      engine_->step(batch.samples, tokens, step_, learning_rate, optimizer_step_ + 1, loss_scale);
   const std::array<double, 1> mine = {result.loss_sum};
   losses_.push_back(comm::ordered_sum(communicator_, mine)[0] / static_cast<double>(tokens));
   gradient_norms_.push_back(result.grad_norm);
   cursor_ = batch.next;
   ++step_;
+  if (!result.overflow) ++optimizer_step_;
+  return result;
 }
 
 void Trainee::run(int steps) {
-  for (int i = 0; i < steps; ++i) step();
+  for (int i = 0; i < steps; ++i) (void)step();
 }
 
 StateHashes Trainee::hashes() {

@@ -43,8 +43,8 @@ class Trainee {
   Trainee(const train::RunOptions& options, comm::Communicator& communicator, train::EngineSwitches switches = {},
           const std::function<void(train::Job&)>& replan = {}, std::optional<comm::NodeLayout> nodes = {});
 
-  /// Collective, as all that follows.
-  void step();
+  /// Collective, as all that follows. A step that overflows under `loss_scale` does not count for the optimizer and the schedule.
+  train::StepResult step(std::optional<double> loss_scale = {});
   void run(int steps);
   /// Of all ranks' shards; that every rank of a replicated run has the same is checked by asking each of them.
   [[nodiscard]] StateHashes hashes();
@@ -63,7 +63,7 @@ class Trainee {
   std::unique_ptr<train::Engine> engine_;
   std::unique_ptr<data::BatchSampler> sampler_;
   data::Cursor cursor_;
-  std::int64_t step_ = 0;
+  std::int64_t step_ = 0, optimizer_step_ = 0;
   std::vector<double> losses_, gradient_norms_;
 };
 
