@@ -19,8 +19,7 @@ TEST_P(Refused, WhenSet) {
 }
 
 INSTANTIATE_TEST_SUITE_P(MissingFeatures, Refused,
-                         ::testing::Values("train.device=cuda", "train.precision=fp16",
-                                           "train.per_device_train_batch_size=auto",
+                         ::testing::Values("train.precision=fp16", "train.per_device_train_batch_size=auto",
                                            "train.gradient_checkpointing=host", "train.tf32=true",
                                            "train.collective_timeout=6m", "train.consistency_check_steps=1"));
 
