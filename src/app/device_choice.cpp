@@ -54,6 +54,7 @@ std::unique_ptr<Device> open_gpu(train::RunOptions& options, Runtime& runtime) {
     Precision& precision = options.train.precision;
     if (precision == Precision::automatic)
       precision = !gpu ? Precision::fp32 : gpu->capability_major >= kFirstWithBf16 ? Precision::bf16 : Precision::fp16;
+    if (!gpu && options.train.tf32) throw ConfigError("train.tf32 = true is for a GPU, and the CPU is used");
     if (!gpu) return;
     CudaDeviceOptions asked{.uuid = gpu->uuid};
     if (options.memory.device) asked.budget_bytes = static_cast<std::size_t>(*options.memory.device);

@@ -41,10 +41,10 @@ Ledger make_ledger(const JobFacts& job, const Choice& choice) {
                 .tier = Tier::device,
                 .bytes = job.gradient_sum_bytes + (several_groups ? job.group_sum_bytes : 0)});
     ledger.add({.name = entry::kFactors, .tier = Tier::host, .bytes = job.factor_bytes});
-    ledger.add({.name = entry::kResults, .tier = Tier::host, .bytes = job.result_bytes});
     ledger.add({.name = entry::kReduce, .tier = Tier::host, .bytes = job.reduce_bytes});
     ledger.add({.name = entry::kStaging, .tier = Tier::host, .bytes = job.staging_bytes});
   }
+  ledger.add({.name = entry::kResults, .tier = Tier::host, .bytes = job.result_bytes});
   ledger.add({.name = entry::kTransfer, .tier = Tier::host, .bytes = job.transfer_bytes});
   ledger.add({.name = entry::kRing, .tier = Tier::host, .bytes = ring_bytes});
   const std::size_t step = job.training ? group * job.residual_bytes + job.scratch_bytes : 0;

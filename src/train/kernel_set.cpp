@@ -71,7 +71,7 @@ KernelSet make_kernels(const Job& job, const Device& device, const Arena& arena,
   const Parts parts = parts_of(job);
   const TensorView workspace = arena.bytes(plan::entry::kKernels), results = arena.bytes(plan::entry::kResults);
   const std::span<std::byte> memory(workspace.data(), workspace.bytes());
-  return {.model = kernels::cuda::make_model_ops(memory.first(parts.model)),
+  return {.model = kernels::cuda::make_model_ops(memory.first(parts.model), {.tf32 = job.options.train.tf32}),
           .optimizer = kernels::cuda::make_optimizer_ops(queue, memory.subspan(parts.model, parts.optimizer)),
           .generation = kernels::cuda::make_generation_ops(
               memory.subspan(parts.model + parts.optimizer),

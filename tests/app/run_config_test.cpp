@@ -119,19 +119,21 @@ TEST(RunOptionsOf, AValueOutOfRange_SaysTheRange) {
 }
 
 TEST(RunOptionsOf, WhatAsksForAMissingFeature_IsRefusedByName) {
-  EXPECT_EQ(error_in("[train]\ndevice = \"cuda\"\n"),
-            "run.toml:2:10: train.device = \"cuda\" asks for training on a GPU, which this version does not have yet");
+  EXPECT_EQ(error_in("[train]\ngradient_checkpointing = \"host\"\n"),
+            "run.toml:2:26: train.gradient_checkpointing = \"host\" asks for residuals kept in host memory, which this "
+            "version does not have yet");
 }
 
 TEST(RunOptionsOf, ALaterSettingReplacesAnEarlierOne_WhateverThatAskedFor) {
-  auto settings = read_toml_text("[train]\ndevice = \"cuda\"\nseed = 1\n", "run.toml");
-  for (auto& setting : settings_from_arguments({"train.device=cpu", "train.seed=2", "train.seed=3"}, "--set")) {
+  auto settings = read_toml_text("[train]\ngradient_checkpointing = \"host\"\nseed = 1\n", "run.toml");
+  for (auto& setting :
+       settings_from_arguments({"train.gradient_checkpointing=on", "train.seed=2", "train.seed=3"}, "--set")) {
     settings.push_back(setting);
   }
 
   const RunOptions options = run_options_of(settings);
 
-  EXPECT_EQ(options.train.device, train::DeviceChoice::cpu);
+  EXPECT_EQ(options.train.gradient_checkpointing, train::GradientCheckpointing::on);
   EXPECT_EQ(options.train.seed, 3U);
 }
 
@@ -161,10 +163,12 @@ TEST_F(ReadRunOptions, ErrorsNameTheVariableOrTheArgument) {
             "SPILLWAY_TRAIN_SEED: train.seed = \"x\": expected an integer of at least 0, found the string \"x\"");
   EXPECT_EQ(
       config_error_of([&] {
-        (void)read_run_options(
-            {.file = "", .environment = {}, .arguments = settings_from_arguments({"train.device=cuda"}, "--set")});
+        (void)read_run_options({.file = "",
+                                .environment = {},
+                                .arguments = settings_from_arguments({"train.gradient_checkpointing=host"}, "--set")});
       }),
-      "--set: train.device = \"cuda\" asks for training on a GPU, which this version does not have yet");
+      "--set: train.gradient_checkpointing = \"host\" asks for residuals kept in host memory, which this version does "
+      "not have yet");
 }
 
 TEST(ConfigText, OfTheDefaults_IsReadBackAsTheDefaults) {

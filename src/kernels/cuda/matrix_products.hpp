@@ -44,6 +44,7 @@ class MatrixProducts {
     bool transpose_a, transpose_b;
     DType factors, result;
     std::int64_t m, n, k;  // of a whole class of products
+    bool narrow_sum;       // added to what is there, which is narrower than the sum
     std::size_t alignment;
     auto operator<=>(const Class&) const = default;
   };
