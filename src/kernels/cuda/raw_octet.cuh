@@ -59,13 +59,32 @@ __device__ inline Octet widen(const RawOctet<T>& raw) {
   return octet;
 }
 
+/// Has the compiler widen `raw` again where it is used next, instead of keeping eight floats in twice the registers.
+template <typename T>
+__device__ inline void keep_raw(RawOctet<T>& raw) {
+  std::uint32_t words[sizeof(raw) / 4];
+  memcpy(words, &raw, sizeof(raw));
+#pragma unroll
+  for (std::uint32_t& word : words) asm volatile("" : "+r"(word));
+  memcpy(&raw, words, sizeof(raw));
+}
+
 /// Rounds each element once.
 template <typename T>
 __device__ inline RawOctet<T> narrow_raw(const Octet& octet) {
   RawOctet<T> raw;
+  if constexpr (std::is_same_v<T, __nv_bfloat16>) {
+    // Two at a time are one instruction.
+    __nv_bfloat162 pairs[kOctet / 2];
 #pragma unroll
-  for (int i = 0; i < kOctet; ++i)
-    raw.packs[i / Pack<T>::kSize].values[i % Pack<T>::kSize] = narrow<T>(octet.values[i]);
+    for (int i = 0; i < kOctet / 2; ++i)
+      pairs[i] = __floats2bfloat162_rn(octet.values[2 * i], octet.values[2 * i + 1]);
+    memcpy(&raw, pairs, sizeof(raw));
+  } else {
+#pragma unroll
+    for (int i = 0; i < kOctet; ++i)
+      raw.packs[i / Pack<T>::kSize].values[i % Pack<T>::kSize] = narrow<T>(octet.values[i]);
+  }
   return raw;
 }
 

@@ -24,7 +24,7 @@ using Team = RowTeam<NormShape::kWarps, (NormShape::kWarps < 4 ? 4 / NormShape::
 
 /// A team for each row, which it reads once.
 template <typename NormShape, bool kWhole, typename T>
-__global__ void __launch_bounds__(Team<NormShape>::kBlock)
+__global__ void __launch_bounds__(Team<NormShape>::kBlock, 1280 / Team<NormShape>::kBlock)
     normalise(RowDropout dropout, RowDropout output_dropout, Tensors<T> tensors, std::int64_t rows, int width,
               float epsilon) {
   constexpr int kHeld = NormShape::kHeld, kUnroll = NormShape::kUnroll, kLanes = Team<NormShape>::kLanes;
@@ -55,6 +55,7 @@ __global__ void __launch_bounds__(Team<NormShape>::kBlock)
       store_raw<kWhole>(tensors.hidden_out + start + octet_of(i) * kOctet, hidden[i], left_of(i));
     const Octet value = widen(hidden[i]);
     squares += sum(value * value);
+    keep_raw(hidden[i]);
   }
   squares = team.sum(squares);
   const float rstd = 1.0F / sqrtf(squares / static_cast<float>(width) + epsilon);

@@ -61,8 +61,13 @@ __global__ void __launch_bounds__(32 * kBlockWarps, NormShape::kHeld <= 2 ? 3 : 
     };
     float dot = 0.0F;
 #pragma unroll kUnroll
-    for (int i = 0; i < kHeld; ++i)
-      if (left_of(i) > 0) dot += sum(gradient_of_normed(i) * weight_of(i) * widen(hidden[i]));
+    for (int i = 0; i < kHeld; ++i) {
+      if (left_of(i) > 0) {
+        dot += sum(gradient_of_normed(i) * weight_of(i) * widen(hidden[i]));
+        keep_raw(d_normed[i]);
+        keep_raw(hidden[i]);
+      }
+    }
     const float shared = team.sum(dot) * rstd * rstd / static_cast<float>(width);
 #pragma unroll kUnroll
     for (int i = 0; i < kHeld; ++i) {
