@@ -125,7 +125,13 @@ INSTANTIATE_TEST_SUITE_P(Shapes, CudaResidualNorm,
                                          Case{DType::f16, DType::f32, 37, 147, 0.2F, 0.1F, true},
                                          Case{DType::f16, DType::f32, 700, 512, 0.1F, 0.0F, true},
                                          Case{DType::f16, DType::f32, 300, 1024, 0.0F, 0.1F, false},
-                                         Case{DType::f32, DType::f32, 0, 8, 0.1F, 0.0F, true}));
+                                         Case{DType::f32, DType::f32, 0, 8, 0.1F, 0.0F, true},
+                                         Case{DType::bf16, DType::bf16, 2000, 1024, 0.1F, 0.0F, true},
+                                         Case{DType::bf16, DType::bf16, 900, 1032, 0.1F, 0.2F, true},
+                                         Case{DType::bf16, DType::bf16, 5, 4104, 0.1F, 0.2F, true},
+                                         Case{DType::f16, DType::f32, 2000, 1024, 0.1F, 0.0F, true},
+                                         Case{DType::f16, DType::f32, 5, 4104, 0.1F, 0.2F, true},
+                                         Case{DType::f32, DType::f32, 3, 9001, 0.1F, 0.2F, true}));
 
 }  // namespace
 }  // namespace spillway::kernels::cuda
