@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "kernels/cuda/attention_bias.cuh"
-#include "kernels/cuda/attention_mma.cuh"
+#include "kernels/cuda/attention_copies.cuh"
 
 namespace spillway::kernels::cuda {
 
@@ -48,8 +48,10 @@ __global__ void __launch_bounds__(kMmaThreads) attention_d_q_mma(AttentionGradie
   const int row = static_cast<int>(threadIdx.x) / 32 * 16;
   const int lane = static_cast<int>(threadIdx.x % 32);
 
-  load_tile(tile_rows(op.q, op.q_stride, column, at.first_query, query, at.queries), op.head_size, shared.q);
-  load_tile(tile_rows(gradient.d_out, op.width, column, at.first_query, query, at.queries), op.head_size, shared.d_out);
+  load_tile<kMmaThreads>(tile_rows(op.q, op.q_stride, column, at.first_query, query, at.queries), op.head_size,
+                         shared.q);
+  load_tile<kMmaThreads>(tile_rows(gradient.d_out, op.width, column, at.first_query, query, at.queries), op.head_size,
+                         shared.d_out);
   float log_sum_exp[2], delta[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -62,9 +64,11 @@ __global__ void __launch_bounds__(kMmaThreads) attention_d_q_mma(AttentionGradie
   const int keys = at.visible(op.causal, min(query + kTile, at.queries) - 1);
   for (int key = 0; key < keys; key += kTile) {
     __syncthreads();
-    load_tile(tile_rows(op.k, op.k_stride, column, at.first_key, key, at.keys), op.head_size, shared.k);
-    load_tile(tile_rows(op.v, op.v_stride, column, at.first_key, key, at.keys), op.head_size, shared.v);
+    load_tile<kMmaThreads>(tile_rows(op.k, op.k_stride, column, at.first_key, key, at.keys), op.head_size, shared.k);
+    load_tile<kMmaThreads>(tile_rows(op.v, op.v_stride, column, at.first_key, key, at.keys), op.head_size, shared.v);
+    end_copy_group();
     load_extras(op, at, query, key, shared.extras);
+    wait_for_copies<0>();
     __syncthreads();
     float scores[kTile / 8][4], d_scores[kTile / 8][4];
     mma_scores(scores, shared.q, row, shared.k);
@@ -94,8 +98,9 @@ __global__ void __launch_bounds__(kMmaThreads) attention_d_q_mma(AttentionGradie
                           [&](int i, int j) { return shared.d_scores[i][j]; });
     }
   }
-  store_sums<T, D>(sums, row, 1.0F, 1.0F,
-                   tile_rows(gradient.d_q, op.q_stride, column, at.first_query, query, at.queries), op.head_size);
+  __syncthreads();
+  store_sums<T>(sums, 1.0F, 1.0F, shared.q, row, 0,
+                tile_rows(gradient.d_q, op.q_stride, column, at.first_query, query, at.queries), op.head_size);
 }
 
 /// d_k and d_v of heads of up to D columns. Grid: sequences · heads · blocks of keys. Tiles have keys for rows, so that the
@@ -112,21 +117,23 @@ __global__ void __launch_bounds__(kMmaThreads) attention_d_kv_mma(AttentionGradi
   const int row = static_cast<int>(threadIdx.x) / 32 * 16;
   const int lane = static_cast<int>(threadIdx.x % 32);
 
-  load_tile(tile_rows(op.k, op.k_stride, column, at.first_key, key, at.keys), op.head_size, shared.k);
-  load_tile(tile_rows(op.v, op.v_stride, column, at.first_key, key, at.keys), op.head_size, shared.v);
+  load_tile<kMmaThreads>(tile_rows(op.k, op.k_stride, column, at.first_key, key, at.keys), op.head_size, shared.k);
+  load_tile<kMmaThreads>(tile_rows(op.v, op.v_stride, column, at.first_key, key, at.keys), op.head_size, shared.v);
   float d_k[D / 8][4] = {}, d_v[D / 8][4] = {};
   for (int query = op.causal ? key : 0; query < at.queries; query += kTile) {
     __syncthreads();
     const auto q = tile_rows(op.q, op.q_stride, column, at.first_query, query, at.queries);
-    load_tile(q, op.head_size, shared.q);
-    load_tile(tile_rows(gradient.d_out, op.width, column, at.first_query, query, at.queries), op.head_size,
-              shared.d_out);
+    load_tile<kMmaThreads>(q, op.head_size, shared.q);
+    load_tile<kMmaThreads>(tile_rows(gradient.d_out, op.width, column, at.first_query, query, at.queries), op.head_size,
+                           shared.d_out);
+    end_copy_group();
     load_extras(op, at, query, key, shared.extras);
     for (int i = threadIdx.x; i < kTile; i += kMmaThreads) {
       const std::int64_t place = static_cast<std::int64_t>(at.first_query + query + i) * op.heads + at.head;
       shared.log_sum_exp[i] = i < q.valid ? op.log_sum_exp[place] : INFINITY;
       shared.delta[i] = i < q.valid ? gradient.delta[place] : 0.0F;
     }
+    wait_for_copies<0>();
     __syncthreads();
     float scores[kTile / 8][4], d_scores[kTile / 8][4];
     mma_scores(scores, shared.k, row, shared.q);
@@ -148,10 +155,11 @@ __global__ void __launch_bounds__(kMmaThreads) attention_d_kv_mma(AttentionGradi
     mma_add(d_v, scores, shared.d_out);
     mma_add(d_k, d_scores, shared.q);
   }
-  store_sums<T, D>(d_v, row, op.scale, op.scale,
-                   tile_rows(gradient.d_v, op.v_stride, column, at.first_key, key, at.keys), op.head_size);
-  store_sums<T, D>(d_k, row, 1.0F, 1.0F, tile_rows(gradient.d_k, op.k_stride, column, at.first_key, key, at.keys),
-                   op.head_size);
+  __syncthreads();
+  store_sums<T>(d_v, op.scale, op.scale, shared.v, row, 0,
+                tile_rows(gradient.d_v, op.v_stride, column, at.first_key, key, at.keys), op.head_size);
+  store_sums<T>(d_k, 1.0F, 1.0F, shared.k, row, 0,
+                tile_rows(gradient.d_k, op.k_stride, column, at.first_key, key, at.keys), op.head_size);
 }
 
 }  // namespace spillway::kernels::cuda

@@ -103,16 +103,16 @@ void write_attention_bias(cudaStream_t stream, std::span<std::byte> workspace, c
   });
 }
 
-void add_attention_bias_gradient(cudaStream_t stream, std::span<std::byte> workspace, const AttentionGradient& op) {
+void add_attention_bias_gradient(cudaStream_t stream, std::span<std::byte> workspace, const AttentionGradient& op,
+                                 int blocks) {
   if (!op.d_bias) return;
   const AttentionSizes sizes = sizes_of(op.forward);
   const AttentionLayout layout(sizes);
   constexpr int kWarps = kThreads / 32;
   const auto sums = static_cast<unsigned>(sizes.buckets * sizes.heads);
   sum_blocks<<<(sums + kWarps - 1) / kWarps, kThreads, 0, stream>>>(
-      reinterpret_cast<const float*>(workspace.data() + layout.d_buckets), sizes.sequences,
-      static_cast<int>(attention_tiles(sizes.longest_queries)), static_cast<int>(sizes.heads),
-      static_cast<int>(sizes.buckets), reinterpret_cast<float*>(op.d_bias.data()));
+      reinterpret_cast<const float*>(workspace.data() + layout.d_buckets), sizes.sequences, blocks,
+      static_cast<int>(sizes.heads), static_cast<int>(sizes.buckets), reinterpret_cast<float*>(op.d_bias.data()));
   spillway::cuda::check(cudaGetLastError(), "sum_blocks");
 }
 

@@ -13,8 +13,9 @@ namespace spillway::kernels::cuda {
 /// Writes the bias of every head and distance, and the bucket of every distance, into the workspace, where `op` has a table.
 void write_attention_bias(cudaStream_t stream, std::span<std::byte> workspace, const Attention& op);
 
-/// d_bias += the blocks' sums, in an order that depends on nothing but their number.
-void add_attention_bias_gradient(cudaStream_t stream, std::span<std::byte> workspace, const AttentionGradient& op);
+/// d_bias += the blocks' sums, in an order that depends on nothing but their number. \param blocks  of each sequence
+void add_attention_bias_gradient(cudaStream_t stream, std::span<std::byte> workspace, const AttentionGradient& op,
+                                 int blocks);
 
 /// What a CTA needs to sum a tile's gradients of scores by bucket, in shared memory.
 struct BucketExtras {

@@ -44,7 +44,7 @@ struct TileRows {
 /// The head's columns of a tensor's rows [begin, begin + kTile) of a sequence that has `count` from row `first` on.
 template <typename T>
 __device__ TileRows<T> tile_rows(T* tensor, std::int64_t stride, std::int64_t column, int first, int begin, int count) {
-  return {tensor + static_cast<std::int64_t>(first + begin) * stride + column, stride, min(count - begin, kTile)};
+  return {tensor + static_cast<std::int64_t>(first + begin) * stride + column, stride, count - begin};
 }
 
 /// What a tile of scores needs besides its operands, in shared memory.
