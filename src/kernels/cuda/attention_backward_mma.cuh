@@ -32,7 +32,8 @@ constexpr std::size_t query_tiles_bytes(bool bias) {
 
 /// d_q and d_bias of heads of up to D columns. Grid: sequences · heads · blocks of queries.
 template <typename T, int D>
-__global__ void __launch_bounds__(kMmaThreads) attention_d_q_mma(AttentionGradientArguments<T> gradient) {
+__global__ void __launch_bounds__(kMmaThreads)
+    attention_d_q_mma(const __grid_constant__ AttentionGradientArguments<T> gradient) {
   extern __shared__ uint4 memory[];
   auto& shared = *reinterpret_cast<QueryGradientTiles<T, D>*>(memory);
   const AttentionArguments<T>& op = gradient.forward;
@@ -106,7 +107,8 @@ __global__ void __launch_bounds__(kMmaThreads) attention_d_q_mma(AttentionGradie
 /// d_k and d_v of heads of up to D columns. Grid: sequences · heads · blocks of keys. Tiles have keys for rows, so that the
 /// probabilities of a tile are the left operand of d_v as they are.
 template <typename T, int D>
-__global__ void __launch_bounds__(kMmaThreads) attention_d_kv_mma(AttentionGradientArguments<T> gradient) {
+__global__ void __launch_bounds__(kMmaThreads)
+    attention_d_kv_mma(const __grid_constant__ AttentionGradientArguments<T> gradient) {
   extern __shared__ uint4 memory[];
   auto& shared = *reinterpret_cast<KeyGradientTiles<T, D>*>(memory);
   const AttentionArguments<T>& op = gradient.forward;

@@ -62,6 +62,7 @@ __device__ void load_tile(const TileRows<const T>& rows, int head_size, OperandT
       from += step;
     }
   } else {
+#pragma unroll 1
     for (int t = threadIdx.x; t < Rows * D; t += Threads) {
       const int row = t / D;
       const int column = t % D;
@@ -98,6 +99,7 @@ __device__ void store_sums(const float (&sums)[Count][4], float low, float high,
             *reinterpret_cast<const uint4*>(&tile.rows[i][at]);
     }
   } else {
+#pragma unroll 1
     for (int t = lane; t < 16 * kColumns; t += 32) {
       const int i = row + t / kColumns;
       const int at = column + t % kColumns;

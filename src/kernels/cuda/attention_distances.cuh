@@ -34,14 +34,6 @@ struct alignas(16) DistanceWindow {
 
 __device__ inline float2 pair_at(const float* pairs, int n) { return *reinterpret_cast<const float2*>(pairs + 8 * n); }
 
-/// The bias of a head at a distance of key from query, as a power of 2; 0 without a bias or where no pair has the distance.
-template <typename T>
-__device__ float bias_exponent(const AttentionArguments<T>& op, int head, int distance) {
-  const std::int64_t place = op.zero_distance + distance;
-  const bool inside = op.bias != nullptr && place >= 0 && place < op.distances;
-  return inside ? op.bias[head * op.distances + place] * kLog2OfE : 0.0F;
-}
-
 /// Sums a warp's gradients of scores along diagonals. It has 16 keys and is given 32 queries after the other, in fragments whose columns
 /// are queries. Diagonal z are the queries z - 16 + key.
 class DiagonalSums {

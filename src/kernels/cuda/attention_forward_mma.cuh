@@ -88,7 +88,8 @@ constexpr int kForwardBlocks = D == 64 ? 5 : 3;
 
 /// Heads of up to D columns. Grid: sequences · heads · blocks of queries. Shared memory: ForwardTiles.
 template <typename T, int D>
-__global__ void __launch_bounds__(kMmaThreads, kForwardBlocks<D>) attention_forward_mma(AttentionArguments<T> op) {
+__global__ void __launch_bounds__(kMmaThreads, kForwardBlocks<D>)
+    attention_forward_mma(const __grid_constant__ AttentionArguments<T> op) {
   extern __shared__ uint4 memory[];
   auto& shared = *reinterpret_cast<ForwardTiles<T, D>*>(memory);
   const AttentionPlace at = AttentionPlace::of(op, blockIdx.x, op.query_blocks);
@@ -107,9 +108,9 @@ __global__ void __launch_bounds__(kMmaThreads, kForwardBlocks<D>) attention_forw
     end_copy_group();
   };
   const auto load_bias = [&](int key, DistanceWindow<2 * kTile>& window) {
-    if (op.bias == nullptr) return;
+    if (op.table == nullptr) return;
     for (int t = threadIdx.x; t < 2 * kTile - 1; t += kMmaThreads)
-      window.set(t, bias_exponent(op, at.head, key - query + t - (kTile - 1)));
+      window.set(t, bias_of(op, at.head, key - query + t - (kTile - 1)) * kLog2OfE);
   };
   load_tile<kMmaThreads>(tile_rows(op.q, op.q_stride, column, at.first_query, query, at.queries), op.head_size,
                          shared.v[1]);
@@ -138,7 +139,7 @@ __global__ void __launch_bounds__(kMmaThreads, kForwardBlocks<D>) attention_forw
     float scores[kTile / 8][4] = {};
 #pragma unroll
     for (int step = 0; step < D / 16; ++step) mma_rows(scores, q[step], shared.k[stage], 0, step);
-    if (op.bias != nullptr) {
+    if (op.table != nullptr) {
       add_bias(scores, shared.bias[stage].pairs(lane % 4 * 2 - row - lane / 4 + kTile - 1));
     } else {
 #pragma unroll

@@ -56,7 +56,7 @@ __device__ void differentiate(const AttentionArguments<T>& op, const AttentionPl
   } else {
     for (std::uint32_t& word : kept.words) word = 0xFFFFFFFFU;
   }
-  const bool biased = op.bias != nullptr;
+  const bool biased = op.table != nullptr;
   float2 upper = biased ? pair_at(bias, -1) : float2{0.0F, 0.0F};
 #pragma unroll
   for (int n = 0; n < 4; ++n) {
@@ -99,9 +99,8 @@ __device__ void sum_diagonals(const AttentionGradientArguments<T>& gradient, con
       const int z = ahead + 16 + 16 * warp;
       if (z >= 0 && z < given) sum += diagonals[warp * pitch + z];
     }
-    const std::int64_t place = op.zero_distance - ahead;
     sums[t] = sum;
-    buckets[t] = place >= 0 && place < op.distances ? op.bucket[place] : -1;
+    buckets[t] = bucket_of(op, -ahead);
   }
   __syncthreads();
   const int lane = static_cast<int>(threadIdx.x % 32);
@@ -124,7 +123,7 @@ constexpr int kHeadBlocks = D == 64 ? (Warps == 4   ? 4
 /// heads, buckets). Shared memory: HeadTiles::bytes.
 template <typename T, int D, int Warps>
 __global__ void __launch_bounds__(32 * Warps, kHeadBlocks<D, Warps>)
-    attention_gradient_mma(AttentionGradientArguments<T> gradient) {
+    attention_gradient_mma(const __grid_constant__ AttentionGradientArguments<T> gradient) {
   extern __shared__ uint4 memory[];
   using Tiles = HeadTiles<T, D, Warps>;
   constexpr int kThreads = 32 * Warps;
@@ -150,9 +149,9 @@ __global__ void __launch_bounds__(32 * Warps, kHeadBlocks<D, Warps>)
   const auto load_rows = [&](int query, int stage) {
     if (query >= at.queries) return;
     load_row_facts<kThreads, D>(gradient, at, query, shared.rows[stage]);
-    if (op.bias == nullptr) return;
+    if (op.table == nullptr) return;
     for (int t = threadIdx.x; t < kTile + Tiles::kKeys - 1; t += kThreads)
-      shared.bias[stage].set(t, bias_exponent(op, at.head, Tiles::kKeys - 1 - t - query));
+      shared.bias[stage].set(t, bias_of(op, at.head, Tiles::kKeys - 1 - t - query) * kLog2OfE);
   };
   load_tile<kThreads>(tile_rows(op.k, op.k_stride, column, at.first_key, 0, at.keys), op.head_size, shared.k);
   load_tile<kThreads>(tile_rows(op.v, op.v_stride, column, at.first_key, 0, at.keys), op.head_size, shared.v);

@@ -50,6 +50,7 @@ __device__ void load_row_facts(const AttentionGradientArguments<T>& gradient, co
         if (column < op.head_size) delta = product_of_pieces(out.first + column, d_out.first + column, delta);
       }
     } else {
+#pragma unroll 1
       for (int column = share; column < op.head_size; column += kShare)
         delta = __fmaf_rn(attention_float(out.first[column]), attention_float(d_out.first[column]), delta);
     }

@@ -5,6 +5,7 @@
 
 #include "core/philox.hpp"
 #include "kernels/cuda/attention_arguments.cuh"
+#include "kernels/cuda/attention_storage.cuh"
 
 namespace spillway::kernels::cuda {
 
@@ -47,6 +48,35 @@ __device__ TileRows<T> tile_rows(T* tensor, std::int64_t stride, std::int64_t co
   return {tensor + static_cast<std::int64_t>(first + begin) * stride + column, stride, count - begin};
 }
 
+/// The bucket of a distance of key from query, of those that `starts` tell and the ones after them; -1 if it is in one before.
+__device__ inline int find_bucket(const BucketStarts& starts, int distance) {
+  const int reach = starts.bidirectional ? abs(distance) : max(-distance, 0);
+  if (reach < starts.reach[0]) return -1;
+  int found = 0;
+#pragma unroll
+  for (int step = BucketStarts::kMost / 2; step > 0; step /= 2)
+    if (reach >= starts.reach[found + step]) found += step;
+  return starts.first + found + (starts.bidirectional && distance > 0 ? starts.one_side : 0);
+}
+
+/// The bucket of a distance between a query and a key of some sequence; anything for another.
+template <typename T>
+__device__ int bucket_of(const AttentionArguments<T>& op, int distance) {
+  if (op.starts.count > 0) return find_bucket(op.starts, distance);
+  const std::int64_t place = op.zero_distance + distance;
+  return place >= 0 && place < op.distances ? op.bucket[place] : -1;
+}
+
+/// The bias of a head at such a distance; 0 without a bias.
+template <typename T>
+__device__ float bias_of(const AttentionArguments<T>& op, int head, int distance) {
+  if (op.table == nullptr) return 0.0F;
+  if (op.starts.count > 0)
+    return attention_float(op.table[static_cast<std::int64_t>(find_bucket(op.starts, distance)) * op.heads + head]);
+  const std::int64_t place = op.zero_distance + distance;
+  return place >= 0 && place < op.distances ? op.bias[head * op.distances + place] : 0.0F;
+}
+
 /// What a tile of scores needs besides its operands, in shared memory.
 struct TileExtras {
   alignas(8) std::uint8_t keep[kTile * 8];  // of query i and keys 8 g to 8 g + 7, a bit each, at i * 8 + g
@@ -80,11 +110,8 @@ __device__ std::uint8_t keep_bits(const AttentionArguments<T>& op, const Attenti
 template <typename T>
 __device__ void load_extras(const AttentionArguments<T>& op, const AttentionPlace& at, int query, int key,
                             TileExtras& extras) {
-  for (int t = threadIdx.x; t < 2 * kTile - 1; t += blockDim.x) {
-    const std::int64_t place = op.zero_distance + key - query + t - (kTile - 1);
-    const bool inside = op.bias != nullptr && place >= 0 && place < op.distances;
-    extras.bias[t] = inside ? op.bias[at.head * op.distances + place] : 0.0F;
-  }
+  for (int t = threadIdx.x; t < 2 * kTile - 1; t += blockDim.x)
+    extras.bias[t] = bias_of(op, at.head, key - query + t - (kTile - 1));
   for (int t = threadIdx.x; t < kTile * 8; t += blockDim.x) {
     const int i = query + t / 8;
     const int j = key + t % 8 * 8;
