@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/cuda/check.hpp"
 #include "kernels/cuda/attention.hpp"
-#include "kernels/cuda/attention_backward_mma.cuh"
 #include "kernels/cuda/attention_backward_simt.cuh"
 #include "kernels/cuda/attention_bias.cuh"
+#include "kernels/cuda/attention_d_q_mma.cuh"
 #include "kernels/cuda/attention_gradient_mma.cuh"
 #include "kernels/cuda/attention_launch.cuh"
 #include "kernels/cuda/workspace.hpp"
@@ -34,7 +34,7 @@ bool launch_heads(cudaStream_t stream, const AttentionGradientArguments<T>& op, 
   using Tiles = HeadTiles<T, D, Warps>;
   const int blocks = op.forward.query_blocks;
   return Tiles::holds(blocks) &&
-         launch_on_tensor_cores<&attention_gradient_mma<T, D, Warps>>(
+         launch_on_tensor_cores<&attention_gradient_mma<T, D, Warps, true>>(
              stream, "attention_gradient_mma", heads, 32 * Warps, Tiles::bytes(blocks, op.d_buckets != nullptr), op);
 }
 
@@ -48,14 +48,16 @@ bool launch_heads(cudaStream_t stream, const AttentionGradientArguments<T>& op, 
   }
 }
 
-/// Likewise for sequences of any length, in blocks of keys and of queries, after delta.
+/// Likewise for sequences of any length: blocks of keys for d_k and d_v, blocks of queries for d_q and d_bias.
 template <typename T, int D>
 bool launch_blocks(cudaStream_t stream, const AttentionGradientArguments<T>& op, std::int64_t heads) {
-  return launch_on_tensor_cores<&attention_d_kv_mma<T, D>>(stream, "attention_d_kv_mma", heads * op.forward.key_blocks,
-                                                           kMmaThreads, sizeof(KeyGradientTiles<T, D>), op) &&
+  constexpr int kWarps = 8;
+  using Tiles = HeadTiles<T, D, kWarps>;
+  const std::int64_t key_blocks = (std::int64_t{op.forward.key_blocks} * kTile + Tiles::kKeys - 1) / Tiles::kKeys;
+  return launch_on_tensor_cores<&attention_gradient_mma<T, D, kWarps, false>>(
+             stream, "attention_gradient_mma", heads * key_blocks, 32 * kWarps, Tiles::bytes(0, false), op) &&
          launch_on_tensor_cores<&attention_d_q_mma<T, D>>(stream, "attention_d_q_mma", heads * op.forward.query_blocks,
-                                                          kMmaThreads, query_tiles_bytes<T, D>(op.d_buckets != nullptr),
-                                                          op);
+                                                          kMmaThreads, sizeof(QueryTiles<T, D>), op);
 }
 
 /// delta of every query and head.
@@ -76,11 +78,11 @@ int launch(cudaStream_t stream, const AttentionGradientArguments<T>& op, std::in
     if (head_size <= 64 && launch_heads<T, 64>(stream, op, heads)) return 1;
     if (head_size > 64 && head_size <= 128 && launch_heads<T, 128>(stream, op, heads)) return 1;
   }
-  launch_delta(stream, op, rows);
   if constexpr (sizeof(T) == 2) {
     if (head_size <= 64 && launch_blocks<T, 64>(stream, op, heads)) return op.forward.query_blocks;
     if (head_size > 64 && head_size <= 128 && launch_blocks<T, 128>(stream, op, heads)) return op.forward.query_blocks;
   }
+  launch_delta(stream, op, rows);
   const auto columns = static_cast<unsigned>(attention_tiles(head_size));
   const dim3 key_grid(static_cast<unsigned>(heads * op.forward.key_blocks), columns);
   attention_d_kv_simt<T><<<key_grid, kSimtThreads, 0, stream>>>(op);

@@ -34,18 +34,18 @@ struct alignas(16) DistanceWindow {
 
 __device__ inline float2 pair_at(const float* pairs, int n) { return *reinterpret_cast<const float2*>(pairs + 8 * n); }
 
-/// Sums a warp's gradients of scores along diagonals. It has 16 keys and is given 32 queries after the other, in fragments whose columns
-/// are queries. Diagonal z are the queries z - 16 + key.
+/// Sums a warp's gradients of scores along diagonals. It has 16 rows and is given 32 columns after the other; rows are keys and columns
+/// queries, or the other way round. Diagonal z has the elements of column - row = z - 16.
 class DiagonalSums {
  public:
   static constexpr int kPitch = 40;
   using Exchange = float[8][kPitch];
 
   /// \param exchange   of the warp
-  /// \param diagonals  of the warp, 32 for each of 32 queries and 16 more: diagonal z at z
+  /// \param diagonals  of the warp, one for each column and 16 more: diagonal z at z
   __device__ DiagonalSums(Exchange& exchange, float* diagonals) : exchange_(exchange), diagonals_(diagonals) {}
 
-  /// Of the next 32 queries. Each diagonal's elements are added in the same order whatever the GPU does.
+  /// Of the next 32 columns. Each diagonal's elements are added in the same order whatever the GPU does.
   __device__ void add(const float (&d_scores)[4][4]) {
     const int lane = static_cast<int>(threadIdx.x % 32);
     const int g = lane / 4;
@@ -61,7 +61,7 @@ class DiagonalSums {
       *reinterpret_cast<float2*>(&exchange_[g][8 * m + lane % 4 * 2]) = sum;
     }
     __syncwarp();
-    // Element u of row g is on diagonal u + 8 - g of these queries, of which a lane sums two.
+    // Element u of row g is on diagonal u + 8 - g of these columns, of which a lane sums two.
     float first = carry_;
     carry_ = 0.0F;
 #pragma unroll
@@ -73,7 +73,7 @@ class DiagonalSums {
     diagonals_[count_ + lane] = first;
     count_ += 32;
   }
-  /// After the last queries.
+  /// After the last columns.
   __device__ void finish() {
     const int lane = static_cast<int>(threadIdx.x % 32);
     if (lane < 16) diagonals_[count_ + lane] = carry_;

@@ -10,8 +10,8 @@
 
 namespace spillway::kernels::cuda {
 
-// All gradients of a head in one go, where a thread block can hold the sequence's keys: a warp for 16 of them, whose d_k and d_v it keeps
-// in registers while the queries pass by, kTile at a time. The scores' gradients of all keys meet in shared memory and make d_q.
+// Gradients of a head: a thread block has a block of keys, a warp 16 of them, whose d_k and d_v it keeps in registers while the queries
+// pass by, kTile at a time. Where the block is the whole sequence, the scores' gradients of all keys meet in shared memory and make d_q.
 
 /// What a thread block has in shared memory besides the diagonals.
 template <typename T, int D, int Warps>
@@ -112,6 +112,38 @@ __device__ void sum_diagonals(const AttentionGradientArguments<T>& gradient, con
   }
 }
 
+/// d_scores of a warp's keys, from row `key` on, and 32 queries, rounded, for d_q.
+template <typename T, int Rows>
+__device__ void store_pairs(const PairFragments& pairs, OperandTile<T, kTile, Rows>& tile, int key, int query) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+#pragma unroll
+  for (int n = 0; n < 4; ++n) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half)
+      *reinterpret_cast<std::uint32_t*>(&tile.rows[key + lane / 4 + 8 * half][query + 8 * n + lane % 4 * 2]) =
+          rounded_pair<T>(pairs.d_scores[n][2 * half], pairs.d_scores[n][2 * half + 1]);
+  }
+}
+
+/// d_q of a tile of queries from d_scores of all keys: 16 queries and a part of the columns for each warp, through the memory of q.
+template <typename T, int D, int Warps>
+__device__ void write_d_q(const AttentionGradientArguments<T>& gradient, const AttentionPlace& at, int query, int stage,
+                          HeadTiles<T, D, Warps>& shared) {
+  const AttentionArguments<T>& op = gradient.forward;
+  constexpr int kColumns = D / (Warps / 4);
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int row = warp % 4 * 16;
+  if (query + row >= at.queries) return;
+  float d_q[kColumns / 8][4] = {};
+  const int keys = at.visible(op.causal, query + row + 15);
+#pragma unroll 2
+  for (int first = 0; first < keys; first += 16)
+    mma_columns(d_q, left_of_columns(shared.d_scores, first, row), shared.k, first, warp / 4 * kColumns);
+  const std::int64_t column = static_cast<std::int64_t>(at.head) * op.head_size;
+  store_sums<T>(d_q, 1.0F, 1.0F, shared.q[stage], row, warp / 4 * kColumns,
+                tile_rows(gradient.d_q, op.q_stride, column, at.first_query, query, at.queries), op.head_size);
+}
+
 /// Thread blocks that a multiprocessor should hold: what registers allow.
 template <int D, int Warps>
 constexpr int kHeadBlocks = D == 64 ? (Warps == 4   ? 4
@@ -119,9 +151,9 @@ constexpr int kHeadBlocks = D == 64 ? (Warps == 4   ? 4
                                                     : 1)
                                     : (Warps == 4 ? 2 : 1);
 
-/// All gradients of heads of up to D columns and sequences of up to 16 Warps keys. Grid: sequences · heads. d_buckets is (sequences,
-/// heads, buckets). Shared memory: HeadTiles::bytes.
-template <typename T, int D, int Warps>
+/// d_k and d_v of heads of up to D columns, in blocks of 16 Warps keys. Grid: sequences · heads · blocks. Whole: there is one block, and
+/// d_q and d_buckets, which is (sequences, heads, buckets), are made too. Shared memory: HeadTiles::bytes.
+template <typename T, int D, int Warps, bool Whole>
 __global__ void __launch_bounds__(32 * Warps, kHeadBlocks<D, Warps>)
     attention_gradient_mma(const __grid_constant__ AttentionGradientArguments<T> gradient) {
   extern __shared__ uint4 memory[];
@@ -129,11 +161,15 @@ __global__ void __launch_bounds__(32 * Warps, kHeadBlocks<D, Warps>)
   constexpr int kThreads = 32 * Warps;
   auto& shared = *reinterpret_cast<Tiles*>(memory);
   const AttentionArguments<T>& op = gradient.forward;
-  const AttentionPlace at = AttentionPlace::of(op, blockIdx.x, 1);
+  const int blocks = Whole ? 1 : (op.key_blocks * kTile + Tiles::kKeys - 1) / Tiles::kKeys;
+  const AttentionPlace at = AttentionPlace::of(op, blockIdx.x, blocks);
+  const int block = at.block * Tiles::kKeys;  // its first key
+  if (block >= at.keys) return;
   const std::int64_t column = static_cast<std::int64_t>(at.head) * op.head_size;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x % 32);
-  const int key = 16 * warp;
+  const int place = 16 * warp;  // of the warp's keys in the block
+  const int key = block + place;
   float* const diagonals = reinterpret_cast<float*>(memory + sizeof(Tiles) / 16);
   DiagonalSums sums(shared.exchange[warp], diagonals + warp * Tiles::diagonals(op.query_blocks));
 
@@ -151,17 +187,18 @@ __global__ void __launch_bounds__(32 * Warps, kHeadBlocks<D, Warps>)
     load_row_facts<kThreads, D>(gradient, at, query, shared.rows[stage]);
     if (op.table == nullptr) return;
     for (int t = threadIdx.x; t < kTile + Tiles::kKeys - 1; t += kThreads)
-      shared.bias[stage].set(t, bias_of(op, at.head, Tiles::kKeys - 1 - t - query) * kLog2OfE);
+      shared.bias[stage].set(t, bias_of(op, at.head, block + Tiles::kKeys - 1 - t - query) * kLog2OfE);
   };
-  load_tile<kThreads>(tile_rows(op.k, op.k_stride, column, at.first_key, 0, at.keys), op.head_size, shared.k);
-  load_tile<kThreads>(tile_rows(op.v, op.v_stride, column, at.first_key, 0, at.keys), op.head_size, shared.v);
-  load(0, 0);
-  load(kTile, 1);
-  load_rows(0, 0);
+  load_tile<kThreads>(tile_rows(op.k, op.k_stride, column, at.first_key, block, at.keys), op.head_size, shared.k);
+  load_tile<kThreads>(tile_rows(op.v, op.v_stride, column, at.first_key, block, at.keys), op.head_size, shared.v);
+  const int start = op.causal ? block : 0;
+  load(start, 0);
+  load(start + kTile, 1);
+  load_rows(start, 0);
 
   float d_k[D / 8][4] = {}, d_v[D / 8][4] = {};
-  for (int query = 0; query < at.queries; query += kTile) {
-    const int stage = query / kTile % 2;
+  for (int query = start; query < at.queries; query += kTile) {
+    const int stage = (query - start) / kTile % 2;
     load_rows(query + kTile, 1 - stage);
     wait_for_copies<1>();
     __syncthreads();
@@ -170,54 +207,40 @@ __global__ void __launch_bounds__(32 * Warps, kHeadBlocks<D, Warps>)
       for (int local = 0; local < kTile && query + local < at.queries; local += 32) {
         PairFragments pairs = {};
         if (key < at.visible(op.causal, query + local + 31)) {
-          mma_scores(pairs.scores, shared.k, key, shared.q[stage], local);
-          mma_scores(pairs.d_scores, shared.v, key, shared.d_out[stage], local);
-          const int index = local + lane % 4 * 2 - key - lane / 4 + Tiles::kKeys - 1;
+          mma_scores(pairs.scores, shared.k, place, shared.q[stage], local);
+          mma_scores(pairs.d_scores, shared.v, place, shared.d_out[stage], local);
+          const int index = local + lane % 4 * 2 - place - lane / 4 + Tiles::kKeys - 1;
           differentiate(op, at, key, query + local, local, shared.rows[stage], shared.bias[stage].pairs(index), pairs);
-          if (gradient.d_buckets != nullptr) sums.add(pairs.d_scores);
+          if (Whole && gradient.d_buckets != nullptr) sums.add(pairs.d_scores);
 #pragma unroll
           for (int step = 0; step < 2; ++step) {
             mma_columns(d_v, rounded_operand<T>(pairs.scores, step), shared.d_out[stage], local + 16 * step);
             mma_columns(d_k, rounded_operand<T>(pairs.d_scores, step), shared.q[stage], local + 16 * step);
           }
-        } else if (gradient.d_buckets != nullptr) {
+        } else if (Whole && gradient.d_buckets != nullptr) {
           sums.add(pairs.d_scores);
         }
-#pragma unroll
-        for (int n = 0; n < 4; ++n) {
-#pragma unroll
-          for (int half = 0; half < 2; ++half)
-            *reinterpret_cast<std::uint32_t*>(
-                &shared.d_scores.rows[key + lane / 4 + 8 * half][local + 8 * n + lane % 4 * 2]) =
-                rounded_pair<T>(pairs.d_scores[n][2 * half], pairs.d_scores[n][2 * half + 1]);
-        }
+        if constexpr (Whole) store_pairs<T>(pairs, shared.d_scores, place, local);
       }
     }
     __syncthreads();
-    // d_q of the tile: 16 queries and a part of the columns for each warp.
-    constexpr int kColumns = D / (Warps / 4);
-    const int row = warp % 4 * 16;
-    if (query + row < at.queries) {
-      float d_q[kColumns / 8][4] = {};
-      const int keys = at.visible(op.causal, query + row + 15);
-#pragma unroll 2
-      for (int first = 0; first < keys; first += 16)
-        mma_columns(d_q, left_of_columns(shared.d_scores, first, row), shared.k, first, warp / 4 * kColumns);
-      store_sums<T>(d_q, 1.0F, 1.0F, shared.q[stage], row, warp / 4 * kColumns,
-                    tile_rows(gradient.d_q, op.q_stride, column, at.first_query, query, at.queries), op.head_size);
+    if constexpr (Whole) {
+      write_d_q<T, D, Warps>(gradient, at, query, stage, shared);
+      __syncthreads();
     }
-    __syncthreads();
     load(query + 2 * kTile, stage);
   }
 
+  wait_for_copies<0>();
+  __syncthreads();
   if (key < at.keys) {
-    store_sums<T>(d_k, 1.0F, 1.0F, shared.k, key, 0,
-                  tile_rows(gradient.d_k, op.k_stride, column, at.first_key, 0, at.keys), op.head_size);
-    store_sums<T>(d_v, op.scale, op.scale, shared.v, key, 0,
-                  tile_rows(gradient.d_v, op.v_stride, column, at.first_key, 0, at.keys), op.head_size);
-    if (gradient.d_buckets != nullptr) sums.finish();
+    store_sums<T>(d_k, 1.0F, 1.0F, shared.k, place, 0,
+                  tile_rows(gradient.d_k, op.k_stride, column, at.first_key, block, at.keys), op.head_size);
+    store_sums<T>(d_v, op.scale, op.scale, shared.v, place, 0,
+                  tile_rows(gradient.d_v, op.v_stride, column, at.first_key, block, at.keys), op.head_size);
+    if (Whole && gradient.d_buckets != nullptr) sums.finish();
   }
-  if (gradient.d_buckets == nullptr) return;
+  if (!Whole || gradient.d_buckets == nullptr) return;
   __syncthreads();
   sum_diagonals<T, D, Warps>(gradient, at, diagonals, &shared.k,
                              gradient.d_buckets + static_cast<std::int64_t>(blockIdx.x) * gradient.buckets);
