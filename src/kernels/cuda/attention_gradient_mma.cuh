@@ -112,17 +112,14 @@ __device__ void sum_diagonals(const AttentionGradientArguments<T>& gradient, con
   }
 }
 
-/// d_scores of a warp's keys, from row `key` on, and 32 queries, rounded, for d_q.
+/// Writes the left operand of 16 queries to rows [key, key + 16) and columns [query, query + 16) of a tile, for d_q.
 template <typename T, int Rows>
-__device__ void store_pairs(const PairFragments& pairs, OperandTile<T, kTile, Rows>& tile, int key, int query) {
+__device__ void store_operand(const LeftOperand& operand, OperandTile<T, kTile, Rows>& tile, int key, int query) {
   const int lane = static_cast<int>(threadIdx.x % 32);
 #pragma unroll
-  for (int n = 0; n < 4; ++n) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half)
-      *reinterpret_cast<std::uint32_t*>(&tile.rows[key + lane / 4 + 8 * half][query + 8 * n + lane % 4 * 2]) =
-          rounded_pair<T>(pairs.d_scores[n][2 * half], pairs.d_scores[n][2 * half + 1]);
-  }
+  for (int part = 0; part < 4; ++part)
+    *reinterpret_cast<std::uint32_t*>(&tile.rows[key + lane / 4 + part % 2 * 8][query + part / 2 * 8 + lane % 4 * 2]) =
+        operand.parts[part];
 }
 
 /// d_q of a tile of queries from d_scores of all keys: 16 queries and a part of the columns for each warp, through the memory of q.
@@ -206,21 +203,23 @@ __global__ void __launch_bounds__(32 * Warps, kHeadBlocks<D, Warps>)
 #pragma unroll 1
       for (int local = 0; local < kTile && query + local < at.queries; local += 32) {
         PairFragments pairs = {};
-        if (key < at.visible(op.causal, query + local + 31)) {
+        const bool seen = key < at.visible(op.causal, query + local + 31);
+        if (seen) {
           mma_scores(pairs.scores, shared.k, place, shared.q[stage], local);
           mma_scores(pairs.d_scores, shared.v, place, shared.d_out[stage], local);
           const int index = local + lane % 4 * 2 - place - lane / 4 + Tiles::kKeys - 1;
           differentiate(op, at, key, query + local, local, shared.rows[stage], shared.bias[stage].pairs(index), pairs);
-          if (Whole && gradient.d_buckets != nullptr) sums.add(pairs.d_scores);
-#pragma unroll
-          for (int step = 0; step < 2; ++step) {
-            mma_columns(d_v, rounded_operand<T>(pairs.scores, step), shared.d_out[stage], local + 16 * step);
-            mma_columns(d_k, rounded_operand<T>(pairs.d_scores, step), shared.q[stage], local + 16 * step);
-          }
-        } else if (Whole && gradient.d_buckets != nullptr) {
-          sums.add(pairs.d_scores);
         }
-        if constexpr (Whole) store_pairs<T>(pairs, shared.d_scores, place, local);
+        if (Whole && gradient.d_buckets != nullptr) sums.add(pairs.d_scores);
+#pragma unroll
+        for (int step = 0; step < 2; ++step) {
+          const LeftOperand probabilities = rounded_operand<T>(pairs.scores, step);
+          const LeftOperand d_scores = rounded_operand<T>(pairs.d_scores, step);
+          if constexpr (Whole) store_operand(d_scores, shared.d_scores, place, local + 16 * step);
+          if (!seen) continue;
+          mma_columns(d_v, probabilities, shared.d_out[stage], local + 16 * step);
+          mma_columns(d_k, d_scores, shared.q[stage], local + 16 * step);
+        }
       }
     }
     __syncthreads();
