@@ -4,43 +4,11 @@
 #include <cstdint>
 
 #include "kernels/cuda/attention_tile.cuh"
-#include "kernels/cuda/philox.cuh"
 
 namespace spillway::kernels::cuda {
 
 // Dropout of a warp's fragments. Each draw has the lanes of eight neighbouring keys; the lanes of a warp make one draw after the other
 // and hand each other the bits.
-
-/// Where in the dropout's stream a query is.
-struct QueryDraws {
-  std::uint32_t first;  // the draw of its keys 0 to 7
-  std::uint32_t sample;
-};
-
-template <typename T>
-__device__ QueryDraws draws_of(const AttentionArguments<T>& op, const AttentionPlace& at, int query) {
-  if (op.threshold == 0 || query >= at.queries) return {0, 0};
-  const int row = at.first_query + query;
-  return {static_cast<std::uint32_t>(op.row_position[row]) * ((static_cast<std::uint32_t>(at.keys) + 7) / 8),
-          static_cast<std::uint32_t>(op.row_sample[row])};
-}
-
-/// Which of keys 8 group to 8 group + 7 of a query are kept, a bit each.
-template <typename T>
-__device__ std::uint32_t draw_bits(const AttentionArguments<T>& op, const QueryDraws& query, int head, int group) {
-  const uint4 draws = philox(op.key, uint4{query.first + static_cast<std::uint32_t>(group), query.sample, op.site,
-                                           static_cast<std::uint32_t>(head)});
-  const std::uint32_t words[4] = {draws.x, draws.y, draws.z, draws.w};
-  // A 16-bit lane in the upper half of a word needs no mask to be compared: what is below it changes nothing.
-  const std::uint32_t limit = op.threshold << 16;
-  std::uint32_t bits = 0;
-#pragma unroll
-  for (int pair = 0; pair < 4; ++pair) {
-    if ((words[pair] << 16) >= limit) bits |= 1U << (2 * pair);
-    if (words[pair] >= limit) bits |= 2U << (2 * pair);
-  }
-  return bits;
-}
 
 /// The bits of a warp's rows g and g + 8 of a tile of kTile keys, rows being queries: bit j % 32 of words[half][j / 32] is local key j.
 /// All lanes of a row have them.
