@@ -12,17 +12,17 @@
 namespace spillway::kernels::cuda {
 
 /// The op of the same name, tile by tile with a running softmax (Dao, "FlashAttention-2", 2023): no score is ever in memory.
-/// f32, heads of more than 128 columns, and bf16 on GPUs before sm_80 take fp32 arithmetic alone, as on the CPU. bf16 otherwise runs
-/// on tensor cores, which take bf16 operands only: each probability (relative to the largest so far) is rounded to bf16 before it is
-/// multiplied with v. That moves an element of `out` by at most 2^-9 Σ_j p_j |v_j|, as much as rounding `out` itself does; log_sum_exp
-/// is made of what was not rounded. Dropout masks are those of the CPU, bit for bit. Two runs give the same bits.
+/// f32, heads of more than 128 columns, and bf16 on GPUs before sm_80 take fp32 arithmetic alone, as on the CPU. bf16 and f16 otherwise
+/// run on tensor cores, which take such operands only: each probability (relative to the largest so far) is rounded before it is
+/// multiplied with v. That moves an element of `out` by at most 2^-9 Σ_j p_j |v_j| (f16: 2^-12), as much as rounding `out` itself does;
+/// log_sum_exp is made of what was not rounded. Dropout masks are those of the CPU, bit for bit. Two runs give the same bits.
 /// \param workspace  device memory of attention_workspace_bytes, free again when the stream has passed the op
 /// \throws Error if the workspace is too small; CudaError if a launch fails
 void attention(cudaStream_t stream, std::span<std::byte> workspace, const Attention& op);
 
 /// The op of the same name, probabilities made again from log_sum_exp: one kernel over blocks of keys for d_k and d_v, one over blocks of
 /// queries for d_q and d_bias, so that nothing needs atomics: two runs give the same bits. On tensor cores probabilities and their
-/// gradients p (dp - out · d_out) are rounded to bf16 before the products that make d_v, d_q and d_k: 2^-9 of each summand. d_bias is the
+/// gradients p (dp - out · d_out) are rounded before the products that make d_v, d_q and d_k: 2^-9 of each summand. d_bias is the
 /// sum of what was not rounded: per block of queries in fp32, the blocks in fp64.
 /// \param workspace, \throws  as of attention
 void attention_gradient(cudaStream_t stream, std::span<std::byte> workspace, const AttentionGradient& op);

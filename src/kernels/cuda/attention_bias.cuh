@@ -10,11 +10,13 @@
 
 namespace spillway::kernels::cuda {
 
-/// Writes the bias of every head and distance, and the bucket of every distance, into the workspace, where `op` has a table.
+/// Writes the bias of every head and distance, and the bucket of every distance, into the workspace, where `op` has a table of more
+/// buckets than travel with a launch.
 void write_attention_bias(cudaStream_t stream, std::span<std::byte> workspace, const Attention& op);
 
-/// d_bias += the blocks' sums, in an order that depends on nothing but their number.
-void add_attention_bias_gradient(cudaStream_t stream, std::span<std::byte> workspace, const AttentionGradient& op);
+/// d_bias += the blocks' sums, in an order that depends on nothing but their number. \param blocks  of each sequence
+void add_attention_bias_gradient(cudaStream_t stream, std::span<std::byte> workspace, const AttentionGradient& op,
+                                 int blocks);
 
 /// What a CTA needs to sum a tile's gradients of scores by bucket, in shared memory.
 struct BucketExtras {
@@ -31,8 +33,7 @@ __device__ void add_tile_to_buckets(const AttentionGradientArguments<T>& op, int
   constexpr int kDistances = 2 * kTile - 1;
   for (int t = threadIdx.x; t < kDistances; t += blockDim.x) {
     const int shift = t - (kTile - 1);
-    const std::int64_t place = op.forward.zero_distance + key - query + shift;
-    extras.bucket[t] = place >= 0 && place < op.forward.distances ? op.forward.bucket[place] : -1;
+    extras.bucket[t] = bucket_of(op.forward, key - query + shift);
     float sum = 0.0F;
     for (int i = max(0, -shift); i < min(kTile, kTile - shift); ++i) sum += d_score(i, i + shift);
     extras.diagonal[t] = sum;
