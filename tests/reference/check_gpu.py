@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole models on a GPU beside transformers on the same GPU: losses, gradient norms, curves of 60 steps, generation.
+
+    check_gpu.py SPILLWAY OUT.json [--shapes t5-small,v1.1-small,t5-large] [--precisions fp32,bf16,fp16] [--device cuda]
+
+Models have random weights and are saved by save_pretrained (gpu_peer.py says how they are drawn). Both sides train on the same
+batches in the same order, without dropout, with AdamW and clipping; transformers in fp32 (without TF32), the same with a rounding's
+worth of noise on every weight, and in bf16 with a master in fp32. What depends on noise is no reference, so a source whose
+generated tokens change with it counts only through their score. Prints a line for each check, writes all of them to OUT as
+they come, and ends with 1 if one failed. Needs torch and transformers; a shape that fails as a whole does not stop the others.
+With --device cpu it runs on the CPU: --shapes tiny,tiny-v1.1 takes a minute there.
+"""
+import argparse
+import hashlib
+import json
+import math
+import pathlib
+import random
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from children import Failed, Results, last_lines, metrics_of, run, say, toml  # noqa: E402
+from words import SPECIAL, text_of, write_tokenizer  # noqa: E402
+
+PEER = pathlib.Path(__file__).resolve().with_name("gpu_peer.py")
+PIECES, BATCH, BATCHES, STEPS, SOURCES = 32000, 8, 3, 60, 20
+LONGEST = 64
+RATES = {"t5-large": 3e-5}  # higher ones let rounding decide how a deep model's curve goes on
+RATE = 1e-4
+GENERATION = {"greedy": dict(num_beams=1, max_length=32),
+              "beam": dict(num_beams=4, max_length=32, early_stopping=False, length_penalty=1.0)}
+EXPORTED = {"tiny", "tiny-v1.1", "t5-small", "v1.1-small"}  # the others' weights are too large to write twice
+REFUSED = 2  # spillway's exit code for what it does not have
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("spillway", type=pathlib.Path)
+    parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("--shapes", default="t5-small,v1.1-small,t5-large")
+    parser.add_argument("--precisions", default="fp32,bf16,fp16")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--limit", type=float, default=240, help="seconds that one program may take")
+    parser.add_argument("--work", type=pathlib.Path, help="a folder to keep; otherwise a temporary one")
+    return parser.parse_args()
+
+
+def random_pairs(count, seed):
+    """Pairs of random tokens of 1 to LONGEST - 1, and </s>."""
+    draw = random.Random(seed)
+    tokens = lambda: [draw.randrange(SPECIAL, PIECES) for _ in range(draw.randint(1, LONGEST - 1))] + [1]
+    return [(tokens(), tokens()) for _ in range(count)]
+
+
+class Shape:
+    """One model: its files, the runs of spillway, and the checks."""
+
+    def __init__(self, args, work, name, results):
+        self.args, self.name, self.folder, self.results, self.failed = args, name, work / name, results, 0
+        self.rate = RATES.get(name, RATE)
+        self.data = {"cycle": random_pairs(BATCH * BATCHES, 1), "still": random_pairs(BATCH * 20, 2)}
+        self.curves = {"train": dict(batches="cycle", steps=args.steps, learning_rate=self.rate),
+                       "still": dict(batches="still", steps=20, learning_rate=0.0)}
+        self.sources = [source for source, _ in random_pairs(SOURCES, 3)]
+        self.asked = args.precisions.split(",")
+        self.runs, self.texts, self.peer = {}, {}, {}
+
+    def check(self, what, value, limit, note=""):
+        ok = value is not None and not math.isnan(value) and value <= limit
+        self.failed += not ok
+        self.results.add(dict(shape=self.name, check=what, value=value, limit=limit, ok=ok, note=note))
+        shown = "missing" if value is None else f"{value:.3g}"
+        say(f"{'ok  ' if ok else 'FAIL'} {self.name:10} {what:44} {shown:>9}  at most {limit:g}  {note}")
+
+    def fail(self, what, why):
+        self.failed += 1
+        self.results.add(dict(shape=self.name, check=what, ok=False, note=str(why)))
+        say(f"FAIL {self.name:10} {what}: {why}")
+
+    # What spillway does.
+
+    def write_data(self):
+        write_tokenizer(self.folder / "spiece.model", PIECES)
+        for name, pairs in self.data.items():
+            steps = self.curves["train"]["steps"] if name == "cycle" else 1
+            times = -(-steps // BATCHES) if name == "cycle" else 1
+            for side, tokens in (("source", 0), ("target", 1)):
+                lines = [text_of(pair[tokens][:-1]) + "\n" for pair in pairs] * times
+                (self.folder / f"{name}.{side}").write_text("".join(lines))
+        (self.folder / "input.txt").write_text("".join(text_of(source[:-1]) + "\n" for source in self.sources))
+
+    def train(self, curve, precision, again=False):
+        options = self.curves[curve]
+        run_name = f"{curve}-{precision}{'-again' if again else ''}"
+        export = self.name in EXPORTED and options["learning_rate"] > 0
+        out = self.folder / run_name
+        sections = {
+            "model": {"path": str(self.folder), "dropout_rate": 0.0},
+            "data": {"train": str(self.folder / options["batches"]), "shuffle": False},
+            "train": {"output_dir": str(out), "device": self.args.device, "precision": precision, "logging_steps": 1,
+                      "per_device_train_batch_size": BATCH, "global_batch_size": BATCH, "max_steps": options["steps"]},
+            "optimizer": {"learning_rate": options["learning_rate"]},
+            "schedule": {"lr_scheduler_type": "constant"},
+            "checkpoint": {"resume": "none", "save_steps": 0, "save_final": False, "export": export, "export_dtype": "fp32"},
+        }
+        if precision == "fp16":
+            sections["loss_scale"] = {"initial_scale_power": 10}  # no overflow is wanted: a skipped step shifts the curve
+        config = self.folder / f"{run_name}.toml"
+        config.write_text(toml(sections))
+        code, _, err, seconds = run([self.args.spillway, "train", config], self.args.limit, tolerated=[REFUSED])
+        if code == REFUSED:
+            return None, last_lines(err, 3)
+        lines = metrics_of(out)
+        weights = out / "model" / "model.safetensors"
+        hash_of = hashlib.sha256(weights.read_bytes()).hexdigest() if export else ""
+        say(f"     {self.name:10} spillway {run_name}: {seconds:.1f} s, {lines[-1]['seconds_per_step'] * 1e3:.1f} ms a step")
+        return {"lines": [{key: line[key] for key in ("loss", "grad_norm")} for line in lines], "weights": hash_of}, ""
+
+    def generate(self, name, precision):
+        flags = [word for key, value in GENERATION[name].items()
+                 for word in (f"--{key}", str(value).lower())]
+        _, out, _, _ = run([self.args.spillway, "generate", "--model", self.folder, "--input", self.folder / "input.txt",
+                            "--device", self.args.device, "--precision", precision, "--ids", "--scores",
+                            "--per-device-eval-batch-size", SOURCES, *flags], self.args.limit)
+        rows = [line.split("\t") for line in out.splitlines()]
+        return {"scores": [float(score) for score, _ in rows], "sequences": [[int(i) for i in ids.split()] for _, ids in rows]}
+
+    def run_spillway(self):
+        for precision in list(self.asked):
+            for curve, again in (("still", False), ("train", False), ("train", True)):
+                if precision not in self.asked:
+                    break
+                try:
+                    got, refused = self.train(curve, precision, again)
+                except (Failed, OSError, ValueError, LookupError) as error:
+                    self.fail(f"spillway {curve} {precision}", error)
+                    continue
+                if got is None and precision == "fp16":
+                    self.asked.remove(precision)
+                    say(f"     {self.name:10} fp16 is left out: {refused}")
+                elif got is None:
+                    self.fail(f"spillway {curve} {precision}", refused)
+                else:
+                    self.runs[curve, precision, again] = got
+        for name, precision in [(name, precision) for name in GENERATION for precision in self.asked]:
+            try:
+                self.texts[name, precision] = self.generate(name, precision)
+            except (Failed, OSError, ValueError) as error:
+                self.fail(f"spillway generate {name} {precision}", error)
+
+    # What transformers does.
+
+    def run_peer(self):
+        sequences = {f"{name}-{precision}": text["sequences"] for (name, precision), text in self.texts.items()}
+        batches = {name: [pairs[begin:begin + BATCH] for begin in range(0, len(pairs), BATCH)]
+                   for name, pairs in self.data.items()}
+        task = dict(batches=batches, curves=self.curves, generation=GENERATION, sources=self.sources, sequences=sequences)
+        (self.folder / "task.json").write_text(json.dumps(task))
+        try:
+            _, _, _, seconds = run([sys.executable, PEER, "numbers", self.folder, self.args.device], self.args.limit)
+            say(f"     {self.name:10} transformers: {seconds:.1f} s")
+        except Failed as error:
+            self.fail("transformers", error)
+        if (self.folder / "peer.json").exists():
+            self.peer = json.loads((self.folder / "peer.json").read_text())
+        self.results.add(dict(shape=self.name, transformers=self.peer,
+                              spillway={"-".join(map(str, key)): value for key, value in self.runs.items()}))
+
+    # The checks.
+
+    def check_curves(self, precision):
+        exact, noise, short = (self.peer.get(f"train/{kind}") for kind in ("fp32", "noise", "bf16"))
+        run, still = self.runs.get(("train", precision, False)), self.runs.get(("still", precision, False))
+        if not (exact and noise and short and run and still):
+            return self.fail(f"{precision} curves", "a run is missing")
+        lines = run["lines"]
+        self.check(f"{precision}: loss of step 1, relative", apart(lines[:1], exact[:1], "loss"),
+                   1e-5 if precision == "fp32" else 1e-3, f"loss {lines[0]['loss']:.6f}, ln V is {math.log(32128):.3f}")
+        self.check(f"{precision}: grad_norm of step 1, relative", apart(lines[:1], exact[:1], "grad_norm"),
+                   1e-4 if precision == "fp32" else 2e-2, f"norm {lines[0]['grad_norm']:.4f}")
+        at_end = f"{lines[0]['loss']:.4f} to {lines[-1]['loss']:.4f}"
+        if precision == "fp32":
+            with_noise = apart(noise, exact, "loss")
+            self.check("fp32: loss over the curve, relative", apart(lines, exact, "loss"), 1e-3,
+                       f"{at_end}; noise makes {with_noise:.2g}")
+        else:
+            self.check(f"{precision}: loss to transformers' bf16, step 1", difference(lines[:1], short[:1]), 1e-2)
+            self.check(f"{precision}: loss to transformers' bf16, the curve", difference(lines, short), 1e-2, at_end)
+            still_exact, still_short = self.peer["still/fp32"], self.peer["still/bf16"]
+            self.check_nearer(f"{precision}: nearer to fp32, 20 batches, weights fixed", still["lines"], still_short, still_exact)
+            self.check_nearer(f"{precision}: nearer to fp32, the curve", lines, short, exact)
+
+    def check_nearer(self, what, lines, short, exact):
+        """The ratio of the root mean squares of what bf16 costs in loss, here and there."""
+        ours, theirs = (root_mean_square(side, exact) for side in (lines, short))
+        self.check(what, ours / theirs if theirs else None, 1.0, f"{ours:.2g}, transformers {theirs:.2g}")
+
+    def check_same_bits(self, precision):
+        one, two = (self.runs.get(("train", precision, again)) for again in (False, True))
+        if not (one and two):
+            return self.fail(f"{precision}: two runs, the same bits", "a run is missing")
+        differing = sum(a != b for a, b in zip(one["lines"], two["lines"])) + (one["weights"] != two["weights"])
+        differing += abs(len(one["lines"]) - len(two["lines"]))
+        compared = "losses, norms, weights" if one["weights"] else "losses and norms"
+        self.check(f"{precision}: two runs, steps that differ", differing, 0, compared)
+
+    def check_generation(self, name, precision):
+        ours, exact, noisy = self.texts.get((name, precision)), self.peer.get(f"{name}/fp32"), self.peer.get(f"{name}/noise")
+        scored = self.peer.get(f"{name}-{precision}/scores")
+        if not (ours and exact and noisy and scored):
+            return self.fail(f"{precision} {name}", "a run is missing")
+        firm = [a == b for a, b in zip(exact["sequences"], noisy["sequences"])]
+        same = [a == b for a, b in zip(ours["sequences"], exact["sequences"])]
+        lengths = sorted(len(row) for row in ours["sequences"])
+        note = f"{sum(same)} of {len(same)} the same, {sum(firm)} firm, lengths {lengths[0]} to {lengths[-1]}"
+        limit = 1e-4 if precision == "fp32" else 1e-2
+        if precision == "fp32":
+            self.check(f"fp32 {name}: firm sources that differ", sum(f and not s for f, s in zip(firm, same)), 0, note)
+            loose = [i for i in range(len(same)) if not same[i]]
+            if loose and name == "beam":
+                self.check("fp32 beam: others, score below the best", max(exact["scores"][i] - ours["scores"][i] for i in loose), limit)
+        if name == "beam":
+            reference = "fp32" if precision == "fp32" else "bf16"
+            apart_by = max(abs(a - b) for a, b in zip(ours["scores"], scored[reference]))
+            self.check(f"{precision} beam: scores of its own tokens", apart_by, limit, f"by transformers' {reference}")
+            if precision != "fp32":
+                theirs = self.peer[f"{name}/bf16"]["scores"]
+                self.check(f"{precision} beam: scores to transformers' beams",
+                           sum(abs(a - b) for a, b in zip(ours["scores"], theirs)) / len(theirs), limit, f"the mean; {note}")
+
+    def run_all(self):
+        self.write_data()
+        self.run_spillway()
+        self.run_peer()
+        for precision in self.asked:
+            self.check_curves(precision)
+            self.check_same_bits(precision)
+            for name in GENERATION:
+                self.check_generation(name, precision)
+        return self.failed
+
+
+def apart(lines, others, key):
+    return max(abs(a[key] / b[key] - 1) for a, b in zip(lines, others, strict=True))
+
+
+def difference(lines, others):
+    return max(abs(a["loss"] - b["loss"]) for a, b in zip(lines, others, strict=True))
+
+
+def root_mean_square(lines, others):
+    pairs = list(zip(lines, others, strict=True))
+    return math.sqrt(sum((a["loss"] - b["loss"]) ** 2 for a, b in pairs) / len(pairs))
+
+
+def check_all(args, work):
+    results = Results(args.out, device=args.device, steps=args.steps)
+    names, failed = args.shapes.split(","), 0
+    for name in names:
+        try:
+            _, _, _, seconds = run([sys.executable, PEER, "models", work, args.device, name], args.limit)
+            say(f"     {name:10} model made in {seconds:.1f} s")
+            failed += Shape(args, work, name, results).run_all()
+        except (Failed, OSError, LookupError, ValueError) as error:
+            failed += 1
+            results.add(dict(shape=name, check="all", ok=False, note=str(error)))
+            say(f"FAIL {name}: {error!r}")
+    rows = [row for row in results.content["rows"] if "ok" in row]
+    say(f"{sum(row['ok'] for row in rows)} of {len(rows)} checks are right; all numbers are in {args.out}")
+    return 1 if failed else 0
+
+
+def main():
+    args = arguments()
+    args.spillway = args.spillway.resolve()
+    if args.work:
+        args.work.mkdir(parents=True, exist_ok=True)
+        return check_all(args, args.work.resolve())
+    with tempfile.TemporaryDirectory() as folder:
+        return check_all(args, pathlib.Path(folder))
+
+
+sys.exit(main())
