@@ -7,15 +7,18 @@ Models have random weights and are saved by save_pretrained (gpu_peer.py says ho
 batches in the same order, without dropout, with AdamW and clipping; transformers in fp32 (without TF32), the same with a rounding's
 worth of noise on every weight, and in bf16 with a master in fp32. What depends on noise is no reference, so a source whose
 generated tokens change with it counts only through their score. Prints a line for each check, writes all of them to OUT as
-they come, and ends with 1 if one failed. Needs torch and transformers; a shape that fails as a whole does not stop the others.
-With --device cpu it runs on the CPU: --shapes tiny,tiny-v1.1 takes a minute there.
+they come, and ends with 1 if one failed. A program that fails or takes too long fails its checks and no others. Needs torch and
+transformers. With --device cpu it runs on the CPU: --shapes tiny,tiny-v1.1 takes three minutes on two cores.
 """
 import argparse
+import concurrent.futures
 import hashlib
 import json
 import math
+import os
 import pathlib
 import random
+import shutil
 import sys
 import tempfile
 
@@ -42,6 +45,7 @@ def arguments():
     parser.add_argument("--precisions", default="fp32,bf16,fp16")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--jobs", type=int, default=3, help="shapes at a time")
     parser.add_argument("--limit", type=float, default=240, help="seconds that one program may take")
     parser.add_argument("--work", type=pathlib.Path, help="a folder to keep; otherwise a temporary one")
     return parser.parse_args()
@@ -96,6 +100,7 @@ class Shape:
         run_name = f"{curve}-{precision}{'-again' if again else ''}"
         export = self.name in EXPORTED and options["learning_rate"] > 0
         out = self.folder / run_name
+        shutil.rmtree(out, ignore_errors=True)  # metrics are appended
         sections = {
             "model": {"path": str(self.folder), "dropout_rate": 0.0},
             "data": {"train": str(self.folder / options["batches"]), "shuffle": False},
@@ -185,17 +190,19 @@ class Shape:
             with_noise = apart(noise, exact, "loss")
             self.check("fp32: loss over the curve, relative", apart(lines, exact, "loss"), 1e-3,
                        f"{at_end}; noise makes {with_noise:.2g}")
-        else:
-            self.check(f"{precision}: loss to transformers' bf16, step 1", difference(lines[:1], short[:1]), 1e-2)
-            self.check(f"{precision}: loss to transformers' bf16, the curve", difference(lines, short), 1e-2, at_end)
-            still_exact, still_short = self.peer["still/fp32"], self.peer["still/bf16"]
-            self.check_nearer(f"{precision}: nearer to fp32, 20 batches, weights fixed", still["lines"], still_short, still_exact)
-            self.check_nearer(f"{precision}: nearer to fp32, the curve", lines, short, exact)
+            return
+        reference, name = (short, "transformers' bf16") if precision == "bf16" else (exact, "transformers' fp32")
+        self.check(f"{precision}: loss to {name}, step 1", difference(lines[:1], reference[:1]), 1e-2)
+        self.check(f"{precision}: loss to {name}, the curve", difference(lines, reference), 1e-2, at_end)
+        # Where weights move, all that bf16 costs is the same on both sides: small steps show late in weights of 8 bits.
+        still_exact, still_short = self.peer["still/fp32"], self.peer["still/bf16"]
+        self.check_nearer(f"{precision}: to fp32, weights fixed", still["lines"], still_short, still_exact, 1.0)
+        self.check_nearer(f"{precision}: to fp32, the curve", lines, short, exact, 1.5)
 
-    def check_nearer(self, what, lines, short, exact):
-        """The ratio of the root mean squares of what bf16 costs in loss, here and there."""
+    def check_nearer(self, what, lines, short, exact, limit):
+        """The ratio of the root mean squares of what 16 bits cost in loss, here and in transformers' bf16."""
         ours, theirs = (root_mean_square(side, exact) for side in (lines, short))
-        self.check(what, ours / theirs if theirs else None, 1.0, f"{ours:.2g}, transformers {theirs:.2g}")
+        self.check(what, ours / theirs if theirs else None, limit, f"{ours:.2g}, transformers {theirs:.2g}")
 
     def check_same_bits(self, precision):
         one, two = (self.runs.get(("train", precision, again)) for again in (False, True))
@@ -226,9 +233,11 @@ class Shape:
             apart_by = max(abs(a - b) for a, b in zip(ours["scores"], scored[reference]))
             self.check(f"{precision} beam: scores of its own tokens", apart_by, limit, f"by transformers' {reference}")
             if precision != "fp32":
-                theirs = self.peer[f"{name}/bf16"]["scores"]
-                self.check(f"{precision} beam: scores to transformers' beams",
-                           sum(abs(a - b) for a, b in zip(ours["scores"], theirs)) / len(theirs), limit, f"the mean; {note}")
+                theirs = self.peer[f"{name}/bf16"]
+                both = [i for i in range(SOURCES) if ours["sequences"][i] == theirs["sequences"][i]]
+                apart_by = max((abs(ours["scores"][i] - theirs["scores"][i]) for i in both), default=None)
+                self.check(f"{precision} beam: scores of the same beams", apart_by, limit,
+                           f"{len(both)} are transformers' bf16 beams; {note}")
 
     def run_all(self):
         self.write_data()
@@ -255,18 +264,24 @@ def root_mean_square(lines, others):
     return math.sqrt(sum((a["loss"] - b["loss"]) ** 2 for a, b in pairs) / len(pairs))
 
 
+def check_shape(args, work, results, name):
+    """The number of checks that failed."""
+    try:
+        _, _, _, seconds = run([sys.executable, PEER, "models", work, args.device, name], args.limit)
+        say(f"     {name:10} model made in {seconds:.1f} s")
+        return Shape(args, work, name, results).run_all()
+    except (Failed, OSError, LookupError, TypeError, ValueError) as error:
+        results.add(dict(shape=name, check="all", ok=False, note=repr(error)))
+        say(f"FAIL {name}: {error!r}")
+        return 1
+
+
 def check_all(args, work):
     results = Results(args.out, device=args.device, steps=args.steps)
-    names, failed = args.shapes.split(","), 0
-    for name in names:
-        try:
-            _, _, _, seconds = run([sys.executable, PEER, "models", work, args.device, name], args.limit)
-            say(f"     {name:10} model made in {seconds:.1f} s")
-            failed += Shape(args, work, name, results).run_all()
-        except (Failed, OSError, LookupError, ValueError) as error:
-            failed += 1
-            results.add(dict(shape=name, check="all", ok=False, note=str(error)))
-            say(f"FAIL {name}: {error!r}")
+    if args.jobs > 1:
+        os.environ.setdefault("OMP_PROC_BIND", "false")  # several programs at once would share the first cores
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        failed = sum(pool.map(lambda name: check_shape(args, work, results, name), args.shapes.split(",")))
     rows = [row for row in results.content["rows"] if "ok" in row]
     say(f"{sum(row['ok'] for row in rows)} of {len(rows)} checks are right; all numbers are in {args.out}")
     return 1 if failed else 0

@@ -32,7 +32,7 @@ def make_model(folder, name, device):
     """Random weights with which a loss is near ln V and what a decoder says depends on its source.
 
     T5's own initialisation lets a token's embedding dominate what comes out above it, so a tied head repeats the last token,
-    and the untied head's logits are sqrt(d_model) too large. </s> is stretched, so that some sequences end early. All values
+    and makes an untied head's logits sqrt(d_model) too large. </s> is stretched, so that some sequences end early. All values
     are ones that bfloat16 has: a model in bf16 starts from the same weights.
     """
     torch.manual_seed(7)
@@ -42,8 +42,9 @@ def make_model(folder, name, device):
         for parameter_name, p in model.named_parameters():
             if parameter_name.endswith((".o.weight", ".wo.weight")):
                 p.mul_(3.0)
-            if parameter_name == "lm_head.weight":
-                p.mul_(model.config.d_model**-0.5)
+        if not SHAPES[name]["tie_word_embeddings"]:  # transformers 5 makes none but tied heads, and reads both
+            head = torch.randn_like(model.shared.weight) * model.config.d_model**-0.5
+            model.lm_head.weight = torch.nn.Parameter(head)
         model.lm_head.weight[1] *= EOS_STRETCH
         for p in model.parameters():
             p.copy_(p.bfloat16())

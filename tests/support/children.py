@@ -7,7 +7,6 @@ import pathlib
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 
@@ -94,14 +93,15 @@ class Results:
     """Rows under names, written to a JSON file whenever one is added."""
 
     def __init__(self, path, **about):
-        self.path = pathlib.Path(path)
+        self.path, self.lock = pathlib.Path(path), threading.Lock()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.content = dict(about, started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), rows=[])
         self.write()
 
     def add(self, row):
-        self.content["rows"].append(row)
-        self.write()
+        with self.lock:
+            self.content["rows"].append(row)
+            self.write()
 
     def write(self):
         partial = self.path.with_name(self.path.name + ".part")
@@ -125,7 +125,3 @@ def toml(sections):
     for section, keys in sections.items():
         parts += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
     return "\n".join(parts) + "\n"
-
-
-def python():
-    return sys.executable
