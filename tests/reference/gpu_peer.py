@@ -25,15 +25,16 @@ SHAPES = {
 }
 BETAS, EPSILON, CLIP = (0.9, 0.999), 1e-8, 1.0
 NOISE = 1e-6  # a rounding's worth, of every weight
-EOS_STRETCH = 3.0
+EOS_STRETCH = 2.5
 
 
 def make_model(folder, name, device):
-    """Random weights with which a loss is near ln V and what a decoder says depends on its source.
+    """Random weights with which a loss is near ln V, and what a decoder says depends on its source and on what it said.
 
-    T5's own initialisation lets a token's embedding dominate what comes out above it, so a tied head repeats the last token,
-    and makes an untied head's logits sqrt(d_model) too large. </s> is stretched, so that some sequences end early. All values
-    are ones that bfloat16 has: a model in bf16 starts from the same weights.
+    T5's own initialisation makes the logits of an untied head sqrt(d_model) too large; that of deep models lets all states of a
+    decoder grow alike, and a tied head repeats the last token. So what a layer adds is scaled down, and the decoder's last norm
+    has weights of either sign. </s> is stretched, so that some sequences end early. All values are ones that bfloat16 has: a
+    model in bf16 starts from the same weights.
     """
     torch.manual_seed(7)
     with torch.device(device):
@@ -41,7 +42,9 @@ def make_model(folder, name, device):
     with torch.no_grad():
         for parameter_name, p in model.named_parameters():
             if parameter_name.endswith((".o.weight", ".wo.weight")):
-                p.mul_(3.0)
+                p.mul_(1.5 * model.config.num_layers**-0.5)
+        norm = model.decoder.final_layer_norm.weight
+        norm.copy_(torch.randn_like(norm).sign())
         if not SHAPES[name]["tie_word_embeddings"]:  # transformers 5 makes none but tied heads, and reads both
             head = torch.randn_like(model.shared.weight) * model.config.d_model**-0.5
             model.lm_head.weight = torch.nn.Parameter(head)
@@ -130,8 +133,7 @@ def numbers(folder, device):
         result[key] = value
         (folder / "peer.json").write_text(json.dumps(result))
 
-    curves = task["curves"]
-    for name, options in curves.items():
+    for name, options in task["curves"].items():
         settings = dict(options, batches=task["batches"][options["batches"]])
         keep(f"{name}/fp32", peer.curve(**settings))
         if settings["learning_rate"] > 0:
