@@ -4,7 +4,7 @@
     gpu_speed.py SPILLWAY OUT.json [--only large40,3b20,...] [--peers peers.py] [--list]
 
 bf16 with the exact master, AdamW, clipping, dropout 0.1. --list prints the rows and about how long each takes on an H200. A row
-counts its steady steps alone and says apart what starting took. Utilisation counts the model's own products (flops_of), without
+counts its steady steps alone and says apart what starting took. Utilisation counts the model's own products (flops_of in gpu_rows.py), without
 recomputation, and is relative to the measured rate of an 8192-cubed product. Peak memory is what the driver reports, less what
 was in use before, beside the plan's ledger. Rows whose name ends in -peer are transformers', eager: training through the script
 given with --peers (an independent program that takes --model, --bs, ... and prints a line of JSON), generation through
@@ -13,62 +13,20 @@ gpu_torch.py. OUT is written after each row; a row that fails or runs out of tim
 import argparse
 import json
 import pathlib
-import random
 import re
 import shutil
 import statistics
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 from children import DeviceMemory, Failed, Results, metrics_of, run, say, toml  # noqa: E402
-from words import SPECIAL, text_of, write_tokenizer  # noqa: E402
+from gpu_rows import (LENGTH, LOGGED, MODEL_SECONDS, PIECES, ROWS, SKIPPED, USUAL, flops_of, lengths_of,  # noqa: E402
+                      write_pairs)
+from words import write_tokenizer  # noqa: E402
 
 TORCH = pathlib.Path(__file__).resolve().with_name("gpu_torch.py")
-PIECES, VOCABULARY, LENGTH, SKIPPED, LOGGED = 32000, 32128, 128, 5, 5
-# (d_model, d_kv, d_ff, heads, layers of each stack)
-SHAPES = {"tiny": (64, 16, 128, 4, 2), "t5-large": (1024, 64, 4096, 16, 24), "t5-3b": (1024, 128, 16384, 32, 24)}
-# newsdev2016 en-ro with T5's tokens, "translate English to Romanian: " in front: sources of 1 to 8 tokens, 9 to 16, ...; a
-# target has 1.28 times as many less 4.7, give or take 6.
-NEWS = [0, 118, 398, 415, 374, 280, 181, 99, 55, 30, 20, 11, 8, 3, 3, 4]
-
-
-class Row:
-    """`seconds` is an estimate for an H200; options are those of the row's kind."""
-
-    def __init__(self, kind, seconds, model="", batch=0, what="", **options):
-        self.kind, self.seconds, self.model, self.batch, self.what, self.options = kind, seconds, model, batch, what, options
-
-
-ROWS = {
-    "product": Row("product", 15, what="8192-cubed bf16 product by torch"),
-    "large40": Row("train", 20, "t5-large", 40, "128+128 tokens", steps=50),
-    "large40-peer": Row("peer", 25, "t5-large", 40, "128+128 tokens"),
-    "large40-compiled-peer": Row("peer", 120, "t5-large", 40, "128+128 tokens, torch.compile", flags=["--compile"]),
-    "3b20": Row("train", 30, "t5-3b", 20, "128+128 tokens, nothing recomputed", steps=30),
-    "3b20-peer": Row("peer", 30, "t5-3b", 20, "128+128 tokens, nothing recomputed"),
-    "3b128": Row("train", 45, "t5-3b", 128, "128+128 tokens, checkpointing", steps=20, checkpointing="on"),
-    "3b128-peer": Row("peer", 40, "t5-3b", 128, "128+128 tokens, checkpointing", flags=["--ckpt", "--steps", "5"]),
-    "short16": Row("train", 20, "t5-large", 16, "lengths of newsdev2016", steps=50, short=True),
-    "short64": Row("train", 20, "t5-large", 64, "lengths of newsdev2016", steps=50, short=True),
-    "short16-peer": Row("peer", 60, "t5-large", 16, "newsdev2016", flags=["--data", "real", "--no-worst"]),
-    "large64": Row("train", 20, "t5-large", 64, "128+128 tokens", steps=30),
-    "gen-large40": Row("generate", 45, "t5-large", 40, "4 beams, 128 tokens", batches=12),
-    "gen-large40-peer": Row("generate-peer", 40, "t5-large", 40, "4 beams, 128 tokens", batches=2),
-    "gen-3b20": Row("generate", 60, "t5-3b", 20, "4 beams, 128 tokens", batches=12),
-    "gen-3b20-peer": Row("generate-peer", 45, "t5-3b", 20, "4 beams, 128 tokens", batches=2),
-    "growth": Row("train", 60, "t5-large", 40, "128+128 tokens, 500 steps: does memory grow?", steps=500),
-    "phases": Row("train", 60, "t5-large", 40, "128+128 tokens, then evaluation, checkpoint and export: memory", steps=10,
-                  phases=True),
-    "refused": Row("refuse", 10, "t5-3b", 2048, "128+128 tokens, nothing recomputed: must be refused before step 0"),
-    "tiny": Row("train", 0, "tiny", 4, "to try this script on a CPU", steps=10),
-    "short-tiny": Row("train", 0, "tiny", 4, "likewise", steps=10, short=True, checkpointing="on",
-                      phases=True),
-    "gen-tiny": Row("generate", 0, "tiny", 4, "likewise", batches=2),
-    "gen-tiny-peer": Row("generate-peer", 0, "tiny", 4, "likewise", batches=1),
-}
-MODEL_SECONDS = {"tiny": 0, "t5-large": 15, "t5-3b": 20}  # to make and write one, once
-USUAL = "product,large40,3b20,3b128,short16,short64,gen-large40,gen-3b20"
 
 
 def arguments():
@@ -78,45 +36,15 @@ def arguments():
     parser.add_argument("--only", help=f"rows, in this order; without it {USUAL} and, with --peers, their peers")
     parser.add_argument("--peers", type=pathlib.Path, help="the script for transformers' training rows")
     parser.add_argument("--peers-data", type=pathlib.Path, help="its --shared, for sentences of newsdev2016")
-    parser.add_argument("--cap-gib", type=float, default=0, help="peers' cap; noted: spillway's is what is free, or --device-memory")
+    parser.add_argument("--cap-gib", type=float, default=0, help="peers' cap, noted; spillway has what is free")
     parser.add_argument("--device-memory", default="auto", help="memory.device of spillway")
     parser.add_argument("--rate", type=float, help="TFLOP/s of the product as measured earlier; row product then needs no run")
     parser.add_argument("--limit", type=float, default=180, help="seconds that one program may take")
+    parser.add_argument("--budget", type=float, default=float("inf"), help="seconds after which no further row begins")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--work", type=pathlib.Path, help="a folder to keep, models in it are used again; else a temporary one")
     parser.add_argument("--list", action="store_true", help="print the rows and stop; SPILLWAY and OUT are not looked at")
     return parser.parse_args()
-
-
-def flops_of(model, source, target):
-    """Of one sample's training step: two per multiplication, backward twice the forward; a causal score counts half.
-
-    A token of the source never crosses the decoder, but for the keys and values that cross attention makes of it.
-    """
-    d_model, d_kv, d_ff, heads, layers = SHAPES[model]
-    inner = heads * d_kv
-    attention, feed_forward, keys_values = 4 * d_model * inner, 2 * d_model * d_ff, 2 * d_model * inner
-    of_source = layers * (attention + feed_forward + keys_values)
-    of_target = layers * (2 * attention - keys_values + feed_forward) + d_model * VOCABULARY
-    scores = layers * 2 * inner * (source * source + target * target / 2 + source * target)
-    return 6 * (source * of_source + target * of_target + scores)
-
-
-def lengths_of(row, count):
-    if not row.options.get("short"):
-        return [(LENGTH, LENGTH)] * count
-    draw, pairs = random.Random(1), []
-    for _ in range(count):
-        source = 8 * draw.choices(range(len(NEWS)), NEWS)[0] + draw.randint(1, 8)
-        pairs.append((source, min(max(round(1.28 * source - 4.7 + draw.gauss(0, 6)), 2), LENGTH)))
-    return pairs
-
-
-def write_pairs(base, lengths):
-    draw = random.Random(2)
-    for side in (0, 1):
-        rows = ([draw.randrange(SPECIAL, PIECES) for _ in range(pair[side] - 1)] for pair in lengths)
-        base.with_suffix(".target" if side else ".source").write_text("".join(text_of(row) + "\n" for row in rows))
 
 
 class Bench:
@@ -221,7 +149,8 @@ class Bench:
         said = (err or out).strip().splitlines()[-1]
         if code != 3:
             raise Failed(f"exit code {code}: {said}")
-        return dict(seconds_of_all=wall, said=said, peak_bytes=memory.peak, shown=f"{said}; {wall:.1f} s, seen {gib(memory.peak)}")
+        return dict(seconds_of_all=wall, said=said, peak_bytes=memory.peak,
+                    shown=f"{said}; {wall:.1f} s, seen {gib(memory.peak)}")
 
     def generate(self, row, name):
         """A run with one batch and a run with more: what is done once is in both."""
@@ -231,7 +160,8 @@ class Bench:
             write_pairs(base, [(LENGTH, 2)] * (row.batch * batches))
             config = self.config(row, name, {"val": str(base), "train": str(base)})
             with DeviceMemory() as memory:
-                _, out, err, wall = run([self.args.spillway, "evaluate", config, "--model", self.model(row.model)], self.args.limit)
+                _, out, err, wall = run([self.args.spillway, "evaluate", config, "--model", self.model(row.model)],
+                                        self.args.limit)
             result = json.loads(out)
             value = lambda key: next(item for given, item in result.items() if given.endswith(key))
             seconds.append(value("runtime"))
@@ -254,8 +184,8 @@ class Bench:
         if self.args.cap_gib:
             flags += ["--cap-gib", str(self.args.cap_gib)]
         with DeviceMemory() as memory:
-            _, out, _, wall = run([sys.executable, self.args.peers, "--engine", "hf", "--precision", "bf16", "--model", row.model,
-                                   "--bs", row.batch, *flags], self.args.limit, tolerated=[3])
+            _, out, _, wall = run([sys.executable, self.args.peers, "--engine", "hf", "--precision", "bf16",
+                                   "--model", row.model, "--bs", row.batch, *flags], self.args.limit, tolerated=[3])
         lines = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
         if not lines:
             raise Failed(f"no numbers: {out[-400:]}")
@@ -302,8 +232,15 @@ def measure(args, work):
     unknown = [name for name in names if name not in ROWS]
     if unknown:
         sys.exit(f"no such row: {', '.join(unknown)}; there are {', '.join(ROWS)}")
-    bench = Bench(args, work)
-    return 0 if all([bench.run_row(name) for name in names]) else 1
+    bench, start, good = Bench(args, work), time.monotonic(), True
+    for name in names:
+        if time.monotonic() - start > args.budget:
+            bench.results.add(dict(row=name, ok=False, error="not begun: --budget is spent"))
+            say(f"{name:22} not begun: --budget is spent")
+            good = False
+        else:
+            good = bench.run_row(name) and good
+    return 0 if good else 1
 
 
 def main():

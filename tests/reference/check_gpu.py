@@ -12,29 +12,18 @@ transformers. With --device cpu it runs on the CPU: --shapes tiny,tiny-v1.1 take
 """
 import argparse
 import concurrent.futures
-import hashlib
 import json
 import math
 import os
 import pathlib
-import random
-import shutil
 import sys
 import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
-from children import Failed, Results, last_lines, metrics_of, run, say, toml  # noqa: E402
-from words import SPECIAL, text_of, write_tokenizer  # noqa: E402
+from children import Failed, Results, run, say  # noqa: E402
+from gpu_spillway import BATCH, GENERATION, SOURCES, STEPS, SpillwayRuns  # noqa: E402
 
 PEER = pathlib.Path(__file__).resolve().with_name("gpu_peer.py")
-PIECES, BATCH, BATCHES, STEPS, SOURCES = 32000, 8, 3, 60, 20
-LONGEST = 64
-RATES = {"t5-large": 3e-5}  # higher ones let rounding decide how a deep model's curve goes on
-RATE = 1e-4
-GENERATION = {"greedy": dict(num_beams=1, max_length=32),
-              "beam": dict(num_beams=4, max_length=32, early_stopping=False, length_penalty=1.0)}
-EXPORTED = {"tiny", "tiny-v1.1", "t5-small", "v1.1-small"}  # the others' weights are too large to write twice
-REFUSED = 2  # spillway's exit code for what it does not have
 
 
 def arguments():
@@ -51,23 +40,12 @@ def arguments():
     return parser.parse_args()
 
 
-def random_pairs(count, seed):
-    """Pairs of random tokens of 1 to LONGEST - 1, and </s>."""
-    draw = random.Random(seed)
-    tokens = lambda: [draw.randrange(SPECIAL, PIECES) for _ in range(draw.randint(1, LONGEST - 1))] + [1]
-    return [(tokens(), tokens()) for _ in range(count)]
-
-
 class Shape:
     """One model: its files, the runs of spillway, and the checks."""
 
     def __init__(self, args, work, name, results):
         self.args, self.name, self.folder, self.results, self.failed = args, name, work / name, results, 0
-        self.rate = RATES.get(name, RATE)
-        self.data = {"cycle": random_pairs(BATCH * BATCHES, 1), "still": random_pairs(BATCH * 20, 2)}
-        self.curves = {"train": dict(batches="cycle", steps=args.steps, learning_rate=self.rate),
-                       "still": dict(batches="still", steps=20, learning_rate=0.0)}
-        self.sources = [source for source, _ in random_pairs(SOURCES, 3)]
+        self.spillway = SpillwayRuns(args, self.folder)
         self.asked = args.precisions.split(",")
         self.runs, self.texts, self.peer = {}, {}, {}
 
@@ -83,62 +61,13 @@ class Shape:
         self.results.add(dict(shape=self.name, check=what, ok=False, note=str(why)))
         say(f"FAIL {self.name:10} {what}: {why}")
 
-    # What spillway does.
-
-    def write_data(self):
-        write_tokenizer(self.folder / "spiece.model", PIECES)
-        for name, pairs in self.data.items():
-            steps = self.curves["train"]["steps"] if name == "cycle" else 1
-            times = -(-steps // BATCHES) if name == "cycle" else 1
-            for side, tokens in (("source", 0), ("target", 1)):
-                lines = [text_of(pair[tokens][:-1]) + "\n" for pair in pairs] * times
-                (self.folder / f"{name}.{side}").write_text("".join(lines))
-        (self.folder / "input.txt").write_text("".join(text_of(source[:-1]) + "\n" for source in self.sources))
-
-    def train(self, curve, precision, again=False):
-        options = self.curves[curve]
-        run_name = f"{curve}-{precision}{'-again' if again else ''}"
-        export = self.name in EXPORTED and options["learning_rate"] > 0
-        out = self.folder / run_name
-        shutil.rmtree(out, ignore_errors=True)  # metrics are appended
-        sections = {
-            "model": {"path": str(self.folder), "dropout_rate": 0.0},
-            "data": {"train": str(self.folder / options["batches"]), "shuffle": False},
-            "train": {"output_dir": str(out), "device": self.args.device, "precision": precision, "logging_steps": 1,
-                      "per_device_train_batch_size": BATCH, "global_batch_size": BATCH, "max_steps": options["steps"]},
-            "optimizer": {"learning_rate": options["learning_rate"]},
-            "schedule": {"lr_scheduler_type": "constant"},
-            "checkpoint": {"resume": "none", "save_steps": 0, "save_final": False, "export": export, "export_dtype": "fp32"},
-        }
-        if precision == "fp16":
-            sections["loss_scale"] = {"initial_scale_power": 10}  # no overflow is wanted: a skipped step shifts the curve
-        config = self.folder / f"{run_name}.toml"
-        config.write_text(toml(sections))
-        code, _, err, seconds = run([self.args.spillway, "train", config], self.args.limit, tolerated=[REFUSED])
-        if code == REFUSED:
-            return None, last_lines(err, 3)
-        lines = metrics_of(out)
-        weights = out / "model" / "model.safetensors"
-        hash_of = hashlib.sha256(weights.read_bytes()).hexdigest() if export else ""
-        say(f"     {self.name:10} spillway {run_name}: {seconds:.1f} s, {lines[-1]['seconds_per_step'] * 1e3:.1f} ms a step")
-        return {"lines": [{key: line[key] for key in ("loss", "grad_norm")} for line in lines], "weights": hash_of}, ""
-
-    def generate(self, name, precision):
-        flags = [word for key, value in GENERATION[name].items()
-                 for word in (f"--{key}", str(value).lower())]
-        _, out, _, _ = run([self.args.spillway, "generate", "--model", self.folder, "--input", self.folder / "input.txt",
-                            "--device", self.args.device, "--precision", precision, "--ids", "--scores",
-                            "--per-device-eval-batch-size", SOURCES, *flags], self.args.limit)
-        rows = [line.split("\t") for line in out.splitlines()]
-        return {"scores": [float(score) for score, _ in rows], "sequences": [[int(i) for i in ids.split()] for _, ids in rows]}
-
     def run_spillway(self):
         for precision in list(self.asked):
             for curve, again in (("still", False), ("train", False), ("train", True)):
                 if precision not in self.asked:
                     break
                 try:
-                    got, refused = self.train(curve, precision, again)
+                    got, refused = self.spillway.train(curve, precision, again)
                 except (Failed, OSError, ValueError, LookupError) as error:
                     self.fail(f"spillway {curve} {precision}", error)
                     continue
@@ -151,7 +80,7 @@ class Shape:
                     self.runs[curve, precision, again] = got
         for name, precision in [(name, precision) for name in GENERATION for precision in self.asked]:
             try:
-                self.texts[name, precision] = self.generate(name, precision)
+                self.texts[name, precision] = self.spillway.generate(name, precision)
             except (Failed, OSError, ValueError) as error:
                 self.fail(f"spillway generate {name} {precision}", error)
 
@@ -160,8 +89,8 @@ class Shape:
     def run_peer(self):
         sequences = {f"{name}-{precision}": text["sequences"] for (name, precision), text in self.texts.items()}
         batches = {name: [pairs[begin:begin + BATCH] for begin in range(0, len(pairs), BATCH)]
-                   for name, pairs in self.data.items()}
-        task = dict(batches=batches, curves=self.curves, generation=GENERATION, sources=self.sources, sequences=sequences)
+                   for name, pairs in self.spillway.data.items()}
+        task = dict(batches=batches, curves=self.spillway.curves, generation=GENERATION, sources=self.spillway.sources, sequences=sequences)
         (self.folder / "task.json").write_text(json.dumps(task))
         try:
             _, _, _, seconds = run([sys.executable, PEER, "numbers", self.folder, self.args.device], self.args.limit)
@@ -227,20 +156,21 @@ class Shape:
             self.check(f"fp32 {name}: firm sources that differ", sum(f and not s for f, s in zip(firm, same)), 0, note)
             loose = [i for i in range(len(same)) if not same[i]]
             if loose and name == "beam":
-                self.check("fp32 beam: others, score below the best", max(exact["scores"][i] - ours["scores"][i] for i in loose), limit)
+                below = max(exact["scores"][i] - ours["scores"][i] for i in loose)
+                self.check("fp32 beam: others, score below the best", below, limit)
         if name == "beam":
-            reference = "fp32" if precision == "fp32" else "bf16"
+            reference = "bf16" if precision == "bf16" else "fp32"
             apart_by = max(abs(a - b) for a, b in zip(ours["scores"], scored[reference]))
             self.check(f"{precision} beam: scores of its own tokens", apart_by, limit, f"by transformers' {reference}")
-            if precision != "fp32":
+            if precision == "bf16":
                 theirs = self.peer[f"{name}/bf16"]
                 both = [i for i in range(SOURCES) if ours["sequences"][i] == theirs["sequences"][i]]
                 apart_by = max((abs(ours["scores"][i] - theirs["scores"][i]) for i in both), default=None)
-                self.check(f"{precision} beam: scores of the same beams", apart_by, limit,
-                           f"{len(both)} are transformers' bf16 beams; {note}")
+                self.check("bf16 beam: scores of the same beams", apart_by, limit,
+                           f"{len(both)} beams are those of transformers' bf16; fp32: {note}")
 
     def run_all(self):
-        self.write_data()
+        self.spillway.write_data()
         self.run_spillway()
         self.run_peer()
         for precision in self.asked:
