@@ -21,7 +21,7 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
-from children import DeviceMemory, Failed, Results, metrics_of, run, say, toml  # noqa: E402
+from children import DeviceMemory, Failed, Results, metrics_of, run, say, stop_with_children, toml  # noqa: E402
 from gpu_rows import (LENGTH, LOGGED, MODEL_SECONDS, PIECES, ROWS, SKIPPED, USUAL, flops_of, lengths_of,  # noqa: E402
                       write_pairs)
 from words import write_tokenizer  # noqa: E402
@@ -249,6 +249,7 @@ def main():
             say(f"{name:22} {row.seconds:4} s  {row.model:9} BS {row.batch:<4} {row.what}")
         say("and once for each model, to make and write it: " + ", ".join(f"{n} {s} s" for n, s in MODEL_SECONDS.items()))
         return 0
+    stop_with_children()
     args = arguments()
     args.spillway = args.spillway.resolve()
     if args.work:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the scripts that run programs on a GPU share: children with a time limit, device memory watched from outside, results
 that are on disk as soon as they are known."""
+import contextlib
 import json
 import os
 import pathlib
@@ -13,6 +14,22 @@ import time
 
 class Failed(Exception):
     """A child did not do its work; the text says which, how it ended and what it said last."""
+
+
+alive = set()  # process groups
+
+
+def end_all(number, _):
+    """A script that is told to stop takes its children along."""
+    for group in list(alive):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+    os._exit(128 + number)
+
+
+def stop_with_children():
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, end_all)
 
 
 def last_lines(text, count=12):
@@ -28,6 +45,7 @@ def run(command, limit, environment=None, tolerated=()):
     start = time.perf_counter()
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
                              env=dict(os.environ, **(environment or {})), start_new_session=True)
+    alive.add(child.pid)
     name = " ".join(pathlib.Path(word).name for word in command[:3])
     try:
         out, err = child.communicate(timeout=limit)
@@ -35,9 +53,8 @@ def run(command, limit, environment=None, tolerated=()):
         os.killpg(child.pid, signal.SIGKILL)
         out, err = child.communicate()
         raise Failed(f"{name}: killed after {limit:.0f} s\n{last_lines(err or out)}") from None
-    except BaseException:
-        os.killpg(child.pid, signal.SIGKILL)
-        raise
+    finally:
+        alive.discard(child.pid)
     seconds = time.perf_counter() - start
     if child.returncode != 0 and child.returncode not in tolerated:
         raise Failed(f"{name}: exit code {child.returncode} after {seconds:.1f} s\n{last_lines(err or out)}")
