@@ -4,11 +4,11 @@
     gpu_speed.py SPILLWAY OUT.json [--only large40,3b20,...] [--peers peers.py] [--list]
 
 bf16 with the exact master, AdamW, clipping, dropout 0.1. --list prints the rows and about how long each takes on an H200. A row
-counts its steady steps alone and says apart what starting took. Utilisation counts the model's own products (flops_of in gpu_rows.py), without
-recomputation, and is relative to the measured rate of an 8192-cubed product. Peak memory is what the driver reports, less what
-was in use before, beside the plan's ledger. Rows whose name ends in -peer are transformers', eager: training through the script
-given with --peers (an independent program that takes --model, --bs, ... and prints a line of JSON), generation through
-gpu_torch.py. OUT is written after each row; a row that fails or runs out of time says so and the next one follows.
+counts its steady steps alone and says apart what starting took. Utilisation counts the model's own products (flops_of in
+gpu_rows.py), without recomputation, and is relative to the measured rate of an 8192-cubed product. Peak memory is what the driver
+reports, less what was in use before, beside the plan's ledger. Rows whose name ends in -peer are transformers', eager: training
+through the script given with --peers (an independent program that takes --model, --bs, ... and prints a line of JSON), generation
+through gpu_torch.py. OUT is written after each row; a row that fails or runs out of time says so and the next one follows.
 """
 import argparse
 import json
@@ -136,7 +136,8 @@ class Bench:
         # Growth would show between the middle of the run and its end; the very last samples are of the end of the process.
         middle = samples[len(samples) // 2: -len(samples) // 8] if len(samples) >= 16 else []
         growth = middle[-1] - middle[0] if middle else None
-        return dict(planned_bytes=planned, peak_bytes=memory.peak, before_bytes=memory.before, growth_bytes=growth,
+        placed = next((line for line in err.splitlines() if "memory of a rank" in line), "")
+        return dict(placed=placed, planned_bytes=planned, peak_bytes=memory.peak, before_bytes=memory.before, growth_bytes=growth,
                     ledger=ledger, memory_shown=shown)
 
     def refuse(self, row, name):
@@ -146,7 +147,8 @@ class Bench:
         config = self.config(row, name, {"train": str(base)})
         with DeviceMemory() as memory:
             code, out, err, wall = run([self.args.spillway, "train", config], self.args.limit, tolerated=[3])
-        said = (err or out).strip().splitlines()[-1]
+        lines = (err or out).strip().splitlines()
+        said = next((line for line in lines if "does not fit" in line), lines[-1] if lines else "nothing was said")
         if code != 3:
             raise Failed(f"exit code {code}: {said}")
         return dict(seconds_of_all=wall, said=said, peak_bytes=memory.peak,
