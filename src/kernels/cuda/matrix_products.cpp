@@ -2,7 +2,6 @@
 #include "kernels/cuda/matrix_products.hpp"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 
 #include <fmt/format.h>
@@ -76,17 +75,6 @@ void prefer(const Preference& preference, cublasLtMatmulPreferenceAttributes_t a
         "cublasLtMatmulPreferenceSetAttribute");
 }
 
-/// Whether one block of threads makes the whole sum of an element. Where several do, cuBLASLt rounds their sum to the result's dtype
-/// before it adds what was there, whatever its reduction scheme.
-bool sums_at_once(const cublasLtMatmulAlgo_t& algorithm) {
-  std::int32_t parts = 1;
-  std::size_t written = 0;
-  check(cublasLtMatmulAlgoConfigGetAttribute(&algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts, sizeof(parts),
-                                             &written),
-        "cublasLtMatmulAlgoConfigGetAttribute");
-  return parts <= 1;
-}
-
 /// Batches have any number of tokens; products of about as many are made in the same way.
 std::int64_t token_class(std::int64_t tokens) {
   constexpr std::int64_t kStep = 128;
@@ -126,7 +114,6 @@ MatrixProducts::Class MatrixProducts::class_of(const MatrixProduct& product) {
           .m = product.transpose_a ? m : token_class(m),
           .n = n,
           .k = product.transpose_a ? token_class(k) : k,
-          .narrow_sum = product.output == Output::add && product.c.dtype() != DType::f32,
           .alignment = common_alignment(product)};
 }
 
@@ -143,17 +130,17 @@ cublasLtMatmulAlgo_t MatrixProducts::find(const Class& wanted) const {
   for (const auto attribute : {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
                                CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
     prefer(preference, attribute, static_cast<std::uint32_t>(wanted.alignment));
-  std::array<cublasLtMatmulHeuristicResult_t, 16> results{};
+  cublasLtMatmulHeuristicResult_t result{};
   int found = 0;
   const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
       handle_.get(), description.operation.get(), description.b.get(), description.a.get(), description.c.get(),
-      description.c.get(), preference.get(), static_cast<int>(results.size()), results.data(), &found);
-  for (const cublasLtMatmulHeuristicResult_t& result : std::span(results).first(static_cast<std::size_t>(found)))
-    if (result.state == CUBLAS_STATUS_SUCCESS && (!wanted.narrow_sum || sums_at_once(result.algo))) return result.algo;
-  throw Error(fmt::format("cuBLASLt has no algorithm for a product of {} into {}, m = {}, n = {}, k = {}: {}",
-                          name_of(wanted.factors), name_of(wanted.result), wanted.m, wanted.n, wanted.k,
-                          cublasLtGetStatusString(status)),
-              ExitCode::failure);
+      description.c.get(), preference.get(), 1, &result, &found);
+  if (status != CUBLAS_STATUS_SUCCESS || found == 0 || result.state != CUBLAS_STATUS_SUCCESS)
+    throw Error(fmt::format("cuBLASLt has no algorithm for a product of {} into {}, m = {}, n = {}, k = {}: {}",
+                            name_of(wanted.factors), name_of(wanted.result), wanted.m, wanted.n, wanted.k,
+                            cublasLtGetStatusString(status)),
+                ExitCode::failure);
+  return result.algo;
 }
 
 const cublasLtMatmulAlgo_t& MatrixProducts::algorithm(const Class& wanted) {

@@ -25,7 +25,8 @@ struct MatrixProduct {
   TensorView c;
 };
 
-/// Products through cuBLASLt, summed in fp32 and rounded once. The algorithm depends on the dtypes and on the shape, in which the
+/// Products through cuBLASLt, summed in fp32 and rounded once; some of its kernels round to bf16 before they add to a bf16 result, and
+/// then once more. The algorithm depends on the dtypes and on the shape, in which the
 /// number of tokens counts in classes, and is kept: the same product has the same bits whenever it is computed again.
 class MatrixProducts {
  public:
@@ -44,7 +45,6 @@ class MatrixProducts {
     bool transpose_a, transpose_b;
     DType factors, result;
     std::int64_t m, n, k;  // of a whole class of products
-    bool narrow_sum;       // added to what is there, which is narrower than the sum
     std::size_t alignment;
     auto operator<=>(const Class&) const = default;
   };
