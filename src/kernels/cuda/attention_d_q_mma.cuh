@@ -34,14 +34,8 @@ __device__ void add_diagonals(const AttentionGradientArguments<T>& gradient, int
     shared.buckets.bucket[t] = bucket_of(gradient.forward, key - query + ahead);
   }
   __syncthreads();
-  const int lane = static_cast<int>(threadIdx.x % 32);
-  for (int b = static_cast<int>(threadIdx.x / 32); b < gradient.buckets; b += kMmaThreads / 32) {
-    float sum = 0.0F;
-    for (int t = lane; t < kDistances; t += 32)
-      sum += shared.buckets.bucket[t] == b ? shared.buckets.diagonal[t] : 0.0F;
-    for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xFFFFFFFFU, sum, step);
-    if (lane == 0) d_buckets[b] += sum;
-  }
+  sum_by_bucket(shared.buckets.diagonal, shared.buckets.bucket, kDistances, gradient.buckets,
+                [&](int b, float sum) { d_buckets[b] += sum; });
 }
 
 /// The gradients of a warp's scores of 16 queries and 32 keys from q·k and d_out·v. Pairs not visible: 0.

@@ -3,38 +3,12 @@
 
 #include <cmath>
 
-#include "kernels/cuda/attention_copies.cuh"
-#include "kernels/cuda/attention_distances.cuh"
-#include "kernels/cuda/attention_draws.cuh"
-#include "kernels/cuda/attention_row_facts.cuh"
+#include "kernels/cuda/attention_head_tiles.cuh"
 
 namespace spillway::kernels::cuda {
 
 // Gradients of a head: a thread block has a block of keys, a warp 16 of them, whose d_k and d_v it keeps in registers while the queries
 // pass by, kTile at a time. Where the block is the whole sequence, the scores' gradients of all keys meet in shared memory and make d_q.
-
-/// What a thread block has in shared memory besides the diagonals.
-template <typename T, int D, int Warps>
-struct HeadTiles {
-  static constexpr int kKeys = 16 * Warps;
-  OperandTile<T, D, kKeys> k, v;
-  OperandTile<T, D> q[2], d_out[2];
-  OperandTile<T, kTile, kKeys> d_scores;  // keys, queries
-  RowFacts rows[2];
-  DistanceWindow<kTile + kKeys> bias[2];
-  DiagonalSums::Exchange exchange[Warps];
-
-  /// Diagonals of a warp.
-  __host__ __device__ static constexpr int diagonals(int query_blocks) { return kTile * query_blocks + 32; }
-  /// Shared memory of a thread block.
-  static constexpr std::size_t bytes(int query_blocks, bool d_bias) {
-    return sizeof(HeadTiles) + (d_bias ? sizeof(float) * Warps * static_cast<std::size_t>(diagonals(query_blocks)) : 0);
-  }
-  /// Whether the sums by distance fit where k was.
-  static constexpr bool holds(int query_blocks) {
-    return (static_cast<std::size_t>(kTile) * static_cast<std::size_t>(query_blocks) + kKeys) * 8 <= sizeof(k);
-  }
-};
 
 /// The fragments of 16 keys and 32 queries.
 struct PairFragments {
@@ -78,37 +52,6 @@ __device__ void differentiate(const AttentionArguments<T>& op, const AttentionPl
       pairs.scores[n][e] = stays ? probability : 0.0F;
       pairs.d_scores[n][e] = probability * d_probability;
     }
-  }
-}
-
-/// d_buckets = the diagonals' sums by bucket. `memory`: of 8 bytes for each distance of a query from a key. All threads take part.
-template <typename T, int D, int Warps>
-__device__ void sum_diagonals(const AttentionGradientArguments<T>& gradient, const AttentionPlace& at,
-                              const float* diagonals, void* memory, float* d_buckets) {
-  using Tiles = HeadTiles<T, D, Warps>;
-  const AttentionArguments<T>& op = gradient.forward;
-  const int given = (at.queries + 31) / 32 * 32 + 16;  // diagonals of a warp
-  const int count = given - 16 + Tiles::kKeys;
-  const int pitch = Tiles::diagonals(op.query_blocks);
-  auto* const sums = static_cast<float*>(memory);
-  auto* const buckets = reinterpret_cast<int*>(sums + count);
-  for (int t = threadIdx.x; t < count; t += 32 * Warps) {
-    const int ahead = t - Tiles::kKeys;  // query - key
-    float sum = 0.0F;
-    for (int warp = 0; warp < Warps && 16 * warp < at.keys; ++warp) {
-      const int z = ahead + 16 + 16 * warp;
-      if (z >= 0 && z < given) sum += diagonals[warp * pitch + z];
-    }
-    sums[t] = sum;
-    buckets[t] = bucket_of(op, -ahead);
-  }
-  __syncthreads();
-  const int lane = static_cast<int>(threadIdx.x % 32);
-  for (int b = static_cast<int>(threadIdx.x / 32); b < gradient.buckets; b += Warps) {
-    float sum = 0.0F;
-    for (int t = lane; t < count; t += 32) sum += buckets[t] == b ? sums[t] : 0.0F;
-    for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xFFFFFFFFU, sum, step);
-    if (lane == 0) d_buckets[b] = sum;
   }
 }
 
