@@ -13,5 +13,6 @@ void check(const CachedCrossAttention& op);
 void check(const LogSoftmax& op);
 void check(const ProcessScores& op);
 void check(const TopContinuations& op);
+void check(const AdvanceBeams& op);
 
 }  // namespace spillway::kernels

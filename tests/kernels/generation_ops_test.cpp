@@ -15,10 +15,12 @@
 #include "kernels/cpu/attention.hpp"
 #include "kernels/cpu/cpu_kernels.hpp"
 #include "kernels/cpu/thread_pool.hpp"
+#include "kernels/kernel_fixtures.hpp"
 
 namespace spillway::kernels {
 namespace {
 
+using test::at_position;
 using testing::ElementsAre;
 using testing::FloatNear;
 using testing::HasSubstr;
@@ -57,8 +59,8 @@ TEST_F(GenerationOpsTest, AppendWritesEachRowsTokenAndNothingElse) {
 
   ops_->append_to_cache(*queue_, {.rows = 2,
                                   .capacity = 3,
-                                  .position = 1,
                                   .width = 2,
+                                  .position = at_position(1),
                                   .k = view(kv, {2, 5}),
                                   .v = view(kv, {2, 5}).flat(2, 8),
                                   .stride = 5,
@@ -111,9 +113,9 @@ TEST_P(CachedAttention, SelfIsTheLastRowOfCausalAttentionOverTheAncestors) {
 
   ops_->cached_self_attention(*queue_, {.rows = rows,
                                         .capacity = capacity,
-                                        .position = position,
                                         .heads = heads,
                                         .head_size = head_size,
+                                        .position = at_position(position),
                                         .q = view(q, {rows, width + 4}),
                                         .q_stride = width + 4,
                                         .cache_k = view(cache_k, {rows, capacity, width}),
@@ -232,8 +234,8 @@ TEST_P(CachedAttention, InBf16_IsTheF32OpOnTheSameNumbersRounded) {
     const ConstTensorView v = all.flat(2 * width, rows * 3 * width - 2 * width);
     ops_->append_to_cache(*queue_, {.rows = rows,
                                     .capacity = capacity,
-                                    .position = position,
                                     .width = width,
+                                    .position = at_position(position),
                                     .k = k,
                                     .v = v,
                                     .stride = 3 * width,
@@ -242,9 +244,9 @@ TEST_P(CachedAttention, InBf16_IsTheF32OpOnTheSameNumbersRounded) {
     ops_->cached_self_attention(
         *queue_, {.rows = rows,
                   .capacity = capacity,
-                  .position = position,
                   .heads = heads,
                   .head_size = head_size,
+                  .position = at_position(position),
                   .q = all,
                   .q_stride = 3 * width,
                   .cache_k = view(cache_k, cache),
@@ -416,8 +418,8 @@ TEST_F(GenerationOpsTest, WrongShapesAreRefusedWithBoth) {
 
   const AppendToCache append{.rows = 2,
                              .capacity = 4,
-                             .position = 4,
                              .width = 2,
+                             .position = at_position(4),
                              .k = matrix(2, 2),
                              .v = matrix(2, 2),
                              .stride = 2,
@@ -428,9 +430,9 @@ TEST_F(GenerationOpsTest, WrongShapesAreRefusedWithBoth) {
 
   const CachedSelfAttention self{.rows = 2,
                                  .capacity = 4,
-                                 .position = 1,
                                  .heads = 1,
                                  .head_size = 2,
+                                 .position = at_position(1),
                                  .q = matrix(2, 2),
                                  .q_stride = 2,
                                  .cache_k = cache(3),

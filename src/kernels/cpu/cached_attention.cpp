@@ -4,6 +4,7 @@
 #include "kernels/cpu/attention_workspace.hpp"
 #include "kernels/cpu/distance_bias.hpp"
 #include "kernels/cpu/instruction_set.hpp"
+#include "kernels/cpu/position.hpp"
 #include "kernels/cpu/rows.hpp"
 #include "kernels/cpu/small_tasks.hpp"
 #include "kernels/cpu/softmax.hpp"
@@ -55,8 +56,9 @@ template <typename T, typename Key, typename Value>
 template <typename T>
 void self_attention(ThreadPool& pool, const CachedSelfAttention& op) {
   const std::int64_t width = op.heads * op.head_size;
-  const std::int64_t keys = op.position + 1;
-  const DistanceBias bias(op.bias, -op.position, 0);
+  const std::int64_t position = position_of(op.position, op.capacity, "cached_self_attention");
+  const std::int64_t keys = position + 1;
+  const DistanceBias bias(op.bias, -position, 0);
   T* const out = elements<T>(op.out);
   parallel_for_small(pool, op.rows * op.heads, 2 * keys * op.head_size, [&](std::int64_t task) {
     const std::int64_t row = task / op.heads;
@@ -64,7 +66,7 @@ void self_attention(ThreadPool& pool, const CachedSelfAttention& op) {
     const std::int32_t* const ancestry = op.ancestry.as<std::int32_t>().data() + row * op.capacity;
     const std::span<float> scratch = attention_scratch(cached_scratch_floats(keys));
     float* const by_distance = scratch.data() + padded(keys);
-    if (bias) bias.read(head, -op.position, {by_distance, static_cast<std::size_t>(keys)});
+    if (bias) bias.read(head, -position, {by_distance, static_cast<std::size_t>(keys)});
 
     const CachedQuery<T> one{.query = elements<T>(op.q) + row * op.q_stride + head * op.head_size,
                              .out = out + row * width + head * op.head_size,
@@ -74,7 +76,7 @@ void self_attention(ThreadPool& pool, const CachedSelfAttention& op) {
                              .bias = bias ? by_distance : nullptr};
     run_vectorised([&] [[gnu::always_inline]] {
       const auto place = [&](std::int64_t j) __attribute__((always_inline)) {
-        const std::int64_t cache_row = j == op.position ? row : ancestry[j];
+        const std::int64_t cache_row = j == position ? row : ancestry[j];
         return (cache_row * op.capacity + j) * width + head * op.head_size;
       };
       const T* const k = elements<T>(op.cache_k);

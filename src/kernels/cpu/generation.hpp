@@ -20,6 +20,8 @@ class CpuGenerationOps final : public GenerationOps {
   void log_softmax(Queue& queue, const LogSoftmax& op) override;
   void process_scores(Queue& queue, const ProcessScores& op) override;
   void top_continuations(Queue& queue, const TopContinuations& op) override;
+  void advance_beams(Queue& queue, const AdvanceBeams& op) override;
+  void check_logits() override {}
 
  private:
   std::shared_ptr<ThreadPool> pool_;
