@@ -159,7 +159,7 @@ void Engine::make_evaluation(Runtime& runtime) {
   generator_ = std::make_unique<model::Generator>(
       runtime.device, job_.source.config, *job_.layout, *inference_model_, *kernels_.model, *kernels_.generation,
       *parameters_, model::carve_generation(caches, lists, job_.source.config, job_.dtype(), job_.generation),
-      !job_.gathers_weights() && !state_->on_nvme(StateKind::weight));
+      !job_.gathers_weights());
 }
 
 /// This rank's micro-batches of one global batch.

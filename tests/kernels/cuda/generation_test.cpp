@@ -335,10 +335,14 @@ TEST_F(GenerationOnGpu, ProcessScores_IsTheCpus) {
 
 TEST_F(GenerationOnGpu, TopContinuations_ChooseWhatTheCpuChooses) {
   cpu::ThreadPool pool(2);
-  const std::int64_t items = 3, beams = 4;
-  for (const std::int64_t vocabulary : {5, 1024, 32128, 32768, 40000})
+  const std::int64_t items = 3;
+  struct Size {
+    std::int64_t vocabulary, beams;
+  };
+  for (const auto& [vocabulary, beams] :
+       {Size{5, 4}, Size{1024, 4}, Size{32128, 4}, Size{32768, 1}, Size{40000, 4}, Size{1000, 20}})
     for (const bool ties : {false, true}) {
-      const std::int64_t count = 8, rows = items * beams;
+      const std::int64_t count = 2 * beams, rows = items * beams;
       std::vector<float> logits = normals(static_cast<std::size_t>(rows * vocabulary), 1);
       for (float& x : logits) x = ties ? -std::floor(x * x) : 4.0F * x;
       const std::vector<float> row_scores(static_cast<std::size_t>(rows), -1.0F);
