@@ -268,15 +268,6 @@ void Generator::decode_block(Queue& queue, const TokenWork& work, std::int64_t b
   norm(queue, rows, layout_.places().decoder_norms[3 * index], block > 0);
   const TensorView qkv = memory_.qkv.rows(0, rows);
   ops_.linear(queue, {.x = normed, .w = weight({unit, at.qkv}, {3 * inner, d}), .y = qkv});
-  generation_ops_.append_to_cache(queue, {.rows = rows,
-                                          .capacity = capacity,
-                                          .width = inner,
-                                          .position = position,
-                                          .k = {qkv.data() + width, qkv.dtype(), qkv.shape()},
-                                          .v = {qkv.data() + 2 * width, qkv.dtype(), qkv.shape()},
-                                          .stride = 3 * inner,
-                                          .cache_k = memory_.cache_k[index].rows(0, rows),
-                                          .cache_v = memory_.cache_v[index].rows(0, rows)});
   generation_ops_.cached_self_attention(
       queue, {.rows = rows,
               .capacity = capacity,
@@ -284,7 +275,9 @@ void Generator::decode_block(Queue& queue, const TokenWork& work, std::int64_t b
               .head_size = config_.d_kv,
               .position = position,
               .q = qkv,
-              .q_stride = 3 * inner,
+              .k = {qkv.data() + width, qkv.dtype(), qkv.shape()},
+              .v = {qkv.data() + 2 * width, qkv.dtype(), qkv.shape()},
+              .stride = 3 * inner,
               .cache_k = memory_.cache_k[index].rows(0, rows),
               .cache_v = memory_.cache_v[index].rows(0, rows),
               .ancestry = work.beams.state.ancestry,

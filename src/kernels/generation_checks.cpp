@@ -44,21 +44,13 @@ class Checks {
 
 }  // namespace
 
-void check(const AppendToCache& op) {
-  const Checks checks("append_to_cache");
-  const DType dtype = checks.activations("k", op.k);
-  checks.has_rows("k", op.k, dtype, op.stride, op.width);
-  checks.has_rows("v", op.v, dtype, op.stride, op.width);
-  checks.is("cache_k", op.cache_k, dtype, {op.rows, op.capacity, op.width});
-  checks.is("cache_v", op.cache_v, dtype, {op.rows, op.capacity, op.width});
-  checks.is("position", op.position, DType::i32, {1});
-}
-
 void check(const CachedSelfAttention& op) {
   const Checks checks("cached_self_attention");
   const std::int64_t width = op.heads * op.head_size;
   const DType dtype = checks.activations("q", op.q);
-  checks.has_rows("q", op.q, dtype, op.q_stride, width);
+  checks.has_rows("q", op.q, dtype, op.stride, width);
+  checks.has_rows("k", op.k, dtype, op.stride, width);
+  checks.has_rows("v", op.v, dtype, op.stride, width);
   checks.is("cache_k", op.cache_k, dtype, {op.rows, op.capacity, width});
   checks.is("cache_v", op.cache_v, dtype, {op.rows, op.capacity, width});
   checks.is("ancestry", op.ancestry, DType::i32, {op.rows, op.capacity});

@@ -7,7 +7,6 @@ namespace spillway::kernels {
 
 /// Whether every tensor that an op needs is given, with the dtype and the shape that the others imply. Nothing is read but the
 /// views. \throws Error naming op and tensor, with what was expected and found
-void check(const AppendToCache& op);
 void check(const CachedSelfAttention& op);
 void check(const CachedCrossAttention& op);
 void check(const LogSoftmax& op);

@@ -8,26 +8,19 @@ namespace spillway::kernels {
 // `position` below is an i32 of one element beside the other tensors: that of the token being made, counted from the start token's 0.
 // The queue reads it when the op runs, so that one recording of a token's work serves every token.
 
-/// One new token's self-attention against the cache, for R rows (items times beams). Position `position` of row r has just been
-/// written to cache row r; position j < position of row r lies in cache row ancestry[r, j].
-/// q (R, heads · head_size) with q_stride; cache_k, cache_v (R, capacity, heads · head_size); ancestry i32 (R, capacity);
-/// out (R, heads · head_size). The bias is that of query `position` against keys 0..position.
+/// One new token's self-attention against the cache, for R rows (items times beams): its k and v are written to `position` of cache
+/// row r first; position j < position of row r lies in cache row ancestry[r, j].
+/// q, k, v (R, heads · head_size), `stride` elements from row to row; cache_k, cache_v (R, capacity, heads · head_size);
+/// ancestry i32 (R, capacity); out (R, heads · head_size). The bias is that of query `position` against keys 0..position.
 struct CachedSelfAttention {
   std::int64_t rows = 0, capacity = 0, heads = 0, head_size = 0;
   ConstTensorView position;
-  ConstTensorView q;
-  std::int64_t q_stride = 0;
-  ConstTensorView cache_k, cache_v, ancestry;
-  RelativeBias bias;
-  TensorView out;
-};
-
-/// Writes k and v of the token at `position` of every row into the caches. k, v (R, width) with `stride`.
-struct AppendToCache {
-  std::int64_t rows = 0, capacity = 0, width = 0;
-  ConstTensorView position, k, v;
+  ConstTensorView q, k, v;
   std::int64_t stride = 0;
   TensorView cache_k, cache_v;
+  ConstTensorView ancestry;
+  RelativeBias bias;
+  TensorView out;
 };
 
 /// One query per row against all keys of the row's source sequence: row r attends to sequence row_sequence[r] of `keys`.
@@ -122,7 +115,6 @@ struct AdvanceBeams {
 class GenerationOps {
  public:
   virtual ~GenerationOps() = default;
-  virtual void append_to_cache(Queue&, const AppendToCache&) = 0;
   virtual void cached_self_attention(Queue&, const CachedSelfAttention&) = 0;
   virtual void cached_cross_attention(Queue&, const CachedCrossAttention&) = 0;
   virtual void log_softmax(Queue&, const LogSoftmax&) = 0;

@@ -1,34 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/generation.hpp"
 
-#include <algorithm>
 #include <utility>
 
 #include "kernels/cpu/advance_beams.hpp"
 #include "kernels/cpu/cached_attention.hpp"
 #include "kernels/cpu/cpu_kernels.hpp"
 #include "kernels/cpu/log_softmax.hpp"
-#include "kernels/cpu/position.hpp"
 #include "kernels/cpu/process_scores.hpp"
 #include "kernels/cpu/top_continuations.hpp"
 #include "kernels/generation_checks.hpp"
 
 namespace spillway::kernels::cpu {
-
-void CpuGenerationOps::append_to_cache(Queue& queue, const AppendToCache& op) {
-  check(op);
-  queue.submit([op] {
-    const std::int64_t position = position_of(op.position, op.capacity, "append_to_cache");
-    for (const auto& [view, cache] : {std::pair{op.k, op.cache_k}, std::pair{op.v, op.cache_v}}) {
-      const auto element = static_cast<std::int64_t>(size_of(cache.dtype()));
-      std::byte* const to = cache.data() + position * op.width * element;
-      for (std::int64_t row = 0; row < op.rows; ++row) {
-        std::copy_n(view.data() + row * op.stride * element, op.width * element,
-                    to + row * op.capacity * op.width * element);
-      }
-    }
-  });
-}
 
 void CpuGenerationOps::cached_self_attention(Queue& queue, const CachedSelfAttention& op) {
   check(op);

@@ -14,7 +14,6 @@ class CpuGenerationOps final : public GenerationOps {
  public:
   explicit CpuGenerationOps(std::shared_ptr<ThreadPool> pool) : pool_(std::move(pool)) {}
 
-  void append_to_cache(Queue& queue, const AppendToCache& op) override;
   void cached_self_attention(Queue& queue, const CachedSelfAttention& op) override;
   void cached_cross_attention(Queue& queue, const CachedCrossAttention& op) override;
   void log_softmax(Queue& queue, const LogSoftmax& op) override;

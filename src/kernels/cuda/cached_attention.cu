@@ -45,6 +45,7 @@ __global__ void __launch_bounds__(kThreads) attend(const Queries<T> queries, con
   for (int c = thread; c < head_size; c += kThreads)
     query[c] = widened(queries.q[row * queries.q_stride + head * head_size + c]);
   for (int c = thread; c < kWarps * head_size; c += kThreads) sums[c] = 0.0F;
+  keys.append(row, head, head_size, thread, kThreads);
   const auto larger = [](float a, float b) { return fmaxf(a, b); };
   const auto sum_of = [](float a, float b) { return a + b; };
   const T* const k = keys.k + head * head_size;
@@ -108,46 +109,7 @@ const T* elements(const ConstTensorView& view) {
   return reinterpret_cast<const T*>(view.data());
 }
 
-struct CacheCopy {
-  const std::byte *k, *v;
-  std::byte *cache_k, *cache_v;
-  std::int64_t from_row, to_row, count;  // bytes from row to row, and of a row
-  const std::int32_t* position;
-};
-
-/// One thread block for a row of k or v, in units of T.
-template <typename T>
-__global__ void __launch_bounds__(kThreads) append(const CacheCopy copy) {
-  const std::int64_t row = blockIdx.x;
-  const auto* const from = reinterpret_cast<const T*>((blockIdx.y == 0 ? copy.k : copy.v) + row * copy.from_row);
-  auto* const to = reinterpret_cast<T*>((blockIdx.y == 0 ? copy.cache_k : copy.cache_v) + row * copy.to_row +
-                                        *copy.position * copy.count);
-  const auto units = copy.count / static_cast<std::int64_t>(sizeof(T));
-  for (std::int64_t i = threadIdx.x; i < units; i += kThreads) to[i] = from[i];
-}
-
 }  // namespace
-
-void append_to_cache(cudaStream_t stream, const AppendToCache& op) {
-  if (op.rows * op.width == 0) return;
-  const auto element = static_cast<std::int64_t>(size_of(op.k.dtype()));
-  const CacheCopy copy{.k = op.k.data(),
-                       .v = op.v.data(),
-                       .cache_k = op.cache_k.data(),
-                       .cache_v = op.cache_v.data(),
-                       .from_row = op.stride * element,
-                       .to_row = op.capacity * op.width * element,
-                       .count = op.width * element,
-                       .position = elements<std::int32_t>(op.position)};
-  std::uintptr_t places = static_cast<std::uintptr_t>(copy.from_row | copy.to_row | copy.count);
-  for (const std::byte* place :
-       {copy.k, copy.v, static_cast<const std::byte*>(copy.cache_k), static_cast<const std::byte*>(copy.cache_v)})
-    places |= reinterpret_cast<std::uintptr_t>(place);
-  const dim3 blocks(static_cast<unsigned>(op.rows), 2);
-  if (places % sizeof(uint4) == 0) append<uint4><<<blocks, kThreads, 0, stream>>>(copy);
-  else append<std::uint16_t><<<blocks, kThreads, 0, stream>>>(copy);
-  spillway::cuda::check(cudaGetLastError(), "append_to_cache");
-}
 
 void cached_self_attention(cudaStream_t stream, const CachedSelfAttention& op) {
   const std::int64_t width = op.heads * op.head_size;
@@ -157,21 +119,24 @@ void cached_self_attention(cudaStream_t stream, const CachedSelfAttention& op) {
     const Queries<T> queries{.q = elements<T>(op.q),
                              .out = reinterpret_cast<T*>(op.out.data()),
                              .rows = op.rows,
-                             .q_stride = op.q_stride,
+                             .q_stride = op.stride,
                              .heads = op.heads,
                              .head_size = op.head_size};
-    const SelfKeys<T> keys{.k = elements<T>(op.cache_k),
-                           .v = elements<T>(op.cache_v),
+    const SelfKeys<T> keys{.k = reinterpret_cast<T*>(op.cache_k.data()),
+                           .v = reinterpret_cast<T*>(op.cache_v.data()),
+                           .new_k = elements<T>(op.k),
+                           .new_v = elements<T>(op.v),
                            .table = elements<T>(op.bias.table),
                            .ancestry = elements<std::int32_t>(op.ancestry),
                            .position = elements<std::int32_t>(op.position),
+                           .stride = op.stride,
                            .capacity = op.capacity,
                            .width = width,
                            .heads = op.heads,
                            .reaches = static_cast<std::int32_t>(reaches),
                            .buckets = buckets_of(op.bias, reaches)};
     constexpr const char* kName = "cached_self_attention";
-    const bool wide = reaches <= kWideReaches && reads_16_bytes({queries.q, keys.k, keys.v}, {op.q_stride, width});
+    const bool wide = reaches <= kWideReaches && reads_16_bytes<T>({queries.q, keys.k, keys.v}, {op.stride, width});
     if (!wide || !launch_wide<1>(stream, queries, keys, kName)) launch(stream, queries, keys, kName);
   });
 }
@@ -193,7 +158,7 @@ void cached_cross_attention(cudaStream_t stream, const CachedCrossAttention& op)
                             .k_stride = op.k_stride,
                             .v_stride = op.v_stride};
     constexpr const char* kName = "cached_cross_attention";
-    const bool wide = reads_16_bytes({queries.q, keys.k, keys.v}, {width, op.k_stride, op.v_stride}) &&
+    const bool wide = reads_16_bytes<T>({queries.q, keys.k, keys.v}, {width, op.k_stride, op.v_stride}) &&
                       // Beams of an item follow one another; as many as there are of them share what is read.
                       (op.rows < 2 * op.keys.count ? launch_wide<1>(stream, queries, keys, kName)
                                                    : launch_wide<4>(stream, queries, keys, kName));

@@ -70,6 +70,7 @@ __global__ void __launch_bounds__(kWideThreads) attend_wide(const Queries<T> que
   const std::int64_t head = blockIdx.y, begin = static_cast<std::int64_t>(blockIdx.x) * kQueries;
   const std::int64_t end = min(queries.rows, begin + kQueries);
   for (int reach = thread; reach < keys.reaches; reach += kWideThreads) biases[reach] = keys.bias(head, reach);
+  for (std::int64_t row = begin; row < end; ++row) keys.append(row, head, kSize, thread, kWideThreads);
   __syncthreads();
 
   for (std::int64_t row = begin; row < end;) {

@@ -46,9 +46,10 @@ struct SelfRow {
 /// Where the keys of self-attention lie, and what is added to their scores.
 template <typename T>
 struct SelfKeys {
-  const T *k, *v, *table;
+  T *k, *v;
+  const T *new_k, *new_v, *table;
   const std::int32_t *ancestry, *position;
-  std::int64_t capacity, width, heads;
+  std::int64_t stride, capacity, width, heads;
   std::int32_t reaches;  // from which on the bias is that of the last
   ReachBuckets buckets;
 
@@ -56,6 +57,15 @@ struct SelfKeys {
     return {ancestry + row * capacity, row, *position, capacity, width};
   }
   [[nodiscard]] __device__ bool same(std::int64_t /*row*/, std::int64_t /*other*/) const { return false; }
+  /// Writes the new token's k and v of one head to the cache, by all threads of a block: no other block reads them in this step.
+  __device__ void append(std::int64_t row, std::int64_t head, int head_size, int thread, int threads) const {
+    const std::int64_t from = row * stride + head * head_size;
+    const std::int64_t to = (row * capacity + *position) * width + head * head_size;
+    for (int c = thread; c < head_size; c += threads) {
+      k[to + c] = new_k[from + c];
+      v[to + c] = new_v[from + c];
+    }
+  }
   [[nodiscard]] __device__ float bias(std::int64_t head, std::int64_t reach) const {
     if (table == nullptr) return 0.0F;
     return widened(table[buckets.of(static_cast<std::int32_t>(reach)) * heads + head]);
@@ -89,6 +99,8 @@ struct CrossKeys {
     const std::int64_t first = offsets[sequence];
     return {first, offsets[sequence + 1] - first, k_stride, v_stride};
   }
+  __device__ void append(std::int64_t /*row*/, std::int64_t /*head*/, int /*head_size*/, int /*thread*/,
+                         int /*threads*/) const {}
   /// Whether two rows have the same keys.
   [[nodiscard]] __device__ bool same(std::int64_t row, std::int64_t other) const {
     return row_sequence[row] == row_sequence[other];

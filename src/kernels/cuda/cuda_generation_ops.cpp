@@ -33,10 +33,6 @@ class CudaGenerationOps : public GenerationOps {
     failure_on_gpu_ = static_cast<NoDistribution*>(address);
   }
 
-  void append_to_cache(Queue& queue, const AppendToCache& op) override {
-    check(op);
-    cuda::append_to_cache(stream_of(queue), op);
-  }
   void cached_self_attention(Queue& queue, const CachedSelfAttention& op) override {
     check(op);
     require_at_most(kCachedHeadSize, op.head_size, "cached_self_attention: head_size");
