@@ -104,8 +104,9 @@ std::vector<ConfigKey> training_keys() {
        .binding = choice(
            &Run::train, &TrainOptions::precision,
            {{word("auto"), Precision::automatic}, {word("fp32"), Precision::fp32}, {word("bf16"), Precision::bf16}}),
-       .doc =
-           "\"auto\" (fp32), \"fp32\", \"bf16\": weights and activations in bf16, an exact fp32 master in 2 bytes more",
+       .doc = "\"auto\" (bf16 on a GPU that has it, otherwise fp32), \"fp32\", \"bf16\": weights and activations in "
+              "bf16, an exact "
+              "fp32 master in 2 bytes more",
        .missing = asked_by({{word("fp16"), "fp16 weights"}})},
       {.section = "train",
        .key = "per_device_train_batch_size",
