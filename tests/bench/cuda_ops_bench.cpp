@@ -12,14 +12,16 @@
 namespace spillway::kernels::cuda {
 namespace {
 
-/// The ops of a T5 layer on one GPU, in bf16, at the sizes of a batch of 128-token sequences.
+/// The ops of a T5 layer on one GPU, in bf16, at the sizes of a batch of sequences of `length` tokens.
 struct Shape5 {
   std::int64_t sequences, heads, head_size, d_model, d_ff;
-  [[nodiscard]] std::int64_t rows() const { return sequences * 128; }
+  std::int64_t length = 128;
+  [[nodiscard]] std::int64_t rows() const { return sequences * length; }
   [[nodiscard]] std::int64_t inner() const { return heads * head_size; }
 };
-constexpr Shape5 kLarge = {40, 16, 64, 1024, 4096};  // t5-large, batch 40
-constexpr Shape5 k3b = {20, 32, 128, 1024, 16384};   // t5-3b, batch 20
+constexpr Shape5 kLarge = {40, 16, 64, 1024, 4096};      // t5-large, batch 40
+constexpr Shape5 kLong = {10, 16, 64, 1024, 4096, 512};  // t5-large, batch 10
+constexpr Shape5 k3b = {20, 32, 128, 1024, 16384};       // t5-3b, batch 20
 
 class Gpu {
  public:
@@ -40,19 +42,19 @@ class Gpu {
     if (dtype == DType::bf16 || dtype == DType::f32) fill(memory_.back(), dtype);
     return {memory_.back().data(), dtype, shape};
   }
-  PackedSequences sequences(std::int64_t count) {
-    std::vector<std::int32_t> offsets(static_cast<std::size_t>(count) + 1), sample, position;
-    for (std::int64_t i = 0; i <= count; ++i) offsets[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(i * 128);
-    for (std::int32_t row = 0; row < count * 128; ++row) {
-      sample.push_back(row / 128);
-      position.push_back(row % 128);
+  PackedSequences sequences(std::int64_t count, std::int64_t length = 128) {
+    std::vector<std::int32_t> offsets, sample, position;
+    for (std::int64_t i = 0; i <= count; ++i) offsets.push_back(static_cast<std::int32_t>(i * length));
+    for (std::int64_t row = 0; row < count * length; ++row) {
+      sample.push_back(static_cast<std::int32_t>(row / length));
+      position.push_back(static_cast<std::int32_t>(row % length));
     }
     return {.offsets = upload(offsets),
             .row_sample = upload(sample),
             .row_position = upload(position),
             .count = count,
-            .rows = count * 128,
-            .longest = 128};
+            .rows = count * length,
+            .longest = length};
   }
   TensorView upload(const std::vector<std::int32_t>& values) {
     const TensorView view = tensor({static_cast<std::int64_t>(values.size())}, DType::i32);
@@ -126,7 +128,7 @@ Attention attention_of(Gpu& gpu, const Shape5& s, bool cross) {
   const auto part = [&](std::int64_t i) {
     return ConstTensorView(qkv.data() + static_cast<std::size_t>(i * s.inner()) * 2, DType::bf16, qkv.shape());
   };
-  const PackedSequences sequences = gpu.sequences(s.sequences);
+  const PackedSequences sequences = gpu.sequences(s.sequences, s.length);
   return {.queries = sequences,
           .keys = sequences,
           .heads = s.heads,
@@ -146,7 +148,7 @@ void attention(benchmark::State& state, const Shape5& s, bool cross) {
   Gpu& gpu = Gpu::get();
   const Attention op = attention_of(gpu, s, cross);
   measure(
-      state, [&] { gpu.ops().attention(gpu.queue(), op); }, 4.0 * 128 * static_cast<double>(s.rows() * s.inner()),
+      state, [&] { gpu.ops().attention(gpu.queue(), op); }, 4.0 * static_cast<double>(s.length * s.rows() * s.inner()),
       8.0 * static_cast<double>(s.rows() * s.inner()));
 }
 void attention_gradient(benchmark::State& state, const Shape5& s, bool cross) {
@@ -165,11 +167,11 @@ void attention_gradient(benchmark::State& state, const Shape5& s, bool cross) {
   gpu.ops().attention(gpu.queue(), forward);
   measure(
       state, [&] { gpu.ops().attention_gradient(gpu.queue(), op); },
-      10.0 * 128 * static_cast<double>(s.rows() * s.inner()), 16.0 * static_cast<double>(s.rows() * s.inner()));
+      10.0 * static_cast<double>(s.length * s.rows() * s.inner()), 16.0 * static_cast<double>(s.rows() * s.inner()));
 }
 void residual_norm(benchmark::State& state, const Shape5& s) {
   Gpu& gpu = Gpu::get();
-  const ResidualNorm op{.sequences = gpu.sequences(s.sequences),
+  const ResidualNorm op{.sequences = gpu.sequences(s.sequences, s.length),
                         .hidden_in = gpu.tensor({s.rows(), s.d_model}),
                         .branch = gpu.tensor({s.rows(), s.d_model}),
                         .weight = gpu.tensor({s.d_model}),
@@ -183,7 +185,7 @@ void residual_norm(benchmark::State& state, const Shape5& s) {
 }
 void residual_norm_gradient(benchmark::State& state, const Shape5& s) {
   Gpu& gpu = Gpu::get();
-  const ResidualNormGradient op{.sequences = gpu.sequences(s.sequences),
+  const ResidualNormGradient op{.sequences = gpu.sequences(s.sequences, s.length),
                                 .d_normed = gpu.tensor({s.rows(), s.d_model}),
                                 .hidden = gpu.tensor({s.rows(), s.d_model}),
                                 .rstd = gpu.tensor({s.rows()}, DType::f32),
@@ -202,7 +204,7 @@ void activation(benchmark::State& state, const Shape5& s, bool backward) {
   const TensorView u = gpu.tensor({s.rows(), s.d_ff}), out = gpu.tensor({s.rows(), s.d_ff}),
                    du = gpu.tensor({s.rows(), s.d_ff});
   const Dropout dropout{.probability = 0.1F, .key = 1, .site = 2};
-  const PackedSequences sequences = gpu.sequences(s.sequences);
+  const PackedSequences sequences = gpu.sequences(s.sequences, s.length);
   const Activation forward{.sequences = sequences, .u = u, .dropout = dropout, .out = out};
   const ActivationGradient gradient{.sequences = sequences, .u = u, .d_out = out, .dropout = dropout, .du = du};
   measure(
@@ -287,6 +289,8 @@ void zero_and_convert(benchmark::State& state) {
   BENCHMARK_CAPTURE(activation, name##_backward, s, true)
 SPILLWAY_LAYER(t5_large, kLarge);
 SPILLWAY_LAYER(t5_3b, k3b);
+BENCHMARK_CAPTURE(attention, t5_large_512_self, kLong, false);
+BENCHMARK_CAPTURE(attention_gradient, t5_large_512_self, kLong, false);
 BENCHMARK_CAPTURE(linear, square_8192, 8192, 8192, 8192);
 BENCHMARK_CAPTURE(linear, head, 5120, 1024, 32128);
 BENCHMARK(cross_entropy);

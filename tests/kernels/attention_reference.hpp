@@ -19,6 +19,7 @@ struct AttentionCase {
   bool causal = false;
   bool bias = false;
   float dropout = 0.0F;
+  std::int64_t buckets = 8, max_distance = 20;  // of the bias
 };
 
 /// Dense values in double: q (Nq, heads, head_size), k, v (Nk, ...), table (buckets, heads).
@@ -47,7 +48,7 @@ class AttentionReference {
   const AttentionCase shape;
   const std::vector<std::int32_t> query_offsets, key_offsets;
   std::vector<std::int32_t> row_sample, row_position;  // of the queries
-  const std::int64_t buckets = 8, max_distance = 20;
+  const std::int64_t buckets = shape.buckets, max_distance = shape.max_distance;
   const Dropout dropout;
 
   [[nodiscard]] bool self() const { return shape.key_lengths.empty(); }

@@ -20,10 +20,11 @@ namespace spillway::kernels::cuda {
 /// \throws Error if the workspace is too small; CudaError if a launch fails
 void attention(cudaStream_t stream, std::span<std::byte> workspace, const Attention& op);
 
-/// The op of the same name, probabilities made again from log_sum_exp: one kernel over blocks of keys for d_k and d_v, one over blocks of
-/// queries for d_q and d_bias, so that nothing needs atomics: two runs give the same bits. On tensor cores probabilities and their
+/// The op of the same name, probabilities made again from log_sum_exp. On tensor cores sequences of at most 128 keys take one kernel, a
+/// thread block for each head of each sequence; longer ones, and fp32 arithmetic, one over blocks of keys for d_k and d_v and one over
+/// blocks of queries for d_q and d_bias. Nothing needs atomics: two runs give the same bits. On tensor cores probabilities and their
 /// gradients p (dp - out · d_out) are rounded to bf16 before the products that make d_v, d_q and d_k: 2^-9 of each summand. d_bias is the
-/// sum of what was not rounded: per block of queries in fp32, the blocks in fp64.
+/// sum of what was not rounded: per block of queries (or per head of a sequence) in fp32, the blocks in fp64.
 /// \param workspace, \throws  as of attention
 void attention_gradient(cudaStream_t stream, std::span<std::byte> workspace, const AttentionGradient& op);
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 
+#include "kernels/cuda/attention_buckets.hpp"
 #include "kernels/cuda/attention_workspace.hpp"
 #include "kernels/model_ops.hpp"
 
@@ -18,7 +19,9 @@ struct AttentionArguments {
   const T *q, *k, *v;
   T* out;
   float* log_sum_exp;          // nullptr: not wanted
-  const float* bias;           // (heads, distances); nullptr: none
+  const T* table;              // of the bias (buckets, heads); nullptr: none
+  BucketStarts starts;         // of all buckets; none: what follows is written instead
+  const float* bias;           // (heads, distances)
   const std::int32_t* bucket;  // (distances)
   std::int64_t q_stride, k_stride, v_stride, width;
   std::int64_t distances, zero_distance;  // the place of distance 0
@@ -57,7 +60,9 @@ AttentionArguments<T> arguments_of(const Attention& op, std::span<std::byte> wor
           .v = reinterpret_cast<const T*>(op.v.data()),
           .out = reinterpret_cast<T*>(op.out.data()),
           .log_sum_exp = reinterpret_cast<float*>(op.log_sum_exp.data()),
-          .bias = op.bias.table ? reinterpret_cast<const float*>(workspace.data() + layout.bias) : nullptr,
+          .table = reinterpret_cast<const T*>(op.bias.table.data()),
+          .starts = bucket_starts(op),
+          .bias = reinterpret_cast<const float*>(workspace.data() + layout.bias),
           .bucket = reinterpret_cast<const std::int32_t*>(workspace.data() + layout.bucket),
           .q_stride = op.q_stride,
           .k_stride = op.k_stride,

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/cuda/check.hpp"
 #include "kernels/cuda/attention.hpp"
-#include "kernels/cuda/attention_backward_mma.cuh"
 #include "kernels/cuda/attention_backward_simt.cuh"
 #include "kernels/cuda/attention_bias.cuh"
+#include "kernels/cuda/attention_d_q_mma.cuh"
+#include "kernels/cuda/attention_gradient_mma.cuh"
+#include "kernels/cuda/attention_launch.cuh"
 #include "kernels/cuda/workspace.hpp"
 
 namespace spillway::kernels::cuda {
@@ -26,36 +28,61 @@ __global__ void write_delta(AttentionGradientArguments<T> gradient, std::int64_t
   if (threadIdx.x % 32 == 0) gradient.delta[index] = sum;
 }
 
-/// Launches a kernel whose shared memory is more than a launch gets unasked.
-template <typename T>
-void launch_wide(cudaStream_t stream, void (*kernel)(AttentionGradientArguments<T>), const char* name,
-                 std::int64_t blocks, std::size_t shared_bytes, const AttentionGradientArguments<T>& op) {
-  spillway::cuda::check(
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
-      "cudaFuncSetAttribute");
-  kernel<<<static_cast<unsigned>(blocks), kMmaThreads, shared_bytes, stream>>>(op);
-  spillway::cuda::check(cudaGetLastError(), name);
+/// On tensor cores, heads filled up to D columns and sequences of up to 16 Warps keys: everything in one kernel.
+template <typename T, int D, int Warps>
+bool launch_heads(cudaStream_t stream, const AttentionGradientArguments<T>& op, std::int64_t heads) {
+  using Tiles = HeadTiles<T, D, Warps>;
+  const int blocks = op.forward.query_blocks;
+  return Tiles::holds(blocks) &&
+         launch_on_tensor_cores<&attention_gradient_mma<T, D, Warps, true>>(
+             stream, "attention_gradient_mma", heads, 32 * Warps, Tiles::bytes(blocks, op.d_buckets != nullptr), op);
 }
 
-/// On tensor cores, heads filled up to D columns; false where the GPU's code has none.
+/// Likewise by the number of keys; false where no thread block holds them.
 template <typename T, int D>
-bool launch_mma(cudaStream_t stream, const AttentionGradientArguments<T>& op, std::int64_t heads) {
-  if (!has_tensor_cores(reinterpret_cast<const void*>(&attention_d_kv_mma<T, D>))) return false;
-  launch_wide(stream, &attention_d_kv_mma<T, D>, "attention_d_kv_mma", heads * op.forward.key_blocks,
-              sizeof(KeyGradientTiles<T, D>), op);
-  launch_wide(stream, &attention_d_q_mma<T, D>, "attention_d_q_mma", heads * op.forward.query_blocks,
-              query_tiles_bytes<T, D>(op.d_buckets != nullptr), op);
-  return true;
+bool launch_heads(cudaStream_t stream, const AttentionGradientArguments<T>& op, std::int64_t heads) {
+  switch (op.forward.key_blocks) {
+    case 1: return launch_heads<T, D, 4>(stream, op, heads);
+    case 2: return launch_heads<T, D, 8>(stream, op, heads);
+    default: return false;
+  }
 }
 
-/// d_q, d_k, d_v and the blocks' d_bias. `heads`: of all sequences.
+/// Likewise for sequences of any length: blocks of keys for d_k and d_v, blocks of queries for d_q and d_bias.
+template <typename T, int D>
+bool launch_blocks(cudaStream_t stream, const AttentionGradientArguments<T>& op, std::int64_t heads) {
+  constexpr int kWarps = 8;
+  using Tiles = HeadTiles<T, D, kWarps>;
+  const std::int64_t key_blocks = (std::int64_t{op.forward.key_blocks} * kTile + Tiles::kKeys - 1) / Tiles::kKeys;
+  return launch_on_tensor_cores<&attention_gradient_mma<T, D, kWarps, false>>(
+             stream, "attention_gradient_mma", heads * key_blocks, 32 * kWarps, Tiles::bytes(0, false), op) &&
+         launch_on_tensor_cores<&attention_d_q_mma<T, D>>(stream, "attention_d_q_mma", heads * op.forward.query_blocks,
+                                                          kMmaThreads, sizeof(QueryTiles<T, D>), op);
+}
+
+/// delta of every query and head.
 template <typename T>
-void launch(cudaStream_t stream, const AttentionGradientArguments<T>& op, std::int64_t heads) {
+void launch_delta(cudaStream_t stream, const AttentionGradientArguments<T>& op, std::int64_t count) {
+  constexpr int kWarps = kThreads / 32;
+  write_delta<T><<<static_cast<unsigned>((count + kWarps - 1) / kWarps), kThreads, 0, stream>>>(op, count);
+  spillway::cuda::check(cudaGetLastError(), "write_delta");
+}
+
+/// d_q, d_k, d_v and the parts of d_bias.
+/// \param rows, heads  of all sequences: queries times heads, sequences times heads
+/// \return how many parts of d_bias each sequence has
+template <typename T>
+int launch(cudaStream_t stream, const AttentionGradientArguments<T>& op, std::int64_t rows, std::int64_t heads) {
   const int head_size = op.forward.head_size;
   if constexpr (sizeof(T) == 2) {
-    if (head_size <= 64 && launch_mma<T, 64>(stream, op, heads)) return;
-    if (head_size > 64 && head_size <= 128 && launch_mma<T, 128>(stream, op, heads)) return;
+    if (head_size <= 64 && launch_heads<T, 64>(stream, op, heads)) return 1;
+    if (head_size > 64 && head_size <= 128 && launch_heads<T, 128>(stream, op, heads)) return 1;
   }
+  if constexpr (sizeof(T) == 2) {
+    if (head_size <= 64 && launch_blocks<T, 64>(stream, op, heads)) return op.forward.query_blocks;
+    if (head_size > 64 && head_size <= 128 && launch_blocks<T, 128>(stream, op, heads)) return op.forward.query_blocks;
+  }
+  launch_delta(stream, op, rows);
   const auto columns = static_cast<unsigned>(attention_tiles(head_size));
   const dim3 key_grid(static_cast<unsigned>(heads * op.forward.key_blocks), columns);
   attention_d_kv_simt<T><<<key_grid, kSimtThreads, 0, stream>>>(op);
@@ -63,6 +90,7 @@ void launch(cudaStream_t stream, const AttentionGradientArguments<T>& op, std::i
   const dim3 query_grid(static_cast<unsigned>(heads * op.forward.query_blocks), columns);
   attention_d_q_simt<T><<<query_grid, kSimtThreads, 0, stream>>>(op);
   spillway::cuda::check(cudaGetLastError(), "attention_d_q_simt");
+  return op.forward.query_blocks;
 }
 
 }  // namespace
@@ -71,15 +99,12 @@ void attention_gradient(cudaStream_t stream, std::span<std::byte> workspace, con
   const Attention& forward = op.forward;
   require_workspace("attention_gradient", AttentionLayout(sizes_of(forward)).bytes, workspace.size());
   write_attention_bias(stream, workspace, forward);
+  int parts = 0;
   visit_attention_storage(forward.q.dtype(), [&]<typename T>(std::type_identity<T>) {
-    const AttentionGradientArguments<T> arguments = arguments_of<T>(op, workspace);
-    const std::int64_t rows = forward.queries.rows * forward.heads;
-    constexpr int kWarps = kThreads / 32;
-    write_delta<T><<<static_cast<unsigned>((rows + kWarps - 1) / kWarps), kThreads, 0, stream>>>(arguments, rows);
-    spillway::cuda::check(cudaGetLastError(), "write_delta");
-    launch(stream, arguments, forward.queries.count * forward.heads);
+    parts = launch(stream, arguments_of<T>(op, workspace), forward.queries.rows * forward.heads,
+                   forward.queries.count * forward.heads);
   });
-  add_attention_bias_gradient(stream, workspace, op);
+  add_attention_bias_gradient(stream, workspace, op, parts);
 }
 
 }  // namespace spillway::kernels::cuda

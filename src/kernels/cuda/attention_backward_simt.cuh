@@ -10,7 +10,8 @@ namespace spillway::kernels::cuda {
 
 /// d_q and d_bias. Grid: (sequences · heads · blocks of queries, blocks of columns); the first of the latter sums d_bias.
 template <typename T>
-__global__ void __launch_bounds__(kSimtThreads) attention_d_q_simt(AttentionGradientArguments<T> gradient) {
+__global__ void __launch_bounds__(kSimtThreads)
+    attention_d_q_simt(const __grid_constant__ AttentionGradientArguments<T> gradient) {
   __shared__ SimtShared shared;
   __shared__ BucketExtras buckets;
   const AttentionArguments<T>& op = gradient.forward;
@@ -68,7 +69,8 @@ __global__ void __launch_bounds__(kSimtThreads) attention_d_q_simt(AttentionGrad
 
 /// d_k and d_v. Grid: (sequences · heads · blocks of keys, blocks of columns). Tiles have keys for rows.
 template <typename T>
-__global__ void __launch_bounds__(kSimtThreads) attention_d_kv_simt(AttentionGradientArguments<T> gradient) {
+__global__ void __launch_bounds__(kSimtThreads)
+    attention_d_kv_simt(const __grid_constant__ AttentionGradientArguments<T> gradient) {
   __shared__ SimtShared shared;
   __shared__ float log_sum_exp[kTile], delta[kTile];
   const AttentionArguments<T>& op = gradient.forward;

@@ -1,60 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <algorithm>
 #include <cstdint>
-#include <limits>
 
 #include "core/cuda/check.hpp"
 #include "kernels/cuda/attention_bias.cuh"
 #include "kernels/cuda/attention_storage.cuh"
-#include "kernels/relative_position.hpp"
 
 namespace spillway::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 128;
-constexpr std::int64_t kStarts = 512;  // of one launch: they travel in its arguments
-
-/// Where buckets first, first + 1, ... of one side begin: the smallest distance that is in one of them or a later one. The device
-/// finds buckets from them and not by the formula, whose logarithm it might round to another side of a whole number.
-struct BucketStarts {
-  std::int32_t first, count;
-  std::int32_t one_side;
-  bool bidirectional;
-  std::int32_t reach[kStarts];
-};
-
-std::int32_t start_of(std::int64_t bucket, std::int64_t longest, const RelativeBuckets& buckets) {
-  std::int64_t low = 0;
-  std::int64_t high = longest + 1;
-  while (low < high) {
-    const std::int64_t middle = (low + high) / 2;
-    if (relative_bucket(-middle, buckets) >= bucket) {
-      high = middle;
-    } else {
-      low = middle + 1;
-    }
-  }
-  return low > longest ? std::numeric_limits<std::int32_t>::max() : static_cast<std::int32_t>(low);
-}
-
 /// Distances whose bucket is among those of `starts` or later ones; later launches write the latter again.
 template <typename T>
-__global__ void write_bias(BucketStarts starts, AttentionArguments<T> op, const T* table, float* bias,
-                           std::int32_t* bucket) {
+__global__ void write_bias(BucketStarts starts, AttentionArguments<T> op, float* bias, std::int32_t* bucket) {
   const std::int64_t place = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   const int head = static_cast<int>(blockIdx.y);
   if (place >= op.distances) return;
-  const auto distance = static_cast<std::int32_t>(place - op.zero_distance);
-  const bool after = distance > 0;
-  const std::int32_t reach = starts.bidirectional ? abs(distance) : max(-distance, 0);
-  int found = -1;
-  for (int i = 0; i < starts.count; ++i) {
-    if (reach >= starts.reach[i]) found = i;
-  }
-  if (found < 0) return;
-  const int b = starts.first + found + (starts.bidirectional && after ? starts.one_side : 0);
+  const int b = find_bucket(starts, static_cast<std::int32_t>(place - op.zero_distance));
+  if (b < 0) return;
   if (head == 0) bucket[place] = b;
-  bias[head * op.distances + place] = attention_float(table[static_cast<std::int64_t>(b) * op.heads + head]);
+  bias[head * op.distances + place] = attention_float(op.table[static_cast<std::int64_t>(b) * op.heads + head]);
 }
 
 /// A warp for each (bucket, head): a lane sums every 32nd block, then the lanes are added pairwise.
@@ -77,25 +41,15 @@ __global__ void sum_blocks(const float* d_buckets, std::int64_t sequences, int b
 }  // namespace
 
 void write_attention_bias(cudaStream_t stream, std::span<std::byte> workspace, const Attention& op) {
-  if (!op.bias.table) return;
-  const AttentionSizes sizes = sizes_of(op);
-  const AttentionLayout layout(sizes);
-  const RelativeBuckets buckets{
-      .count = sizes.buckets, .bidirectional = op.bias.bidirectional, .max_distance = op.bias.max_distance};
-  const std::int64_t longest = std::max(sizes.longest_queries, sizes.longest_keys);
-  const std::int64_t one_side = buckets.bidirectional ? buckets.count / 2 : buckets.count;
+  if (!op.bias.table || bucket_starts(op).count > 0) return;
+  const AttentionLayout layout(sizes_of(op));
   visit_attention_storage(op.bias.table.dtype(), [&]<typename T>(std::type_identity<T>) {
     const AttentionArguments<T> arguments = arguments_of<T>(op, workspace);
     const dim3 grid(static_cast<unsigned>((arguments.distances + kThreads - 1) / kThreads),
                     static_cast<unsigned>(op.heads));
-    for (std::int64_t first = 0; first < one_side; first += kStarts) {
-      BucketStarts starts{.first = static_cast<std::int32_t>(first),
-                          .count = static_cast<std::int32_t>(std::min(kStarts, one_side - first)),
-                          .one_side = static_cast<std::int32_t>(one_side),
-                          .bidirectional = buckets.bidirectional,
-                          .reach = {}};
-      for (std::int32_t i = 0; i < starts.count; ++i) starts.reach[i] = start_of(first + i, longest, buckets);
-      write_bias<T><<<grid, kThreads, 0, stream>>>(starts, arguments, reinterpret_cast<const T*>(op.bias.table.data()),
+    BucketStarts starts = bucket_starts(op, 0);
+    for (; starts.count > 0; starts = bucket_starts(op, starts.first + starts.count)) {
+      write_bias<T><<<grid, kThreads, 0, stream>>>(starts, arguments,
                                                    reinterpret_cast<float*>(workspace.data() + layout.bias),
                                                    reinterpret_cast<std::int32_t*>(workspace.data() + layout.bucket));
       spillway::cuda::check(cudaGetLastError(), "write_bias");
@@ -103,16 +57,16 @@ void write_attention_bias(cudaStream_t stream, std::span<std::byte> workspace, c
   });
 }
 
-void add_attention_bias_gradient(cudaStream_t stream, std::span<std::byte> workspace, const AttentionGradient& op) {
+void add_attention_bias_gradient(cudaStream_t stream, std::span<std::byte> workspace, const AttentionGradient& op,
+                                 int blocks) {
   if (!op.d_bias) return;
   const AttentionSizes sizes = sizes_of(op.forward);
   const AttentionLayout layout(sizes);
   constexpr int kWarps = kThreads / 32;
   const auto sums = static_cast<unsigned>(sizes.buckets * sizes.heads);
   sum_blocks<<<(sums + kWarps - 1) / kWarps, kThreads, 0, stream>>>(
-      reinterpret_cast<const float*>(workspace.data() + layout.d_buckets), sizes.sequences,
-      static_cast<int>(attention_tiles(sizes.longest_queries)), static_cast<int>(sizes.heads),
-      static_cast<int>(sizes.buckets), reinterpret_cast<float*>(op.d_bias.data()));
+      reinterpret_cast<const float*>(workspace.data() + layout.d_buckets), sizes.sequences, blocks,
+      static_cast<int>(sizes.heads), static_cast<int>(sizes.buckets), reinterpret_cast<float*>(op.d_bias.data()));
   spillway::cuda::check(cudaGetLastError(), "sum_blocks");
 }
 

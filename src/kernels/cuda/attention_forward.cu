@@ -4,18 +4,17 @@
 #include "kernels/cuda/attention_bias.cuh"
 #include "kernels/cuda/attention_forward_mma.cuh"
 #include "kernels/cuda/attention_forward_simt.cuh"
+#include "kernels/cuda/attention_launch.cuh"
 #include "kernels/cuda/workspace.hpp"
 
 namespace spillway::kernels::cuda {
 namespace {
 
-/// On tensor cores, heads filled up to D columns; false where the GPU's code has none.
+/// On tensor cores, heads filled up to D columns; false where the GPU has none.
 template <typename T, int D>
 bool launch_mma(cudaStream_t stream, const AttentionArguments<T>& op, std::int64_t heads) {
-  if (!has_tensor_cores(reinterpret_cast<const void*>(&attention_forward_mma<T, D>))) return false;
-  attention_forward_mma<T, D><<<static_cast<unsigned>(heads * op.query_blocks), kMmaThreads, 0, stream>>>(op);
-  spillway::cuda::check(cudaGetLastError(), "attention_forward_mma");
-  return true;
+  return launch_on_tensor_cores<&attention_forward_mma<T, D>>(stream, "attention_forward_mma", heads * op.query_blocks,
+                                                              kMmaThreads, sizeof(ForwardTiles<T, D>), op);
 }
 
 template <typename T>

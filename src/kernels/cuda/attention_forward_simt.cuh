@@ -20,7 +20,8 @@ __device__ inline float row_sum(float value) {
 
 /// Grid: (sequences · heads · blocks of queries, blocks of columns).
 template <typename T>
-__global__ void __launch_bounds__(kSimtThreads) attention_forward_simt(AttentionArguments<T> op) {
+__global__ void __launch_bounds__(kSimtThreads)
+    attention_forward_simt(const __grid_constant__ AttentionArguments<T> op) {
   __shared__ SimtShared shared;
   const AttentionPlace at = AttentionPlace::of(op, blockIdx.x, op.query_blocks);
   const int query = at.block * kTile;

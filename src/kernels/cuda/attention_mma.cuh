@@ -5,7 +5,6 @@
 
 #include <cuda_bf16.h>
 
-#include "core/cuda/check.hpp"
 #include "kernels/cuda/attention_storage.cuh"
 #include "kernels/cuda/attention_tile.cuh"
 
@@ -17,18 +16,11 @@ namespace spillway::kernels::cuda {
 
 inline constexpr int kMmaThreads = 128;
 
-/// Whether `kernel` was compiled for GPUs with the instruction, sm_80 and later.
-inline bool has_tensor_cores(const void* kernel) {
-  cudaFuncAttributes attributes{};
-  spillway::cuda::check(cudaFuncGetAttributes(&attributes, kernel), "cudaFuncGetAttributes");
-  return attributes.ptxVersion >= 80;
-}
-
 /// A tile of a head's columns in shared memory, the columns filled up with zeros to D. Rows of 16 bytes more than they need lie in
 /// different banks.
-template <typename T, int D>
+template <typename T, int D, int Rows = kTile>
 struct alignas(16) OperandTile {
-  T rows[kTile][D + 8];
+  T rows[Rows][D + 8];
 };
 
 struct LeftOperand {
@@ -54,24 +46,32 @@ __device__ inline void load_matrices_transposed(std::uint32_t (&parts)[4], const
 }
 
 /// Rows [row, row + 16) and columns [column, column + 16) of a tile.
-template <typename T, int D>
-__device__ LeftOperand left_operand(const OperandTile<T, D>& tile, int row, int column) {
+template <typename T, int D, int Rows>
+__device__ LeftOperand left_operand(const OperandTile<T, D, Rows>& tile, int row, int column) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   LeftOperand operand;
   load_matrices(operand.parts, &tile.rows[row + lane % 16][column + lane / 16 * 8]);
   return operand;
 }
+/// The transpose of rows [row, row + 16) and columns [column, column + 16).
+template <typename T, int D, int Rows>
+__device__ LeftOperand left_of_columns(const OperandTile<T, D, Rows>& tile, int row, int column) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  LeftOperand operand;
+  load_matrices_transposed(operand.parts, &tile.rows[row + lane / 16 * 8 + lane % 8][column + lane / 8 % 2 * 8]);
+  return operand;
+}
 /// The transpose of rows [row, row + 16) and columns [column, column + 16): the inner index along the columns.
-template <typename T, int D>
-__device__ RightOperands right_of_rows(const OperandTile<T, D>& tile, int row, int column) {
+template <typename T, int D, int Rows>
+__device__ RightOperands right_of_rows(const OperandTile<T, D, Rows>& tile, int row, int column) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   RightOperands operands;
   load_matrices(operands.parts, &tile.rows[row + lane / 16 * 8 + lane % 8][column + lane / 8 % 2 * 8]);
   return operands;
 }
 /// Rows [row, row + 16) and columns [column, column + 16): the inner index along the rows.
-template <typename T, int D>
-__device__ RightOperands right_of_columns(const OperandTile<T, D>& tile, int row, int column) {
+template <typename T, int D, int Rows>
+__device__ RightOperands right_of_columns(const OperandTile<T, D, Rows>& tile, int row, int column) {
   const int lane = static_cast<int>(threadIdx.x % 32);
   RightOperands operands;
   load_matrices_transposed(operands.parts, &tile.rows[row + lane % 16][column + lane / 16 * 8]);
@@ -104,88 +104,55 @@ __device__ inline std::uint32_t rounded_pair<__nv_bfloat16>(float first, float s
   return *reinterpret_cast<const std::uint32_t*>(&pair);
 }
 
-/// A warp's 16 rows of a tile of scores, rounded, as the left operand of columns [16 step, 16 step + 16).
-template <typename T>
-__device__ LeftOperand rounded_operand(const float (&tile)[kTile / 8][4], int step) {
+/// Two fragments side by side, `step` of `tile`, rounded, as the left operand of columns [16 step, 16 step + 16).
+template <typename T, int Count>
+__device__ LeftOperand rounded_operand(const float (&tile)[Count][4], int step) {
   const float(&low)[4] = tile[2 * step];
   const float(&high)[4] = tile[2 * step + 1];
   return {{rounded_pair<T>(low[0], low[1]), rounded_pair<T>(low[2], low[3]), rounded_pair<T>(high[0], high[1]),
            rounded_pair<T>(high[2], high[3])}};
 }
 
-/// tile = rows [row, row + 16) of left · rightᵀ.
-template <typename T, int D>
-__device__ void mma_scores(float (&tile)[kTile / 8][4], const OperandTile<T, D>& left, int row,
-                           const OperandTile<T, D>& right) {
+/// tile += left · right_tileᵀ, of the latter the rows from `first` on and the 16 columns of `step`.
+template <typename T, int D, int Rows, int Count>
+__device__ void mma_rows(float (&tile)[Count][4], const LeftOperand& left, const OperandTile<T, D, Rows>& right,
+                         int first, int step) {
 #pragma unroll
-  for (int n = 0; n < kTile / 8; ++n)
+  for (int n = 0; n < Count / 2; ++n) {
+    const RightOperands b = right_of_rows(right, first + 16 * n, 16 * step);
+    multiply_add<T>(tile[2 * n], left, b.parts[0], b.parts[1]);
+    multiply_add<T>(tile[2 * n + 1], left, b.parts[2], b.parts[3]);
+  }
+}
+
+/// tile = rows [row, row + 16) of left · the rows of right from `first` on, transposed.
+template <typename T, int D, int LeftRows, int RightRows, int Count>
+__device__ void mma_scores(float (&tile)[Count][4], const OperandTile<T, D, LeftRows>& left, int row,
+                           const OperandTile<T, D, RightRows>& right, int first = 0) {
+#pragma unroll
+  for (int n = 0; n < Count; ++n)
     for (int e = 0; e < 4; ++e) tile[n][e] = 0.0F;
 #pragma unroll
-  for (int step = 0; step < D / 16; ++step) {
-    const LeftOperand a = left_operand(left, row, 16 * step);
+  for (int step = 0; step < D / 16; ++step) mma_rows(tile, left_operand(left, row, 16 * step), right, first, step);
+}
+
+/// sums += left · rows [first, first + 16) of right, of these the columns from `column` on.
+template <typename T, int D, int Rows, int Count>
+__device__ void mma_columns(float (&sums)[Count][4], const LeftOperand& left, const OperandTile<T, D, Rows>& right,
+                            int first, int column = 0) {
 #pragma unroll
-    for (int n = 0; n < kTile / 16; ++n) {
-      const RightOperands b = right_of_rows(right, 16 * n, 16 * step);
-      multiply_add<T>(tile[2 * n], a, b.parts[0], b.parts[1]);
-      multiply_add<T>(tile[2 * n + 1], a, b.parts[2], b.parts[3]);
-    }
+  for (int n = 0; n < Count / 2; ++n) {
+    const RightOperands b = right_of_columns(right, first, column + 16 * n);
+    multiply_add<T>(sums[2 * n], left, b.parts[0], b.parts[1]);
+    multiply_add<T>(sums[2 * n + 1], left, b.parts[2], b.parts[3]);
   }
 }
 
 /// sums += tile · right, the tile's elements rounded.
-template <typename T, int D>
-__device__ void mma_add(float (&sums)[D / 8][4], const float (&tile)[kTile / 8][4], const OperandTile<T, D>& right) {
+template <typename T, int D, int Rows, int Count>
+__device__ void mma_add(float (&sums)[D / 8][4], const float (&tile)[Count][4], const OperandTile<T, D, Rows>& right) {
 #pragma unroll
-  for (int step = 0; step < kTile / 16; ++step) {
-    const LeftOperand a = rounded_operand<T>(tile, step);
-#pragma unroll
-    for (int n = 0; n < D / 16; ++n) {
-      const RightOperands b = right_of_columns(right, 16 * step, 16 * n);
-      multiply_add<T>(sums[2 * n], a, b.parts[0], b.parts[1]);
-      multiply_add<T>(sums[2 * n + 1], a, b.parts[2], b.parts[3]);
-    }
-  }
-}
-
-/// Copies rows into a tile, zeros around them. 16 bytes at a time where everything lies on 16 bytes.
-template <typename T, int D>
-__device__ void load_tile(const TileRows<const T>& rows, int head_size, OperandTile<T, D>& tile) {
-  constexpr int kPiece = 16 / sizeof(T);
-  const bool pieces =
-      (reinterpret_cast<std::uintptr_t>(rows.first) % 16 | rows.stride % kPiece | head_size % kPiece) == 0;
-  if (pieces) {
-    for (int t = threadIdx.x; t < kTile * (D / kPiece); t += kMmaThreads) {
-      const int row = t / (D / kPiece);
-      const int column = t % (D / kPiece) * kPiece;
-      const bool inside = row < rows.valid && column < head_size;
-      *reinterpret_cast<uint4*>(&tile.rows[row][column]) =
-          inside ? *reinterpret_cast<const uint4*>(rows.first + row * rows.stride + column) : make_uint4(0, 0, 0, 0);
-    }
-  } else {
-    for (int t = threadIdx.x; t < kTile * D; t += kMmaThreads) {
-      const int row = t / D;
-      const int column = t % D;
-      const bool inside = row < rows.valid && column < head_size;
-      tile.rows[row][column] = inside ? rows.first[row * rows.stride + column] : attention_stored<T>(0.0F);
-    }
-  }
-}
-
-/// Writes a warp's 16 rows of sums from `row` on, rows g times `low` and rows g + 8 times `high`.
-template <typename T, int D>
-__device__ void store_sums(const float (&sums)[D / 8][4], int row, float low, float high, const TileRows<T>& rows,
-                           int head_size) {
-  const int lane = static_cast<int>(threadIdx.x % 32);
-#pragma unroll
-  for (int n = 0; n < D / 8; ++n) {
-#pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      const int i = row + lane / 4 + e / 2 * 8;
-      const int column = 8 * n + lane % 4 * 2 + e % 2;
-      if (i < rows.valid && column < head_size)
-        rows.first[i * rows.stride + column] = attention_stored<T>(sums[n][e] * (e < 2 ? low : high));
-    }
-  }
+  for (int step = 0; step < Count / 2; ++step) mma_columns(sums, rounded_operand<T>(tile, step), right, 16 * step);
 }
 
 }  // namespace spillway::kernels::cuda

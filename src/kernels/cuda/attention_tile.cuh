@@ -3,8 +3,9 @@
 
 #include <cstdint>
 
-#include "core/philox.hpp"
 #include "kernels/cuda/attention_arguments.cuh"
+#include "kernels/cuda/attention_storage.cuh"
+#include "kernels/cuda/philox.cuh"
 
 namespace spillway::kernels::cuda {
 
@@ -44,7 +45,36 @@ struct TileRows {
 /// The head's columns of a tensor's rows [begin, begin + kTile) of a sequence that has `count` from row `first` on.
 template <typename T>
 __device__ TileRows<T> tile_rows(T* tensor, std::int64_t stride, std::int64_t column, int first, int begin, int count) {
-  return {tensor + static_cast<std::int64_t>(first + begin) * stride + column, stride, min(count - begin, kTile)};
+  return {tensor + static_cast<std::int64_t>(first + begin) * stride + column, stride, count - begin};
+}
+
+/// The bucket of a distance of key from query, of those that `starts` tell and the ones after them; -1 if it is in one before.
+__device__ inline int find_bucket(const BucketStarts& starts, int distance) {
+  const int reach = starts.bidirectional ? abs(distance) : max(-distance, 0);
+  if (reach < starts.reach[0]) return -1;
+  int found = 0;
+#pragma unroll
+  for (int step = BucketStarts::kMost / 2; step > 0; step /= 2)
+    if (reach >= starts.reach[found + step]) found += step;
+  return starts.first + found + (starts.bidirectional && distance > 0 ? starts.one_side : 0);
+}
+
+/// The bucket of a distance between a query and a key of some sequence; anything for another.
+template <typename T>
+__device__ int bucket_of(const AttentionArguments<T>& op, int distance) {
+  if (op.starts.count > 0) return find_bucket(op.starts, distance);
+  const std::int64_t place = op.zero_distance + distance;
+  return place >= 0 && place < op.distances ? op.bucket[place] : -1;
+}
+
+/// The bias of a head at such a distance; 0 without a bias.
+template <typename T>
+__device__ float bias_of(const AttentionArguments<T>& op, int head, int distance) {
+  if (op.table == nullptr) return 0.0F;
+  if (op.starts.count > 0)
+    return attention_float(op.table[static_cast<std::int64_t>(find_bucket(op.starts, distance)) * op.heads + head]);
+  const std::int64_t place = op.zero_distance + distance;
+  return place >= 0 && place < op.distances ? op.bias[head * op.distances + place] : 0.0F;
 }
 
 /// What a tile of scores needs besides its operands, in shared memory.
@@ -57,22 +87,35 @@ struct TileExtras {
   __device__ bool kept(int i, int j) const { return (keep[i * 8 + j / 8] >> (j % 8) & 1) != 0; }
 };
 
-/// Which of eight neighbouring probabilities dropout keeps, a bit each: one draw has them all.
+/// Where in the dropout's stream a query is.
+struct QueryDraws {
+  std::uint32_t first;  // the draw of its keys 0 to 7
+  std::uint32_t sample;
+};
+
 template <typename T>
-__device__ std::uint8_t keep_bits(const AttentionArguments<T>& op, const AttentionPlace& at, int query, int key) {
+__device__ QueryDraws draws_of(const AttentionArguments<T>& op, const AttentionPlace& at, int query) {
+  if (op.threshold == 0 || query >= at.queries) return {0, 0};
   const int row = at.first_query + query;
-  const std::uint32_t groups = (static_cast<std::uint32_t>(at.keys) + 7) / 8;
-  const std::uint32_t block =
-      static_cast<std::uint32_t>(op.row_position[row]) * groups + static_cast<std::uint32_t>(key) / 8;
-  const Philox::Counter draws = Philox::draw(
-      op.key, {block, static_cast<std::uint32_t>(op.row_sample[row]), op.site, static_cast<std::uint32_t>(at.head)});
+  return {static_cast<std::uint32_t>(op.row_position[row]) * ((static_cast<std::uint32_t>(at.keys) + 7) / 8),
+          static_cast<std::uint32_t>(op.row_sample[row])};
+}
+
+/// Which of keys 8 group to 8 group + 7 of a query are kept, a bit each.
+template <typename T>
+__device__ std::uint32_t draw_bits(const AttentionArguments<T>& op, const QueryDraws& query, int head, int group) {
+  const uint4 draws = philox(op.key, uint4{query.first + static_cast<std::uint32_t>(group), query.sample, op.site,
+                                           static_cast<std::uint32_t>(head)});
+  const std::uint32_t words[4] = {draws.x, draws.y, draws.z, draws.w};
+  // A 16-bit lane in the upper half of a word needs no mask to be compared: what is below it changes nothing.
+  const std::uint32_t limit = op.threshold << 16;
   std::uint32_t bits = 0;
 #pragma unroll
   for (int pair = 0; pair < 4; ++pair) {
-    bits |= ((draws[pair] & 0xFFFFU) >= op.threshold ? 1U : 0U) << (2 * pair);
-    bits |= ((draws[pair] >> 16) >= op.threshold ? 1U : 0U) << (2 * pair + 1);
+    if ((words[pair] << 16) >= limit) bits |= 1U << (2 * pair);
+    if (words[pair] >= limit) bits |= 2U << (2 * pair);
   }
-  return static_cast<std::uint8_t>(bits);
+  return bits;
 }
 
 /// Fills `extras` for queries from `query` and keys from `key` on, both local and multiples of kTile. All threads of the CTA take
@@ -80,16 +123,13 @@ __device__ std::uint8_t keep_bits(const AttentionArguments<T>& op, const Attenti
 template <typename T>
 __device__ void load_extras(const AttentionArguments<T>& op, const AttentionPlace& at, int query, int key,
                             TileExtras& extras) {
-  for (int t = threadIdx.x; t < 2 * kTile - 1; t += blockDim.x) {
-    const std::int64_t place = op.zero_distance + key - query + t - (kTile - 1);
-    const bool inside = op.bias != nullptr && place >= 0 && place < op.distances;
-    extras.bias[t] = inside ? op.bias[at.head * op.distances + place] : 0.0F;
-  }
+  for (int t = threadIdx.x; t < 2 * kTile - 1; t += blockDim.x)
+    extras.bias[t] = bias_of(op, at.head, key - query + t - (kTile - 1));
   for (int t = threadIdx.x; t < kTile * 8; t += blockDim.x) {
     const int i = query + t / 8;
     const int j = key + t % 8 * 8;
     const bool drawn = op.threshold > 0 && i < at.queries && j < at.visible(op.causal, i);
-    extras.keep[t] = drawn ? keep_bits(op, at, i, j) : 0xFFU;
+    extras.keep[t] = static_cast<std::uint8_t>(drawn ? draw_bits(op, draws_of(op, at, i), at.head, j / 8) : 0xFFU);
   }
 }
 

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+
+#include <cuda_runtime_api.h>
+
+#include "core/cuda/check.hpp"
+
+namespace spillway::kernels::cuda {
+
+/// Sees to it that a kernel may have all of a thread block's shared memory that the GPU can give.
+/// \return its size; 0 where the kernel was compiled for GPUs before sm_`Architecture`
+template <int Architecture>
+int most_shared_bytes(const void* kernel, int device) {
+  cudaFuncAttributes attributes{};
+  spillway::cuda::check(cudaFuncGetAttributes(&attributes, kernel), "cudaFuncGetAttributes");
+  if (attributes.ptxVersion < Architecture) return 0;
+  int most = 0;
+  spillway::cuda::check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+                        "cudaDeviceGetAttribute");
+  most -= static_cast<int>(attributes.sharedSizeBytes);
+  spillway::cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most),
+                        "cudaFuncSetAttribute");
+  return most;
+}
+
+/// Launches a kernel on the tensor cores, of sm_80 and later, with `bytes` of shared memory. What the GPU can do is asked once for each
+/// kernel and GPU: an op is launched many times a step.
+/// \return false if the GPU has not the instructions or the memory, and then nothing is launched
+template <auto Kernel, typename Arguments>
+bool launch_on_tensor_cores(cudaStream_t stream, const char* name, std::int64_t blocks, int threads, std::size_t bytes,
+                            const Arguments& arguments) {
+  constexpr int kDevices = 64;
+  static std::array<std::atomic<int>, kDevices> known{};  // most_shared_bytes + 1; 0: not asked
+  int device = 0;
+  spillway::cuda::check(cudaGetDevice(&device), "cudaGetDevice");
+  std::atomic<int>& entry = known[static_cast<std::size_t>(device % kDevices)];
+  int most = entry.load() - 1;
+  if (most < 0 || device >= kDevices) {
+    most = most_shared_bytes<80>(reinterpret_cast<const void*>(Kernel), device);
+    entry.store(most + 1);
+  }
+  if (static_cast<int>(bytes) > most) return false;
+  Kernel<<<static_cast<unsigned>(blocks), static_cast<unsigned>(threads), bytes, stream>>>(arguments);
+  spillway::cuda::check(cudaGetLastError(), name);
+  return true;
+}
+
+}  // namespace spillway::kernels::cuda
