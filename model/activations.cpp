@@ -63,18 +63,22 @@ OutputActivations carve_output(Carver& carver, const T5Config& config, DType dty
   return output;
 }
 
-std::int64_t head_chunk_rows(const T5Config& config, std::int64_t rows) {
-  constexpr std::int64_t kLogitBytes = 32 << 20;
-  return std::min(std::max<std::int64_t>(rows, 1), std::max<std::int64_t>(16, kLogitBytes / (4 * config.vocab_size)));
+std::int64_t head_chunk_rows(const T5Config& config, std::int64_t rows, const HeadChunk& chunk) {
+  constexpr std::int64_t kLeast = 16;
+  const std::int64_t fit = chunk.logit_bytes / (4 * config.vocab_size) / chunk.multiple * chunk.multiple;
+  return std::min(std::max<std::int64_t>(rows, 1), std::max({kLeast, chunk.multiple, fit}));
 }
 
-Scratch carve_scratch(Carver& carver, const T5Config& c, DType dtype, const BatchLimits& limits, bool training) {
+Scratch carve_scratch(Carver& carver, const T5Config& c, DType dtype, const BatchLimits& limits, bool training,
+                      const HeadChunk& chunk) {
   const std::int64_t rows = std::max(limits.source_rows, limits.target_rows);
   Scratch scratch;
   scratch.branch = carver.take({rows, c.d_model}, dtype);
   scratch.d_normed = carver.take({rows, c.d_model}, dtype);
-  scratch.logits = carver.take({head_chunk_rows(c, limits.target_rows), c.vocab_size});
+  const Shape logits{head_chunk_rows(c, limits.target_rows, chunk), c.vocab_size};
+  scratch.logits = carver.take(logits);
   if (training) {
+    if (dtype != DType::f32) scratch.d_logits = carver.take(logits, dtype);
     scratch.d_wide = carver.take({rows, std::max(c.d_ff, 3 * c.inner())}, dtype);
     scratch.d_inner = carver.take({rows, c.inner()}, dtype);
     scratch.d_kv = carver.take({limits.source_rows, 2 * c.inner()}, dtype);

@@ -69,15 +69,26 @@ struct Scratch {
   TensorView d_wide;      // (N, max(d_ff, 3 inner)): gradient of act, or of qkv, or of cross q
   TensorView d_inner;     // (N, inner) gradient of an attention's output
   TensorView d_kv;        // (source rows, 2 inner)
-  TensorView logits;      // (head_chunk_rows, vocabulary)
+  TensorView logits;      // (head_chunk_rows, vocabulary) f32
+  TensorView d_logits;    // the same in `dtype`; not given where that is f32: the gradient then replaces the logits
   TensorView recomputed;  // bytes of the largest block's activations, for activation checkpointing
 };
 
-/// Rows of the head's product at a time: at most 32 MiB of logits, at least 16 rows.
-[[nodiscard]] std::int64_t head_chunk_rows(const T5Config& config, std::int64_t rows);
+/// How many rows of the head's product are made at a time.
+struct HeadChunk {
+  std::int64_t logit_bytes;  // of f32 logits, at most
+  std::int64_t multiple;     // of which the number of rows is, unless it is all rows
+};
+inline constexpr HeadChunk kHostHeadChunk = {.logit_bytes = 32 << 20, .multiple = 1};
+/// Fills a GPU with tiles of 128 rows, and reads and writes the head's weight gradient a few times a micro-batch only.
+inline constexpr HeadChunk kGpuHeadChunk = {.logit_bytes = 256 << 20, .multiple = 128};
+
+/// Rows of the head's product at a time: what `chunk` says, but at least 16 and at least `multiple`, and at most all.
+[[nodiscard]] std::int64_t head_chunk_rows(const T5Config& config, std::int64_t rows,
+                                           const HeadChunk& chunk = kHostHeadChunk);
 
 /// \param training  false: what only the backward pass uses is left out
 [[nodiscard]] Scratch carve_scratch(Carver& carver, const T5Config& config, DType dtype, const BatchLimits& limits,
-                                    bool training);
+                                    bool training, const HeadChunk& chunk = kHostHeadChunk);
 
 }  // namespace spillway::model

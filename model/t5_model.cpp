@@ -155,18 +155,20 @@ void T5Model::head(Queue& queue, int stage, const MicroBatch& batch, const PassO
   for (std::int64_t begin = 0; begin < batch.target.rows; begin += chunk) {
     const std::int64_t end = std::min(begin + chunk, batch.target.rows);
     const TensorView logits = scratch_.logits.rows(0, end - begin);
+    const TensorView d_logits = scratch_.d_logits ? scratch_.d_logits.rows(0, end - begin) : logits;
     ops_.linear(queue, {.x = a.normed.rows(begin, end), .w = weight(place, shape), .y = logits, .alpha = alpha});
     ops_.cross_entropy(queue, {.logits = logits,
                                .labels = batch.labels.rows(begin, end),
                                .label_smoothing = options.label_smoothing,
                                .gradient_scale = batch.gradient_scale,
-                               .losses = batch.losses.rows(begin, end)});
+                               .losses = batch.losses.rows(begin, end),
+                               .gradient = training && scratch_.d_logits ? d_logits : TensorView{}});
     if (!training) continue;
     if (layout_.trainable(place.unit))
       ops_.linear_weight_gradient(
-          queue, {.dy = logits, .x = a.normed.rows(begin, end), .dw = gradient(place, shape), .alpha = alpha});
+          queue, {.dy = d_logits, .x = a.normed.rows(begin, end), .dw = gradient(place, shape), .alpha = alpha});
     ops_.linear_input_gradient(
-        queue, {.dy = logits, .w = weight(place, shape), .dx = a.d_normed.rows(begin, end), .alpha = alpha});
+        queue, {.dy = d_logits, .w = weight(place, shape), .dx = a.d_normed.rows(begin, end), .alpha = alpha});
   }
   if (training) final_norm_backward(queue, stage, batch, options);
 }

@@ -252,6 +252,8 @@ void check(const CrossEntropy& op) {
   checker.require(op.logits, "logits", {rows, vocabulary});
   checker.require(op.labels, "labels", {rows}, DType::i32);
   checker.require(op.losses, "losses", {rows});
+  if (op.gradient)
+    checker.require(op.gradient, "gradient", {rows, vocabulary}, checker.activations(op.gradient, "gradient"));
   checker.require(op.label_smoothing >= 0.0F && op.label_smoothing < 1.0F, "label_smoothing", "in [0, 1)");
 }
 

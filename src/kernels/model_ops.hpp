@@ -25,11 +25,13 @@ struct LinearInputGradient {
   Output output = Output::overwrite;
 };
 
-/// dw += alpha · dyᵀ x. dy (N, out), x (N, in), dw (out, in) f32. dy may be f32 where x is bf16.
+/// dw = alpha · dyᵀ x (+ dw). dy (N, out), x (N, in), dw (out, in) f32. dy may be f32 where x is bf16. A pass that is the first to
+/// write dw overwrites it, which then need not be zero before.
 struct LinearWeightGradient {
   ConstTensorView dy, x;
   TensorView dw;
   float alpha = 1.0F;
+  Output output = Output::add;
 };
 
 /// out = dropout(table[ids]). ids i32 (N), table (vocabulary, width), out (N, width).
@@ -149,22 +151,25 @@ struct AttentionGradient {
 
 /// Softmax cross-entropy of a chunk of rows with label smoothing e, Hugging Face's LabelSmoother per token:
 /// loss = (1 - e) · -log p[label] + e / V · Σ_v -log p[v]. logits (N, V), labels i32 (N), losses f32 (N).
-/// If gradient_scale is not 0, logits is overwritten with gradient_scale · dloss/dlogits.
+/// If gradient_scale is not 0, `gradient` (N, V), f32 or bf16, becomes gradient_scale · dloss/dlogits, computed in fp32 and rounded once
+/// if it is bf16; logits then hold nothing of use. Without `gradient` it is logits that are overwritten with it. `gradient` may not
+/// overlap logits otherwise.
 struct CrossEntropy {
   TensorView logits;
   ConstTensorView labels;
   float label_smoothing = 0.0F;
   float gradient_scale = 0.0F;
   TensorView losses;
+  TensorView gradient = {};
 };
 
 /// The maths of a T5's forward and backward pass: each op once, in the order of the queue it is given. Tensors are dense and
-/// row-major and must live until the queue has passed the op. Gradients of weights are added to, in fp32. Results do not depend
+/// row-major and must live until the queue has passed the op. Gradients of weights are added to, in fp32, unless an op says so. Results do not depend
 /// on the number of threads. A row-wise op looks at its `sequences` only where a dropout is active.
 ///
 /// Storage. Activations and their gradients (x, y, dx, dy, hidden, normed, branch, u, out, q, k, v and d_...) and weights (w, table,
 /// norm weights) of one op are all f32 or all bf16, but for what an op says of f32. Always f32: rstd, log_sum_exp, logits, losses,
-/// and the gradients of weights (dw, d_table, d_weight, d_bias), which are added to. Arithmetic is fp32 whatever the storage: bf16 is
+/// and the gradients of weights (dw, d_table, d_weight, d_bias). Arithmetic is fp32 whatever the storage: bf16 is
 /// widened when it is read, an element is rounded once, to nearest even, when it is stored; what an op adds to (Output::add, d_hidden)
 /// is widened, added to and rounded. Nothing else is rounded: no probability, partial sum or dropped value, but where an op writes a
 /// tensor and goes on with it, it goes on with what is stored. With f32 nothing is rounded at all.

@@ -199,30 +199,59 @@ void residual_norm_gradient(benchmark::State& state, const Shape5& s) {
       state, [&] { gpu.ops().residual_norm_gradient(gpu.queue(), op); }, 0,
       10.0 * static_cast<double>(s.rows() * s.d_model));
 }
-void activation(benchmark::State& state, const Shape5& s, bool backward) {
+void activation(benchmark::State& state, const Shape5& s, bool backward, bool gated) {
   Gpu& gpu = Gpu::get();
-  const TensorView u = gpu.tensor({s.rows(), s.d_ff}), out = gpu.tensor({s.rows(), s.d_ff}),
-                   du = gpu.tensor({s.rows(), s.d_ff});
+  const Shape wide{s.rows(), gated ? 2 * s.d_ff : s.d_ff};
+  const TensorView u = gpu.tensor(wide), out = gpu.tensor({s.rows(), s.d_ff}), du = gpu.tensor(wide);
+  const kernels::ActivationKind kind = gated ? ActivationKind::gelu_new : ActivationKind::relu;
   const Dropout dropout{.probability = 0.1F, .key = 1, .site = 2};
   const PackedSequences sequences = gpu.sequences(s.sequences, s.length);
-  const Activation forward{.sequences = sequences, .u = u, .dropout = dropout, .out = out};
-  const ActivationGradient gradient{.sequences = sequences, .u = u, .d_out = out, .dropout = dropout, .du = du};
+  const Activation forward{
+      .sequences = sequences, .kind = kind, .gated = gated, .u = u, .dropout = dropout, .out = out};
+  const ActivationGradient gradient{
+      .sequences = sequences, .kind = kind, .gated = gated, .u = u, .d_out = out, .dropout = dropout, .du = du};
   measure(
       state,
       [&] {
         backward ? gpu.ops().activation_gradient(gpu.queue(), gradient) : gpu.ops().activation(gpu.queue(), forward);
       },
-      0, (backward ? 6.0 : 4.0) * static_cast<double>(s.rows() * s.d_ff));
+      0, (gated ? (backward ? 10.0 : 6.0) : (backward ? 6.0 : 4.0)) * static_cast<double>(s.rows() * s.d_ff));
 }
-void cross_entropy(benchmark::State& state) {
+/// \param gradient  f32: in place of the logits
+void cross_entropy(benchmark::State& state, DType gradient) {
   Gpu& gpu = Gpu::get();
   const std::int64_t rows = 5120, vocabulary = 32128;
+  const bool in_place = gradient == DType::f32;
   const CrossEntropy op{.logits = gpu.tensor({rows, vocabulary}, DType::f32),
                         .labels = gpu.upload(std::vector<std::int32_t>(rows, 7)),
                         .gradient_scale = 1e-4F,
-                        .losses = gpu.tensor({rows}, DType::f32)};
+                        .losses = gpu.tensor({rows}, DType::f32),
+                        .gradient = in_place ? TensorView{} : gpu.tensor({rows, vocabulary}, gradient)};
   measure(
-      state, [&] { gpu.ops().cross_entropy(gpu.queue(), op); }, 0, 8.0 * rows * vocabulary);
+      state, [&] { gpu.ops().cross_entropy(gpu.queue(), op); }, 0, (in_place ? 8.0 : 6.0) * rows * vocabulary);
+}
+/// The head of t5-large, forward and backward, 2048 rows at a time.
+void head(benchmark::State& state, DType gradient) {
+  Gpu& gpu = Gpu::get();
+  const std::int64_t rows = 2048, width = 1024, vocabulary = 32128;
+  const TensorView x = gpu.tensor({rows, width}), w = gpu.tensor({vocabulary, width}),
+                   logits = gpu.tensor({rows, vocabulary}, DType::f32), dx = gpu.tensor({rows, width}),
+                   dw = gpu.tensor({vocabulary, width}, DType::f32);
+  const TensorView d_logits = gradient == DType::f32 ? logits : gpu.tensor({rows, vocabulary}, gradient);
+  const CrossEntropy loss{.logits = logits,
+                          .labels = gpu.upload(std::vector<std::int32_t>(rows, 7)),
+                          .gradient_scale = 1e-4F,
+                          .losses = gpu.tensor({rows}, DType::f32),
+                          .gradient = gradient == DType::f32 ? TensorView{} : d_logits};
+  measure(
+      state,
+      [&] {
+        gpu.ops().linear(gpu.queue(), {.x = x, .w = w, .y = logits});
+        gpu.ops().cross_entropy(gpu.queue(), loss);
+        gpu.ops().linear_weight_gradient(gpu.queue(), {.dy = d_logits, .x = x, .dw = dw});
+        gpu.ops().linear_input_gradient(gpu.queue(), {.dy = d_logits, .w = w, .dx = dx});
+      },
+      6.0 * static_cast<double>(rows * width * vocabulary), 0);
 }
 void embedding_gradient(benchmark::State& state) {
   Gpu& gpu = Gpu::get();
@@ -285,15 +314,20 @@ void zero_and_convert(benchmark::State& state) {
   BENCHMARK_CAPTURE(attention_gradient, name##_cross, s, true);                       \
   BENCHMARK_CAPTURE(residual_norm, name, s);                                          \
   BENCHMARK_CAPTURE(residual_norm_gradient, name, s);                                 \
-  BENCHMARK_CAPTURE(activation, name##_forward, s, false);                            \
-  BENCHMARK_CAPTURE(activation, name##_backward, s, true)
+  BENCHMARK_CAPTURE(activation, name##_forward, s, false, false);                     \
+  BENCHMARK_CAPTURE(activation, name##_gelu_forward, s, false, true);                 \
+  BENCHMARK_CAPTURE(activation, name##_gelu_backward, s, true, true);                 \
+  BENCHMARK_CAPTURE(activation, name##_backward, s, true, false)
 SPILLWAY_LAYER(t5_large, kLarge);
 SPILLWAY_LAYER(t5_3b, k3b);
 BENCHMARK_CAPTURE(attention, t5_large_512_self, kLong, false);
 BENCHMARK_CAPTURE(attention_gradient, t5_large_512_self, kLong, false);
 BENCHMARK_CAPTURE(linear, square_8192, 8192, 8192, 8192);
 BENCHMARK_CAPTURE(linear, head, 5120, 1024, 32128);
-BENCHMARK(cross_entropy);
+BENCHMARK_CAPTURE(cross_entropy, f32, DType::f32);
+BENCHMARK_CAPTURE(cross_entropy, bf16, DType::bf16);
+BENCHMARK_CAPTURE(head, f32_gradient, DType::f32);
+BENCHMARK_CAPTURE(head, bf16_gradient, DType::bf16);
 BENCHMARK(embedding_gradient);
 BENCHMARK(adamw);
 BENCHMARK(sum_of_squares);

@@ -216,6 +216,30 @@ TEST_F(Bf16Ops, ResidualNormGradient_IsTheF32OneRounded_AndTheBranchThatOfWhatWa
   EXPECT_EQ(d_branch.half.bits, expected_d_branch.bits);
 }
 
+TEST_F(Bf16Ops, CrossEntropyGradientElsewhere_IsTheOneInPlaceRounded) {
+  const Both logits = rows(1);
+  Matrix in_place = logits.full, scratch = logits.full, full(kRows, kWidth), losses(1, kRows),
+         expected_losses(1, kRows);
+  Half half(Matrix(kRows, kWidth));
+  const auto run = [&](Matrix& on, Matrix& of_rows, TensorView gradient) {
+    ops->cross_entropy(*queue, {.logits = on.view(),
+                                .labels = ids(),
+                                .label_smoothing = 0.1F,
+                                .gradient_scale = 0.5F,
+                                .losses = of_rows.flat_view(),
+                                .gradient = gradient});
+  };
+
+  run(in_place, expected_losses, {});
+  run(scratch, losses, full.view());
+  scratch = logits.full;
+  run(scratch, losses, half.view());
+
+  EXPECT_EQ(losses.values, expected_losses.values);
+  EXPECT_EQ(full.values, in_place.values);
+  expect_rounded(half, in_place, "gradient");
+}
+
 TEST_F(Bf16Ops, OperandsOfAnotherDtype_AreRefused) {
   Both x(3, 4, 1), w(2, 4, 2), y(3, 2, 3), eight(3, 8, 4);
   std::vector<std::byte> bytes(24);
@@ -244,6 +268,13 @@ TEST_F(Bf16Ops, OperandsOfAnotherDtype_AreRefused) {
   EXPECT_THAT(
       message([&] { ops->cross_entropy(*queue, {.logits = x.half.view(), .labels = ids().flat(0, 3), .losses = {}}); }),
       testing::HasSubstr("cross_entropy: logits must be f32"));
+  EXPECT_THAT(message([&] {
+                ops->cross_entropy(*queue, {.logits = x.full.view(),
+                                            .labels = ids().flat(0, 3),
+                                            .losses = eight.full.flat_view().flat(0, 3),
+                                            .gradient = y.half.view()});
+              }),
+              testing::HasSubstr("cross_entropy: gradient must be bf16 (3, 4), found bf16 (3, 2)"));
   EXPECT_THAT(message([&] {
                 ops->activation(
                     *queue,
@@ -295,6 +326,11 @@ class Bf16Linear : public testing::TestWithParam<ProductShape> {
     ops->linear_weight_gradient(*queue, {.dy = dy.half.view(), .x = x.half.view(), .dw = dw.view(), .alpha = 0.25F});
     ops->linear_weight_gradient(*queue,
                                 {.dy = dy.full.view(), .x = x.half.view(), .dw = dw_of_f32.view(), .alpha = 0.25F});
+    Matrix overwritten(out, in, 0.25F), expected(out, in, 0.0F);
+    ops->linear_weight_gradient(
+        *queue, {.dy = dy.half.view(), .x = x.half.view(), .dw = overwritten.view(), .output = Output::overwrite});
+    ops->linear_weight_gradient(*queue, {.dy = dy.half.view(), .x = x.half.view(), .dw = expected.view()});
+    EXPECT_EQ(overwritten.values, expected.values) << "as if it had been zero";
     return {y.bits, y_added.bits, dx.bits, dx_of_f32.bits, y_f32.values, dw.values, dw_of_f32.values};
   }
 

@@ -90,6 +90,15 @@ TEST(HeadChunkRows, KeepsLogitsWithin32MiBButAtLeast16Rows) {
   EXPECT_EQ(head_chunk_rows(config, 100), 16);
 }
 
+TEST(HeadChunkRows, OnAGpu_AreWholeTilesOfLogitsWithin256MiB) {
+  T5Config config;
+  config.vocab_size = 32128;
+  EXPECT_EQ(head_chunk_rows(config, 100'000, kGpuHeadChunk), 2048);
+  EXPECT_EQ(head_chunk_rows(config, 131, kGpuHeadChunk), 131);
+  config.vocab_size = 4'000'000;
+  EXPECT_EQ(head_chunk_rows(config, 1000, kGpuHeadChunk), 128);
+}
+
 TEST(CarveScratch, OfAForwardPass_LeavesOutWhatOnlyTheBackwardPassUses) {
   const T5Config config;
   const BatchLimits limits{.sequences = 2, .source_rows = 12, .target_rows = 6};
@@ -110,6 +119,11 @@ TEST(CarveScratch, OfAForwardPass_LeavesOutWhatOnlyTheBackwardPassUses) {
   EXPECT_EQ(in_bf16.branch.dtype(), DType::bf16);
   EXPECT_EQ(in_bf16.d_wide.dtype(), DType::bf16);
   EXPECT_EQ(in_bf16.logits.dtype(), DType::f32);
+  EXPECT_EQ(in_bf16.d_logits.dtype(), DType::bf16);
+  EXPECT_EQ(in_bf16.d_logits.shape(), in_bf16.logits.shape());
+  EXPECT_FALSE(with.d_logits) << "in f32 the gradient replaces the logits";
+  Carver no_gradient(memory.data());
+  EXPECT_FALSE(carve_scratch(no_gradient, config, DType::bf16, limits, false).d_logits);
 }
 
 TEST(CarveScratch, HoldsTheLargerBlockForRecomputing) {

@@ -17,6 +17,9 @@ namespace {
 
 constexpr std::int64_t kSumBlock = 1024;  // summed in fp32; the blocks are summed in fp64
 
+[[gnu::always_inline]] inline void store_one(float* to, float value) { *to = value; }
+[[gnu::always_inline]] inline void store_one(BFloat16* to, float value) { *to = BFloat16{bf16_from_float(value)}; }
+
 [[gnu::always_inline]] inline float row_maximum(const float* logits, std::int64_t count) {
   Lanes maximum = all_lanes(-std::numeric_limits<float>::infinity());
   const std::int64_t whole = count / kLanes * kLanes;
@@ -65,6 +68,21 @@ struct RowSums {
   return sums;
 }
 
+/// \param exponentials  e^(x - maximum) of each logit
+template <typename T>
+[[gnu::always_inline]] inline void write_gradient(const CrossEntropy& op, const float* exponentials, double sum,
+                                                  std::int64_t label, T* gradient) {
+  const std::int64_t vocabulary = op.logits.extent(1);
+  const auto scale = static_cast<double>(op.gradient_scale), smoothing = static_cast<double>(op.label_smoothing);
+  const auto probability_scale = static_cast<float>(scale / sum);
+  const auto smoothed = static_cast<float>(scale * smoothing / static_cast<double>(vocabulary));
+  // All arithmetic is in fp32, so that an element is rounded once: the label's is computed before it may be overwritten.
+  const float of_label = exponentials[label] * probability_scale - smoothed;
+  for (std::int64_t c = 0; c < vocabulary; c += kLanes)
+    store(gradient + c, load(exponentials + c, vocabulary - c) * probability_scale - smoothed, vocabulary - c);
+  store_one(gradient + label, of_label - static_cast<float>(scale * (1.0 - smoothing)));
+}
+
 [[gnu::always_inline]] inline void losses_of_rows(const CrossEntropy& op, std::int64_t begin, std::int64_t end) {
   const std::int64_t vocabulary = op.logits.extent(1);
   const auto smoothing = static_cast<double>(op.label_smoothing);
@@ -79,12 +97,13 @@ struct RowSums {
     floats(op.losses)[row] = static_cast<float>(std::log(sums.exponentials) - (1.0 - smoothing) * label_difference -
                                                 smoothing / static_cast<double>(vocabulary) * sums.differences);
     if (!gradient) continue;
-    const auto scale = static_cast<double>(op.gradient_scale);
-    const auto probability_scale = static_cast<float>(scale / sums.exponentials);
-    const auto smoothed = static_cast<float>(scale * smoothing / static_cast<double>(vocabulary));
-    for (std::int64_t c = 0; c < vocabulary; c += kLanes)
-      store(logits + c, load(logits + c, vocabulary - c) * probability_scale - smoothed, vocabulary - c);
-    logits[label] -= static_cast<float>(scale * (1.0 - smoothing));
+    if (!op.gradient) {
+      write_gradient(op, logits, sums.exponentials, label, logits);
+    } else if (op.gradient.dtype() == DType::f32) {
+      write_gradient(op, logits, sums.exponentials, label, elements<float>(op.gradient) + row * vocabulary);
+    } else {
+      write_gradient(op, logits, sums.exponentials, label, elements<BFloat16>(op.gradient) + row * vocabulary);
+    }
   }
 }
 

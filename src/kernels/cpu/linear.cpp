@@ -15,7 +15,7 @@ void linear_input_gradient(ThreadPool& pool, const LinearInputGradient& op) {
 
 void linear_weight_gradient(ThreadPool& pool, const LinearWeightGradient& op) {
   gemm(pool,
-       MixedGemm{.transpose_a = true, .alpha = op.alpha, .a = op.dy, .b = op.x, .output = Output::add, .c = op.dw});
+       MixedGemm{.transpose_a = true, .alpha = op.alpha, .a = op.dy, .b = op.x, .output = op.output, .c = op.dw});
 }
 
 }  // namespace spillway::kernels::cpu

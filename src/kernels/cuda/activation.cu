@@ -3,23 +3,44 @@
 #include "kernels/cuda/activation_functions.cuh"
 #include "kernels/cuda/dropout.cuh"
 #include "kernels/cuda/launch.hpp"
+#include "kernels/cuda/raw_octet.cuh"
+#include "kernels/cuda/row_place.cuh"
 
 namespace spillway::kernels::cuda {
 namespace {
 
-/// A thread for each octet of `out`.
+template <bool kWhole, typename Function, typename T>
+__global__ void __launch_bounds__(kThreads)
+    activate(RowDropout dropout, const T* u, bool gated, T* out, std::int64_t rows, int width) {
+  const RowPlace at(width);
+  if (at.row >= rows) return;
+  const T* from = u + at.row * (gated ? 2 * std::int64_t{width} : width);
+  RawOctet<T> x[kOctetsOfThread], gate[kOctetsOfThread];
+#pragma unroll
+  for (int i = 0; i < kOctetsOfThread; ++i) x[i] = load_raw<kWhole>(from + at.column(i), at.left(i));
+  if (gated) {
+#pragma unroll
+    for (int i = 0; i < kOctetsOfThread; ++i) gate[i] = load_raw<kWhole>(from + width + at.column(i), at.left(i));
+  }
+  const DropoutRow row = dropout.row(at.row);
+#pragma unroll
+  for (int i = 0; i < kOctetsOfThread; ++i) {
+    if (at.left(i) <= 0) return;
+    Octet value = apply(widen(x[i]), [](float a) { return Function::at(a).value; });
+    if (gated) value = value * widen(gate[i]);
+    value = dropout.of(value, row, at.octet(i));
+    store_raw<kWhole>(out + at.row * width + at.column(i), narrow_raw<T>(value), at.left(i));
+  }
+}
+
 template <typename Function, typename T>
-__global__ void activate(RowDropout dropout, const T* u, bool gated, T* out, std::int64_t rows, std::int64_t width) {
-  const std::int64_t octets = octets_of(width);
-  const std::int64_t item = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  const std::int64_t row = item / octets, octet = item % octets;
-  if (row >= rows) return;
-  const std::int64_t column = octet * kOctet, left = width - column;
-  const T* from = u + row * (gated ? 2 * width : width) + column;
-  const Octet x = load(from, left);
-  Octet value = combine(x, x, [](float a, float) { return Function::at(a).value; });
-  if (gated) value = value * load(from + width, left);
-  store(out + row * width + column, dropout.of(value, row, octet), left);
+void launch(cudaStream_t stream, const Activation& op, std::int64_t rows, std::int64_t width) {
+  const T* u = elements<T>(op.u);
+  T* out = elements<T>(op.out);
+  const RowGrid cut(rows, octets_of(width));
+  const auto kernel = octets_are_whole(width, u, out) ? activate<true, Function, T> : activate<false, Function, T>;
+  kernel<<<cut.grid, cut.block, 0, stream>>>(RowDropout(op.dropout, op.sequences, width), u, op.gated, out, rows,
+                                             static_cast<int>(width));
 }
 
 }  // namespace
@@ -28,10 +49,7 @@ void activation(cudaStream_t stream, const Activation& op) {
   const std::int64_t rows = op.out.extent(0), width = op.out.extent(1);
   if (rows * width == 0) return;
   visit_storage(op.u.dtype(), [&]<typename T>(std::type_identity<T>) {
-    visit_function(op.kind, [&]<typename Function>(Function) {
-      activate<Function, T><<<blocks_for(rows * octets_of(width)), kThreads, 0, stream>>>(
-          RowDropout(op.dropout, op.sequences, width), elements<T>(op.u), op.gated, elements<T>(op.out), rows, width);
-    });
+    visit_function(op.kind, [&]<typename Function>(Function) { launch<Function, T>(stream, op, rows, width); });
   });
   check_launch("activation");
 }

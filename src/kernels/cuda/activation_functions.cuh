@@ -16,8 +16,8 @@ namespace detail {
 /// 1 / (1 + e^-x) as the value; its slope e^-x / (1 + e^-x)² has no cancellation.
 __device__ inline ValueAndSlope logistic(float x) {
   float e = -x;
-  e = expf(e > 80.0F ? 80.0F : e);  // keeps it finite: the logistic is then below 2e-35. NaN stays NaN
-  const float value = 1.0F / (1.0F + e);
+  e = expf(e > 80.0F ? 80.0F : e);                 // keeps it finite: the logistic is then below 2e-35. NaN stays NaN
+  const float value = __fdividef(1.0F, 1.0F + e);  // two units in the last place, for a fraction of the instructions
   return {value, e * value * value};
 }
 

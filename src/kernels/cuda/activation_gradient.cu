@@ -3,28 +3,61 @@
 #include "kernels/cuda/activation_functions.cuh"
 #include "kernels/cuda/dropout.cuh"
 #include "kernels/cuda/launch.hpp"
+#include "kernels/cuda/raw_octet.cuh"
+#include "kernels/cuda/row_place.cuh"
 
 namespace spillway::kernels::cuda {
 namespace {
 
-/// A thread for each octet of d_out. It reads all that it needs of u before it writes du, which may be the same memory.
+/// A thread reads all that it needs of u before it writes du, which may be the same memory.
+template <bool kWhole, typename Function, typename T>
+__global__ void __launch_bounds__(kThreads)
+    activate_gradient(RowDropout dropout, const T* u, const T* d_out, bool gated, T* du, std::int64_t rows, int width) {
+  const RowPlace at(width);
+  if (at.row >= rows) return;
+  const std::int64_t start = at.row * (gated ? 2 * std::int64_t{width} : width);
+  RawOctet<T> d[kOctetsOfThread], x[kOctetsOfThread], gate[kOctetsOfThread];
+#pragma unroll
+  for (int i = 0; i < kOctetsOfThread; ++i) {
+    d[i] = load_raw<kWhole>(d_out + at.row * width + at.column(i), at.left(i));
+    x[i] = load_raw<kWhole>(u + start + at.column(i), at.left(i));
+  }
+  if (gated) {
+#pragma unroll
+    for (int i = 0; i < kOctetsOfThread; ++i) gate[i] = load_raw<kWhole>(u + start + width + at.column(i), at.left(i));
+  }
+  const DropoutRow row = dropout.row(at.row);
+#pragma unroll
+  for (int i = 0; i < kOctetsOfThread; ++i) {
+    if (at.left(i) <= 0) return;
+    T* to = du + start + at.column(i);
+    const Octet gradient = dropout.of(widen(d[i]), row, at.octet(i));
+    Octet value = widen(x[i]), slope;
+#pragma unroll
+    for (int lane = 0; lane < kOctet; ++lane) {
+      const ValueAndSlope f = Function::at(value.values[lane]);
+      value.values[lane] = f.value;
+      slope.values[lane] = f.slope;
+    }
+    if (gated) {
+      store_raw<kWhole>(to, narrow_raw<T>(gradient * widen(gate[i]) * slope), at.left(i));
+      store_raw<kWhole>(to + width, narrow_raw<T>(gradient * value), at.left(i));
+    } else {
+      store_raw<kWhole>(to, narrow_raw<T>(gradient * slope), at.left(i));
+    }
+  }
+}
+
 template <typename Function, typename T>
-__global__ void activate_gradient(RowDropout dropout, const T* u, const T* d_out, bool gated, T* du, std::int64_t rows,
-                                  std::int64_t width) {
-  const std::int64_t octets = octets_of(width);
-  const std::int64_t item = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  const std::int64_t row = item / octets, octet = item % octets;
-  if (row >= rows) return;
-  const std::int64_t column = octet * kOctet, left = width - column;
-  const std::int64_t element = row * (gated ? 2 * width : width) + column;
-  const Octet d = dropout.of(load(d_out + row * width + column, left), row, octet);
-  const Octet x = load(u + element, left);
-  const Octet slope = combine(x, x, [](float a, float) { return Function::at(a).slope; });
-  if (!gated) return store(du + element, d * slope, left);
-  const Octet gate = load(u + element + width, left);
-  const Octet value = combine(x, x, [](float a, float) { return Function::at(a).value; });
-  store(du + element, d * gate * slope, left);
-  store(du + element + width, d * value, left);
+void launch(cudaStream_t stream, const ActivationGradient& op, std::int64_t rows, std::int64_t width) {
+  const T* u = elements<T>(op.u);
+  const T* d_out = elements<T>(op.d_out);
+  T* du = elements<T>(op.du);
+  const RowGrid cut(rows, octets_of(width));
+  const auto kernel = octets_are_whole(width, u, d_out, du) ? activate_gradient<true, Function, T>
+                                                            : activate_gradient<false, Function, T>;
+  kernel<<<cut.grid, cut.block, 0, stream>>>(RowDropout(op.dropout, op.sequences, width), u, d_out, op.gated, du, rows,
+                                             static_cast<int>(width));
 }
 
 }  // namespace
@@ -33,11 +66,7 @@ void activation_gradient(cudaStream_t stream, const ActivationGradient& op) {
   const std::int64_t rows = op.d_out.extent(0), width = op.d_out.extent(1);
   if (rows * width == 0) return;
   visit_storage(op.u.dtype(), [&]<typename T>(std::type_identity<T>) {
-    visit_function(op.kind, [&]<typename Function>(Function) {
-      activate_gradient<Function, T><<<blocks_for(rows * octets_of(width)), kThreads, 0, stream>>>(
-          RowDropout(op.dropout, op.sequences, width), elements<T>(op.u), elements<T>(op.d_out), op.gated,
-          elements<T>(op.du), rows, width);
-    });
+    visit_function(op.kind, [&]<typename Function>(Function) { launch<Function, T>(stream, op, rows, width); });
   });
   check_launch("activation_gradient");
 }

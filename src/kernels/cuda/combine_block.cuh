@@ -25,4 +25,9 @@ __device__ T combine_block(T value, const Combine& combine) {
   return result;
 }
 
+template <int kThreads, typename T>
+__device__ T block_sum(T value) {
+  return combine_block<kThreads>(value, [](T a, T b) { return a + b; });
+}
+
 }  // namespace spillway::kernels::cuda

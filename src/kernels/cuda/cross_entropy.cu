@@ -1,79 +1,108 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/cuda/block_reduce.cuh"
+#include "kernels/cuda/combine_block.cuh"
 #include "kernels/cuda/cross_entropy.hpp"
 #include "kernels/cuda/launch.hpp"
-#include "kernels/cuda/storage.cuh"
+#include "kernels/cuda/logit_row.cuh"
 
 namespace spillway::kernels::cuda {
 namespace {
 
-constexpr int kRowThreads = 512;
-
-/// What one thread knows of its logits after one pass: the largest, Σ e^(x - largest) and Σ x.
-struct RunningSums {
-  float largest = -INFINITY;
-  float exponentials = 0.0F;
-  float logits = 0.0F;
-
-  __device__ void take(float x) {
-    logits += x;
-    if (x > largest) {
-      exponentials = exponentials * expf(largest - x) + 1.0F;
-      largest = x;
-    } else if (x != -INFINITY) {  // of which e^ is 0, also where the largest is none
-      exponentials += expf(x - largest);
-    }
-  }
+/// G: float or what the gradient is stored as.
+template <typename G>
+struct Tensors {
+  float* logits;
+  const std::int32_t* labels;
+  float* losses;
+  G* gradient;
 };
 
-/// A block for each row.
-__global__ void losses_of_rows(float* all_logits, const std::int32_t* labels, std::int64_t vocabulary, double smoothing,
-                               double scale, float* losses) {
+/// A block for each row, which is read once where a LogitRow holds all of it.
+template <bool kWhole, typename G>
+__global__ void __launch_bounds__(kLogitThreads, 2)
+    losses_of_rows(Tensors<G> tensors, int vocabulary, int shared_quads, double smoothing, double scale) {
   const std::int64_t row = blockIdx.x;
-  const std::int64_t label = labels[row];
+  const std::int32_t label = tensors.labels[row];
   if (label < 0 || label >= vocabulary) __trap();
-  float* logits = all_logits + row * vocabulary;
-  const float label_logit = logits[label];  // before anything is overwritten
+  float* all = tensors.logits + row * vocabulary;
+  const float label_logit = all[label];  // before anything is overwritten
+  LogitRow<kWhole> logits(all, vocabulary, shared_quads);
 
-  RunningSums sums;
-  for (std::int64_t c = threadIdx.x; c < vocabulary; c += kRowThreads) sums.take(logits[c]);
-  const float largest = block_reduce(sums.largest, [](float a, float b) { return fmaxf(a, b); });
-  // A thread without logits, or with none above -infinity, adds nothing.
-  const float factor = sums.largest == -INFINITY ? 1.0F : expf(sums.largest - largest);
-  const double exponentials = block_sum(static_cast<double>(sums.exponentials * factor));
+  float largest = -INFINITY;
+  logits.read([&](const Quad<float>& x) {
+    for (const float value : x.values) largest = fmaxf(largest, value);
+  });
+  largest = combine_block<kLogitThreads>(largest, [](float a, float b) { return fmaxf(a, b); });
 
-  __shared__ float probability_scale;
-  if (smoothing > 0.0) {
-    const double differences =
-        block_sum(static_cast<double>(sums.logits)) - static_cast<double>(vocabulary) * static_cast<double>(largest);
-    sums.logits = static_cast<float>(differences / static_cast<double>(vocabulary));
+  float exponential_sum = 0.0F, difference_sum = 0.0F;
+  const auto exponential = [largest](Quad<float> x) {
+    for (float& value : x.values) value = expf(value - largest);
+    return x;
+  };
+  logits.replace([&](const Quad<float>& x, int left) {
+    if (smoothing > 0.0) {
+#pragma unroll
+      for (int i = 0; i < kQuad; ++i)
+        if (i < left) difference_sum += x.values[i] - largest;
+    }
+    const Quad<float> e = exponential(x);
+    exponential_sum += (e.values[0] + e.values[1]) + (e.values[2] + e.values[3]);  // 0 behind the row
+    return e;
+  });
+  const double exponentials = block_sum<kLogitThreads>(static_cast<double>(exponential_sum));
+  const double differences = smoothing > 0.0 ? block_sum<kLogitThreads>(static_cast<double>(difference_sum)) : 0.0;
+  if (scale != 0.0) {
+    const auto probability_scale = static_cast<float>(scale / exponentials);
+    const auto smoothed = static_cast<float>(scale * smoothing / static_cast<double>(vocabulary));
+    const auto of_label = static_cast<float>(scale * (1.0 - smoothing));
+    G* gradient = tensors.gradient + row * vocabulary;
+    const auto write = [&](Quad<float> quad, int column, int left) {
+      for (float& value : quad.values) value = value * probability_scale - smoothed;
+      if (static_cast<unsigned>(label - column) < kQuad) {
+#pragma unroll
+        for (int i = 0; i < kQuad; ++i)
+          if (column + i == label) quad.values[i] -= of_label;
+      }
+      store_quad<kWhole>(gradient + column, quad, left);
+    };
+    logits.write(write, exponential);
   }
   if (threadIdx.x == 0) {
     // -log p[v] = log Σ e^(x - largest) - (x[v] - largest)
     const double label_difference = static_cast<double>(label_logit - largest);
-    double loss = log(exponentials) - (1.0 - smoothing) * label_difference;
-    if (smoothing > 0.0) loss -= smoothing * static_cast<double>(sums.logits);
-    losses[row] = static_cast<float>(loss);
-    probability_scale = static_cast<float>(scale / exponentials);
+    tensors.losses[row] = static_cast<float>(log(exponentials) - (1.0 - smoothing) * label_difference -
+                                             smoothing / static_cast<double>(vocabulary) * differences);
   }
-  if (scale == 0.0) return;
-  __syncthreads();
-  const auto smoothed = static_cast<float>(scale * smoothing / static_cast<double>(vocabulary));
-  const auto of_label = static_cast<float>(scale * (1.0 - smoothing));
-  for (std::int64_t c = threadIdx.x; c < vocabulary; c += kRowThreads) {
-    const float gradient = expf(logits[c] - largest) * probability_scale - smoothed;
-    logits[c] = c == label ? gradient - of_label : gradient;
-  }
+}
+
+template <typename G>
+void launch(cudaStream_t stream, const CrossEntropy& op, G* gradient) {
+  const std::int64_t rows = op.logits.extent(0), vocabulary = op.logits.extent(1);
+  const Tensors<G> tensors{.logits = elements<float>(op.logits),
+                           .labels = elements<std::int32_t>(op.labels),
+                           .losses = elements<float>(op.losses),
+                           .gradient = gradient};
+  const bool whole = quads_are_whole(vocabulary, tensors.logits, gradient);
+  const auto kernel = whole ? losses_of_rows<true, G> : losses_of_rows<false, G>;
+  const int shared_quads = shared_quads_of(vocabulary);
+  const std::size_t shared_bytes = static_cast<std::size_t>(shared_quads) * kLogitThreads * sizeof(float4);
+  spillway::cuda::check(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)),
+      "cudaFuncSetAttribute");
+  kernel<<<static_cast<unsigned>(rows), kLogitThreads, shared_bytes, stream>>>(
+      tensors, static_cast<int>(vocabulary), shared_quads, static_cast<double>(op.label_smoothing),
+      static_cast<double>(op.gradient_scale));
 }
 
 }  // namespace
 
 void cross_entropy(cudaStream_t stream, const CrossEntropy& op) {
-  const std::int64_t rows = op.logits.extent(0), vocabulary = op.logits.extent(1);
-  if (rows == 0) return;
-  losses_of_rows<<<static_cast<unsigned>(rows), kRowThreads, 0, stream>>>(
-      elements<float>(op.logits), elements<std::int32_t>(op.labels), vocabulary,
-      static_cast<double>(op.label_smoothing), static_cast<double>(op.gradient_scale), elements<float>(op.losses));
+  if (op.logits.extent(0) == 0) return;
+  if (op.gradient) {
+    visit_storage(op.gradient.dtype(),
+                  [&]<typename G>(std::type_identity<G>) { launch(stream, op, elements<G>(op.gradient)); });
+  } else {
+    launch(stream, op, elements<float>(op.logits));
+  }
   check_launch("cross_entropy");
 }
 

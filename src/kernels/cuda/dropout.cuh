@@ -9,6 +9,19 @@
 
 namespace spillway::kernels::cuda {
 
+/// The factors of eight elements, 0 or `scale`, by the eight 16-bit lanes of four draws.
+__device__ inline Octet dropout_factors(uint4 draws, std::uint32_t threshold, float scale) {
+  const std::uint32_t words[4] = {draws.x, draws.y, draws.z, draws.w};
+  const std::uint32_t upper = threshold << 16;
+  Octet result;
+#pragma unroll
+  for (int i = 0; i < kOctet / 2; ++i) {
+    result.values[2 * i] = (words[i] << 16) >= upper ? scale : 0.0F;
+    result.values[2 * i + 1] = words[i] >= upper ? scale : 0.0F;
+  }
+  return result;
+}
+
 /// A Dropout as kernels take it: what its member functions compute has been computed.
 struct DropoutDraws {
   explicit DropoutDraws(const Dropout& dropout)
@@ -19,15 +32,7 @@ struct DropoutDraws {
 
   /// The factors, 0 or scale, of the eight lanes of Philox(key, {block, sample, site, head}).
   __device__ Octet factors(std::uint32_t block, std::uint32_t sample, std::uint32_t head) const {
-    const uint4 draws = philox(key, uint4{block, sample, site, head});
-    const std::uint32_t words[4] = {draws.x, draws.y, draws.z, draws.w};
-    Octet result;
-#pragma unroll
-    for (int i = 0; i < kOctet / 2; ++i) {
-      result.values[2 * i] = (words[i] & 0xFFFFU) >= threshold ? scale : 0.0F;
-      result.values[2 * i + 1] = (words[i] >> 16) >= threshold ? scale : 0.0F;
-    }
-    return result;
+    return dropout_factors(philox(key, uint4{block, sample, site, head}), threshold, scale);
   }
   [[nodiscard]] __device__ bool active() const { return threshold > 0; }
 
@@ -37,26 +42,46 @@ struct DropoutDraws {
   float scale;
 };
 
+/// Where a row is in its dropout.
+struct DropoutRow {
+  std::uint32_t first;  // counter of the row's first octet
+  std::uint32_t sample;
+};
+
 /// The dropout of a row-wise site.
 class RowDropout {
  public:
   /// The sequences are looked at only if dropout is active.
   RowDropout(const Dropout& dropout, const PackedSequences& sequences, std::int64_t width)
-      : draws_(dropout),
+      : keys_(dropout.key),
+        site_(dropout.site),
+        threshold_(dropout.threshold()),
+        scale_(dropout.active() ? dropout.scale() : 1.0F),
         octets_(static_cast<std::uint32_t>(octets_of(width))),
         samples_(reinterpret_cast<const std::int32_t*>(sequences.row_sample.data())),
         positions_(reinterpret_cast<const std::int32_t*>(sequences.row_position.data())) {}
 
+  /// For the octets of a row; nothing is read if dropout is off.
+  [[nodiscard]] __device__ DropoutRow row(std::int64_t row) const {
+    if (threshold_ == 0) return {};
+    return {static_cast<std::uint32_t>(positions_[row]) * octets_, static_cast<std::uint32_t>(samples_[row])};
+  }
+
   /// What is left of columns 8 octet to 8 octet + 7 of a row.
-  [[nodiscard]] __device__ Octet of(const Octet& values, std::int64_t row, std::int64_t octet) const {
-    if (!draws_.active()) return values;
-    const auto first = static_cast<std::uint32_t>(positions_[row]) * octets_;
-    return values *
-           draws_.factors(first + static_cast<std::uint32_t>(octet), static_cast<std::uint32_t>(samples_[row]), 0);
+  [[nodiscard]] __device__ Octet of(const Octet& values, const DropoutRow& row, int octet) const {
+    if (threshold_ == 0) return values;
+    const uint4 counter{row.first + static_cast<std::uint32_t>(octet), row.sample, site_, 0};
+    return values * dropout_factors(philox(keys_, counter), threshold_, scale_);
+  }
+  [[nodiscard]] __device__ Octet of(const Octet& values, std::int64_t row_number, std::int64_t octet) const {
+    return of(values, row(row_number), static_cast<int>(octet));
   }
 
  private:
-  DropoutDraws draws_;
+  PhiloxKeys keys_;
+  std::uint32_t site_;
+  std::uint32_t threshold_;
+  float scale_;
   std::uint32_t octets_;
   const std::int32_t* samples_;
   const std::int32_t* positions_;

@@ -2,22 +2,35 @@
 #include "kernels/cuda/dropout.cuh"
 #include "kernels/cuda/elementwise.hpp"
 #include "kernels/cuda/launch.hpp"
+#include "kernels/cuda/raw_octet.cuh"
+#include "kernels/cuda/row_place.cuh"
 
 namespace spillway::kernels::cuda {
 namespace {
 
-/// to = (base, if it is given) + dropout(branch). A thread for each octet.
-template <typename T>
-__global__ void add_dropped(RowDropout dropout, const T* base, const T* branch, T* to, std::int64_t rows,
-                            std::int64_t width) {
-  const std::int64_t octets = octets_of(width);
-  const std::int64_t item = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  const std::int64_t row = item / octets, octet = item % octets;
-  if (row >= rows) return;
-  const std::int64_t left = width - octet * kOctet, element = row * width + octet * kOctet;
-  Octet value = dropout.of(load(branch + element, left), row, octet);
-  if (base != nullptr) value = load(base + element, left) + value;
-  store(to + element, value, left);
+/// to = (base, if it is given) + dropout(branch).
+template <bool kWhole, typename From, typename To>
+__global__ void __launch_bounds__(kThreads)
+    add_dropped(RowDropout dropout, const To* base, const From* branch, To* to, std::int64_t rows, int width) {
+  const RowPlace at(width);
+  if (at.row >= rows) return;
+  const std::int64_t start = at.row * width;
+  RawOctet<From> added[kOctetsOfThread];
+  RawOctet<To> before[kOctetsOfThread];
+#pragma unroll
+  for (int i = 0; i < kOctetsOfThread; ++i) added[i] = load_raw<kWhole>(branch + start + at.column(i), at.left(i));
+  if (base != nullptr) {
+#pragma unroll
+    for (int i = 0; i < kOctetsOfThread; ++i) before[i] = load_raw<kWhole>(base + start + at.column(i), at.left(i));
+  }
+  const DropoutRow row = dropout.row(at.row);
+#pragma unroll
+  for (int i = 0; i < kOctetsOfThread; ++i) {
+    if (at.left(i) <= 0) return;
+    Octet value = dropout.of(widen(added[i]), row, at.octet(i));
+    if (base != nullptr) value = widen(before[i]) + value;
+    store_raw<kWhole>(to + start + at.column(i), narrow_raw<To>(value), at.left(i));
+  }
 }
 
 template <typename T>
@@ -40,8 +53,11 @@ void launch_add_dropped(cudaStream_t stream, const Dropout& settings, const Pack
                         const ConstTensorView& branch, T* to) {
   const std::int64_t rows = branch.extent(0), width = branch.extent(1);
   if (rows * width == 0) return;
-  add_dropped<T><<<blocks_for(rows * octets_of(width)), kThreads, 0, stream>>>(
-      RowDropout(settings, sequences, width), base, elements<T>(branch), to, rows, width);
+  const RowGrid cut(rows, octets_of(width));
+  const T* from = elements<T>(branch);
+  const auto kernel = octets_are_whole(width, base, from, to) ? add_dropped<true, T, T> : add_dropped<false, T, T>;
+  kernel<<<cut.grid, cut.block, 0, stream>>>(RowDropout(settings, sequences, width), base, from, to, rows,
+                                             static_cast<int>(width));
   check_launch("residual_add");
 }
 

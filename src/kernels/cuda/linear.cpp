@@ -19,7 +19,7 @@ void linear_weight_gradient(cudaStream_t stream, MatrixProducts& products, std::
                             const LinearWeightGradient& op) {
   if (op.dy.dtype() != op.x.dtype()) return mixed_weight_gradient(stream, products, pieces, op);
   products.run(stream,
-               {.transpose_a = true, .alpha = op.alpha, .a = op.dy, .b = op.x, .output = Output::add, .c = op.dw});
+               {.transpose_a = true, .alpha = op.alpha, .a = op.dy, .b = op.x, .output = op.output, .c = op.dw});
 }
 
 }  // namespace spillway::kernels::cuda

@@ -7,6 +7,7 @@
 
 #include "core/error.hpp"
 #include "core/round_up.hpp"
+#include "kernels/cuda/elementwise.hpp"
 #include "kernels/cuda/wide_pieces.hpp"
 #include "kernels/cuda/workspace.hpp"
 
@@ -49,6 +50,8 @@ void mixed_weight_gradient(cudaStream_t stream, MatrixProducts& products, std::s
                            const LinearWeightGradient& op) {
   const std::int64_t rows = op.dy.extent(0), out = op.dy.extent(1);
   const std::int64_t step = rows_at_a_time(pieces, out * 2);
+  Output output = op.output;
+  if (rows == 0 && output == Output::overwrite) fill_zero(stream, op.dw);
   for (std::int64_t begin = 0; begin < rows; begin += step) {
     const std::int64_t end = std::min(rows, begin + step);
     const TensorView piece(pieces.data(), DType::bf16, {end - begin, out});
@@ -58,8 +61,9 @@ void mixed_weight_gradient(cudaStream_t stream, MatrixProducts& products, std::s
                             .alpha = op.alpha,
                             .a = piece,
                             .b = op.x.rows(begin, end),
-                            .output = Output::add,
+                            .output = output,
                             .c = op.dw});
+      output = Output::add;
     }
   }
 }

@@ -77,6 +77,15 @@ __device__ inline Octet combine(const Octet& one, const Octet& other, const Func
   return result;
 }
 
+/// Applies f(value) to the eight.
+template <typename Function>
+__device__ inline Octet apply(const Octet& octet, const Function& f) {
+  Octet result;
+#pragma unroll
+  for (int i = 0; i < kOctet; ++i) result.values[i] = f(octet.values[i]);
+  return result;
+}
+
 __device__ inline Octet operator+(const Octet& one, const Octet& other) {
   return combine(one, other, [](float a, float b) { return a + b; });
 }

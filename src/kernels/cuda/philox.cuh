@@ -5,19 +5,33 @@
 
 namespace spillway::kernels::cuda {
 
+/// The keys of the ten rounds of Philox4x32-10. As an argument of a kernel they cost it no instruction.
+struct PhiloxKeys {
+  static constexpr int kRounds = 10;
+
+  __host__ __device__ explicit PhiloxKeys(std::uint64_t key) {
+    auto first = static_cast<std::uint32_t>(key);
+    auto second = static_cast<std::uint32_t>(key >> 32);
+    for (int round = 0; round < kRounds; ++round) {
+      of_round[round][0] = first;
+      of_round[round][1] = second;
+      first += 0x9E3779B9U;
+      second += 0xBB67AE85U;
+    }
+  }
+  std::uint32_t of_round[kRounds][2];
+};
+
 /// Philox4x32-10 on the device: the four draws of core/philox.hpp's Philox::draw(key, {counter.x, .y, .z, .w}).
-__device__ inline uint4 philox(std::uint64_t key, uint4 counter) {
-  auto key0 = static_cast<std::uint32_t>(key);
-  auto key1 = static_cast<std::uint32_t>(key >> 32);
+__device__ inline uint4 philox(const PhiloxKeys& keys, uint4 counter) {
 #pragma unroll
-  for (int round = 0; round < 10; ++round) {
+  for (int round = 0; round < PhiloxKeys::kRounds; ++round) {
     constexpr std::uint32_t kFirst = 0xD2511F53U, kSecond = 0xCD9E8D57U;
-    counter = uint4{__umulhi(kSecond, counter.z) ^ counter.y ^ key0, kSecond * counter.z,
-                    __umulhi(kFirst, counter.x) ^ counter.w ^ key1, kFirst * counter.x};
-    key0 += 0x9E3779B9U;
-    key1 += 0xBB67AE85U;
+    counter = uint4{__umulhi(kSecond, counter.z) ^ counter.y ^ keys.of_round[round][0], kSecond * counter.z,
+                    __umulhi(kFirst, counter.x) ^ counter.w ^ keys.of_round[round][1], kFirst * counter.x};
   }
   return counter;
 }
+__device__ inline uint4 philox(std::uint64_t key, uint4 counter) { return philox(PhiloxKeys(key), counter); }
 
 }  // namespace spillway::kernels::cuda

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/cuda/block_reduce.cuh"
 #include "kernels/cuda/dropout.cuh"
 #include "kernels/cuda/launch.hpp"
+#include "kernels/cuda/raw_octet.cuh"
 #include "kernels/cuda/residual_norm.hpp"
+#include "kernels/cuda/row_team.cuh"
 
 namespace spillway::kernels::cuda {
 namespace {
-
-constexpr int kRowThreads = 128;
 
 template <typename T>
 struct Tensors {
@@ -19,29 +18,69 @@ struct Tensors {
   float* rstd;
 };
 
-/// A block for each row. A thread reads back only what it wrote itself.
-template <typename T>
-__global__ void normalise(RowDropout dropout, RowDropout output_dropout, Tensors<T> tensors, std::int64_t width,
-                          float epsilon) {
-  const std::int64_t row = blockIdx.x, octets = octets_of(width);
+/// Teams of a block: of 128 threads, or of one team that has more.
+template <typename NormShape>
+using Team = RowTeam<NormShape::kWarps, (NormShape::kWarps < 4 ? 4 / NormShape::kWarps : 1)>;
+
+/// A team for each row, which it reads once.
+template <typename NormShape, bool kWhole, typename T>
+__global__ void __launch_bounds__(Team<NormShape>::kBlock, 1280 / Team<NormShape>::kBlock)
+    normalise(RowDropout dropout, RowDropout output_dropout, Tensors<T> tensors, std::int64_t rows, int width,
+              float epsilon) {
+  constexpr int kHeld = NormShape::kHeld, kUnroll = NormShape::kUnroll, kLanes = Team<NormShape>::kLanes;
+  Team<NormShape> team;
+  const std::int64_t row = std::int64_t{blockIdx.x} * (Team<NormShape>::kBlock / kLanes) + team.index;
+  if (row >= rows) return;
+  const auto octet_of = [&](int i) { return team.lane + i * kLanes; };
+  const auto left_of = [&](int i) { return width - octet_of(i) * kOctet; };
+  const std::int64_t start = row * width;
+  RawOctet<T> hidden[kHeld], branch[kHeld];
+#pragma unroll kUnroll
+  for (int i = 0; i < kHeld; ++i)
+    hidden[i] = load_raw<kWhole>(tensors.hidden_in + start + octet_of(i) * kOctet, left_of(i));
+  if (tensors.branch != nullptr) {
+#pragma unroll kUnroll
+    for (int i = 0; i < kHeld; ++i)
+      branch[i] = load_raw<kWhole>(tensors.branch + start + octet_of(i) * kOctet, left_of(i));
+    const DropoutRow drawn = dropout.row(row);
+#pragma unroll kUnroll
+    for (int i = 0; i < kHeld; ++i)
+      if (left_of(i) > 0)
+        hidden[i] = narrow_raw<T>(widen(hidden[i]) + dropout.of(widen(branch[i]), drawn, octet_of(i)));
+  }
   float squares = 0.0F;
-  for (std::int64_t octet = threadIdx.x; octet < octets; octet += kRowThreads) {
-    const std::int64_t left = width - octet * kOctet, element = row * width + octet * kOctet;
-    Octet hidden = load(tensors.hidden_in + element, left);
-    if (tensors.branch != nullptr)
-      hidden = as_stored<T>(hidden + dropout.of(load(tensors.branch + element, left), row, octet));
-    if (tensors.hidden_out != nullptr) store(tensors.hidden_out + element, hidden, left);
-    squares += sum(hidden * hidden);
+#pragma unroll kUnroll
+  for (int i = 0; i < kHeld; ++i) {
+    if (tensors.hidden_out != nullptr)
+      store_raw<kWhole>(tensors.hidden_out + start + octet_of(i) * kOctet, hidden[i], left_of(i));
+    const Octet value = widen(hidden[i]);
+    squares += sum(value * value);
+    keep_raw(hidden[i]);
   }
-  squares = block_sum(squares);
+  squares = team.sum(squares);
   const float rstd = 1.0F / sqrtf(squares / static_cast<float>(width) + epsilon);
-  if (threadIdx.x == 0) tensors.rstd[row] = rstd;
-  const T* hidden_of = tensors.hidden_out != nullptr ? tensors.hidden_out : tensors.hidden_in;
-  for (std::int64_t octet = threadIdx.x; octet < octets; octet += kRowThreads) {
-    const std::int64_t left = width - octet * kOctet, element = row * width + octet * kOctet;
-    const Octet value = load(hidden_of + element, left) * rstd * load(tensors.weight + octet * kOctet, left);
-    store(tensors.normed + element, output_dropout.of(value, row, octet), left);
+  if (team.lane == 0) tensors.rstd[row] = rstd;
+  const DropoutRow drawn = output_dropout.row(row);
+#pragma unroll kUnroll
+  for (int i = 0; i < kHeld; ++i) {
+    if (left_of(i) <= 0) break;
+    const Octet weight = widen(load_raw<kWhole>(tensors.weight + octet_of(i) * kOctet, left_of(i)));
+    const Octet value = output_dropout.of(widen(hidden[i]) * rstd * weight, drawn, octet_of(i));
+    store_raw<kWhole>(tensors.normed + start + octet_of(i) * kOctet, narrow_raw<T>(value), left_of(i));
   }
+}
+
+template <typename NormShape, typename T>
+void launch(cudaStream_t stream, const ResidualNorm& op, const Tensors<T>& tensors) {
+  const std::int64_t rows = op.hidden_in.extent(0), width = op.hidden_in.extent(1);
+  const bool whole =
+      octets_are_whole(width, tensors.hidden_in, tensors.branch, tensors.weight, tensors.hidden_out, tensors.normed);
+  constexpr int kBlock = Team<NormShape>::kBlock;
+  constexpr std::int64_t kTeams = kBlock / Team<NormShape>::kLanes;
+  const auto kernel = whole ? normalise<NormShape, true, T> : normalise<NormShape, false, T>;
+  kernel<<<static_cast<unsigned>((rows + kTeams - 1) / kTeams), kBlock, 0, stream>>>(
+      RowDropout(op.dropout, op.sequences, width), RowDropout(op.output_dropout, op.sequences, width), tensors, rows,
+      static_cast<int>(width), op.epsilon);
 }
 
 }  // namespace
@@ -56,9 +95,7 @@ void residual_norm(cudaStream_t stream, const ResidualNorm& op) {
                              .hidden_out = elements<T>(op.hidden_out),
                              .normed = elements<T>(op.normed),
                              .rstd = elements<float>(op.rstd)};
-    normalise<T><<<static_cast<unsigned>(rows), kRowThreads, 0, stream>>>(
-        RowDropout(op.dropout, op.sequences, width), RowDropout(op.output_dropout, op.sequences, width), tensors, width,
-        op.epsilon);
+    visit_norm_shape(width, [&]<typename NormShape>(NormShape) { launch<NormShape>(stream, op, tensors); });
   });
   check_launch("residual_norm");
 }

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "kernels/cuda/block_reduce.cuh"
 #include "kernels/cuda/dropout.cuh"
 #include "kernels/cuda/launch.hpp"
+#include "kernels/cuda/raw_octet.cuh"
 #include "kernels/cuda/residual_norm.hpp"
+#include "kernels/cuda/row_team.cuh"
 #include "kernels/cuda/workspace.hpp"
 
 namespace spillway::kernels::cuda {
 namespace {
 
-constexpr int kRowThreads = 128;
+constexpr int kBlockWarps = 8;   // of the first kernel
 constexpr int kSumColumns = 32;  // of d_weight to a block of the second kernel
-constexpr int kSumParts = 8;     // into which it divides the blocks of the first
+constexpr int kSumParts = 32;    // into which it divides the blocks of the first
 
 template <typename T>
 struct Tensors {
@@ -23,42 +24,95 @@ struct Tensors {
   float* partials;  // (blocks, width)
 };
 
-/// A block takes `block_rows` rows, one after the other. Its part of d_weight lies in `partials`, where each thread touches only the
-/// columns that it works on.
-template <typename T>
-__global__ void normalise_gradient(RowDropout dropout, RowDropout output_dropout, Tensors<T> tensors, std::int64_t rows,
-                                   std::int64_t block_rows, std::int64_t width) {
-  const std::int64_t octets = octets_of(width), first = blockIdx.x * block_rows;
-  const std::int64_t end = first + block_rows < rows ? first + block_rows : rows;
-  float* partials = tensors.partials + blockIdx.x * width;
-  for (std::int64_t row = first; row < end; ++row) {
+template <typename NormShape>
+using Team = RowTeam<NormShape::kWarps, kBlockWarps / NormShape::kWarps>;
+
+/// A team takes every so many-th row, which it reads once; its part of d_weight stays in registers. The parts of a block are then summed
+/// in order.
+template <typename NormShape, bool kWhole, typename T>
+__global__ void __launch_bounds__(32 * kBlockWarps, NormShape::kHeld <= 2 ? 3 : 1)
+    normalise_gradient(RowDropout dropout, RowDropout output_dropout, Tensors<T> tensors, std::int64_t rows,
+                       int width) {
+  constexpr int kHeld = NormShape::kHeld, kUnroll = NormShape::kUnroll, kLanes = Team<NormShape>::kLanes;
+  constexpr int kTeams = kBlockWarps / NormShape::kWarps;
+  Team<NormShape> team;
+  const auto octet_of = [&](int i) { return team.lane + i * kLanes; };
+  const auto left_of = [&](int i) { return width - octet_of(i) * kOctet; };
+  Octet d_weight[kHeld] = {};
+  for (std::int64_t row = std::int64_t{blockIdx.x} * kTeams + team.index; row < rows;
+       row += std::int64_t{gridDim.x} * kTeams) {
+    const std::int64_t start = row * width;
+    RawOctet<T> d_normed[kHeld], hidden[kHeld], d_hidden[kHeld];
+#pragma unroll kUnroll
+    for (int i = 0; i < kHeld; ++i) {
+      d_normed[i] = load_raw<kWhole>(tensors.d_normed + start + octet_of(i) * kOctet, left_of(i));
+      hidden[i] = load_raw<kWhole>(tensors.hidden + start + octet_of(i) * kOctet, left_of(i));
+    }
+#pragma unroll kUnroll
+    for (int i = 0; i < kHeld; ++i)
+      d_hidden[i] = load_raw<kWhole>(tensors.d_hidden + start + octet_of(i) * kOctet, left_of(i));
     const float rstd = tensors.rstd[row];
-    const auto gradient_of_normed = [&](std::int64_t octet, std::int64_t left) {
-      return output_dropout.of(load(tensors.d_normed + row * width + octet * kOctet, left), row, octet);
+    const DropoutRow drawn = dropout.row(row), output_drawn = output_dropout.row(row);
+    const auto weight_of = [&](int i) {
+      return widen(load_raw<kWhole>(tensors.weight + octet_of(i) * kOctet, left_of(i)));
+    };
+    const auto gradient_of_normed = [&](int i) {
+      return output_dropout.of(widen(d_normed[i]), output_drawn, octet_of(i));
     };
     float dot = 0.0F;
-    for (std::int64_t octet = threadIdx.x; octet < octets; octet += kRowThreads) {
-      const std::int64_t left = width - octet * kOctet;
-      dot += sum(gradient_of_normed(octet, left) * load(tensors.weight + octet * kOctet, left) *
-                 load(tensors.hidden + row * width + octet * kOctet, left));
+#pragma unroll kUnroll
+    for (int i = 0; i < kHeld; ++i) {
+      if (left_of(i) > 0) {
+        dot += sum(gradient_of_normed(i) * weight_of(i) * widen(hidden[i]));
+        keep_raw(d_normed[i]);
+        keep_raw(hidden[i]);
+      }
     }
-    const float shared = block_sum(dot) * rstd * rstd / static_cast<float>(width);
-    for (std::int64_t octet = threadIdx.x; octet < octets; octet += kRowThreads) {
-      const std::int64_t left = width - octet * kOctet, element = row * width + octet * kOctet;
-      const Octet g = gradient_of_normed(octet, left);
-      const Octet hidden = load(tensors.hidden + element, left);
-      float* partial = partials + octet * kOctet;
-      const Octet before = row == first ? Octet{} : load(partial, left);
-      store(partial, before + g * (hidden * rstd), left);
-      const Octet inner = g * load(tensors.weight + octet * kOctet, left) + hidden * -shared;
-      const Octet d_hidden = as_stored<T>(load(tensors.d_hidden + element, left) + inner * rstd);
-      store(tensors.d_hidden + element, d_hidden, left);
-      if (tensors.d_branch != nullptr) store(tensors.d_branch + element, dropout.of(d_hidden, row, octet), left);
+    const float shared = team.sum(dot) * rstd * rstd / static_cast<float>(width);
+#pragma unroll kUnroll
+    for (int i = 0; i < kHeld; ++i) {
+      if (left_of(i) <= 0) break;
+      const Octet g = gradient_of_normed(i), h = widen(hidden[i]);
+      d_weight[i] = d_weight[i] + g * (h * rstd);
+      const Octet inner = g * weight_of(i) + h * -shared;
+      const RawOctet<T> result = narrow_raw<T>(widen(d_hidden[i]) + inner * rstd);
+      store_raw<kWhole>(tensors.d_hidden + start + octet_of(i) * kOctet, result, left_of(i));
+      if (tensors.d_branch != nullptr)
+        store_raw<kWhole>(tensors.d_branch + start + octet_of(i) * kOctet,
+                          narrow_raw<T>(dropout.of(widen(result), drawn, octet_of(i))), left_of(i));
+    }
+  }
+  float* partials = tensors.partials + std::int64_t{blockIdx.x} * width;
+  if constexpr (kTeams == 1) {
+#pragma unroll kUnroll
+    for (int i = 0; i < kHeld; ++i)
+      if (left_of(i) > 0) store(partials + octet_of(i) * kOctet, d_weight[i], left_of(i));
+  } else {
+    __shared__ __align__(16) float of_teams[kTeams][kLanes * kHeld * kOctet];
+#pragma unroll kUnroll
+    for (int i = 0; i < kHeld; ++i) store(of_teams[team.index] + octet_of(i) * kOctet, d_weight[i], kOctet);
+    __syncthreads();
+    for (int column = static_cast<int>(threadIdx.x); column < width; column += Team<NormShape>::kBlock) {
+      float total = of_teams[0][column];
+#pragma unroll
+      for (int other = 1; other < kTeams; ++other) total += of_teams[other][column];
+      partials[column] = total;
     }
   }
 }
 
-/// d_weight += Σ over blocks: each thread sums one column of every kSumParts-th part in order, the parts are then summed in order.
+template <typename NormShape, typename T>
+void launch(cudaStream_t stream, const ResidualNormGradient& op, const Tensors<T>& tensors, std::int64_t blocks) {
+  const std::int64_t rows = op.hidden.extent(0), width = op.hidden.extent(1);
+  const bool whole =
+      octets_are_whole(width, tensors.d_normed, tensors.hidden, tensors.weight, tensors.d_hidden, tensors.d_branch);
+  const auto kernel = whole ? normalise_gradient<NormShape, true, T> : normalise_gradient<NormShape, false, T>;
+  kernel<<<static_cast<unsigned>(blocks), 32 * kBlockWarps, 0, stream>>>(
+      RowDropout(op.dropout, op.sequences, width), RowDropout(op.output_dropout, op.sequences, width), tensors, rows,
+      static_cast<int>(width));
+}
+
+/// d_weight += Σ over blocks: each thread sums one column over a kSumParts-th of them in order, the parts are then summed in order.
 __global__ void add_partials(const float* partials, std::int64_t blocks, float* d_weight, std::int64_t width) {
   __shared__ double of_parts[kSumParts][kSumColumns];
   const std::int64_t column = std::int64_t{blockIdx.x} * kSumColumns + threadIdx.x;
@@ -79,8 +133,7 @@ void residual_norm_gradient(cudaStream_t stream, std::span<std::byte> workspace,
   const std::int64_t rows = op.hidden.extent(0), width = op.hidden.extent(1);
   if (rows * width == 0) return;
   require_workspace("residual_norm_gradient", residual_norm_workspace_bytes(width), workspace.size());
-  const std::int64_t block_rows = (rows + kNormBlocks - 1) / kNormBlocks;
-  const std::int64_t blocks = (rows + block_rows - 1) / block_rows;
+  const std::int64_t blocks = std::min(kNormBlocks, rows);
   auto* partials = reinterpret_cast<float*>(workspace.data());
   visit_storage(op.hidden.dtype(), [&]<typename T>(std::type_identity<T>) {
     const Tensors<T> tensors{.d_normed = elements<T>(op.d_normed),
@@ -90,9 +143,7 @@ void residual_norm_gradient(cudaStream_t stream, std::span<std::byte> workspace,
                              .d_hidden = elements<T>(op.d_hidden),
                              .d_branch = elements<T>(op.d_branch),
                              .partials = partials};
-    normalise_gradient<T><<<static_cast<unsigned>(blocks), kRowThreads, 0, stream>>>(
-        RowDropout(op.dropout, op.sequences, width), RowDropout(op.output_dropout, op.sequences, width), tensors, rows,
-        block_rows, width);
+    visit_norm_shape(width, [&]<typename NormShape>(NormShape) { launch<NormShape>(stream, op, tensors, blocks); });
   });
   check_launch("residual_norm_gradient");
   add_partials<<<static_cast<unsigned>((width + kSumColumns - 1) / kSumColumns), dim3(kSumColumns, kSumParts), 0,

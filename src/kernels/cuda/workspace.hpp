@@ -12,8 +12,8 @@ namespace spillway::kernels::cuda {
 // What the ops need beside their tensors, computed without a GPU: for the ledger. The ops of one queue share one workspace, so it is
 // the largest that counts.
 
-/// Blocks of rows, at most, whose parts of d_weight a norm's gradient sums by themselves.
-inline constexpr std::int64_t kNormBlocks = 256;
+/// Blocks, at most, whose rows' parts of d_weight a norm's gradient sums by themselves: all that an H200 runs at a time.
+inline constexpr std::int64_t kNormBlocks = 396;
 
 /// What cuBLASLt may use: what NVIDIA's guide asks for on its largest GPUs.
 inline constexpr std::size_t kProductBytes = std::size_t{32} << 20;

@@ -65,7 +65,7 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Combine(testing::Values(ActivationKind::relu, ActivationKind::relu_squared, ActivationKind::gelu,
                                      ActivationKind::gelu_new, ActivationKind::quick_gelu, ActivationKind::silu,
                                      ActivationKind::sigmoid, ActivationKind::tanh, ActivationKind::mish),
-                     testing::Bool(), testing::Values(DType::f32, DType::bf16), testing::Values(1, 147, 64)));
+                     testing::Bool(), testing::Values(DType::f32, DType::bf16), testing::Values(1, 147, 64, 4120)));
 
 }  // namespace
 }  // namespace spillway::kernels::cuda

@@ -45,11 +45,45 @@ TEST_P(CudaCrossEntropy, LossesAndGradient_AreThoseOfTheCpu) {
   }
 }
 
+TEST_P(CudaCrossEntropy, GradientElsewhere_IsTheOneInPlace_RoundedOnceToBf16) {
+  const Case& c = GetParam();
+  if (c.gradient_scale == 0.0F) GTEST_SKIP() << "no gradient";
+  const std::vector<std::int32_t> numbers(static_cast<std::size_t>(c.rows),
+                                          static_cast<std::int32_t>(c.vocabulary / 2));
+  const Shape shape{c.rows, c.vocabulary};
+  Twin labels = Twin::integers(numbers), logits = Twin::random(DType::f32, shape, 1, c.spread),
+       losses = Twin::poison(DType::f32, {c.rows}), in_place = Twin::random(DType::f32, shape, 1, c.spread),
+       full = Twin::poison(DType::f32, shape), half = Twin::poison(DType::bf16, shape);
+  const auto run = [&](Twin& on, TensorView gradient) {
+    cross_entropy(stream, {.logits = on.device(),
+                           .labels = labels.device(),
+                           .label_smoothing = c.label_smoothing,
+                           .gradient_scale = c.gradient_scale,
+                           .losses = losses.device(),
+                           .gradient = gradient});
+    synchronize();
+  };
+
+  run(in_place, {});
+  const std::vector<std::byte> expected_losses = losses.device_bytes();
+  run(logits, full.device());
+  logits.reset();
+  run(logits, half.device());
+
+  EXPECT_EQ(full.device_bytes(), in_place.device_bytes());
+  EXPECT_EQ(losses.device_bytes(), expected_losses);
+  std::vector<float> values;
+  for (const double value : in_place.found()) values.push_back(static_cast<float>(value));
+  EXPECT_EQ(half.device_bytes(), Twin::of(DType::bf16, shape, values).device_bytes());
+}
+
 INSTANTIATE_TEST_SUITE_P(Shapes, CudaCrossEntropy,
                          testing::Values(Case{1, 1, 0.0F, 1.0F, 1.0F}, Case{3, 5, 0.1F, 1.0F, 1.0F},
                                          Case{17, 384, 0.1F, 0.25F, 3.0F}, Case{9, 32128, 0.1F, 1e-3F, 5.0F},
                                          Case{9, 32128, 0.0F, 1e-3F, 30.0F}, Case{4, 1001, 0.2F, 0.0F, 2.0F},
-                                         Case{2, 250112, 0.1F, 1.0F, 3.0F}, Case{0, 100, 0.1F, 1.0F, 1.0F}));
+                                         Case{3, 1001, 0.2F, 1.0F, 2.0F}, Case{3, 18436, 0.0F, 1.0F, 2.0F},
+                                         Case{3, 32770, 0.1F, 1.0F, 2.0F}, Case{2, 250112, 0.1F, 1.0F, 3.0F},
+                                         Case{0, 100, 0.1F, 1.0F, 1.0F}));
 
 }  // namespace
 }  // namespace spillway::kernels::cuda

@@ -73,14 +73,19 @@ TEST_P(CudaLinear, InputGradient_IsThatOfTheCpu) {
 }
 
 TEST_P(CudaLinear, WeightGradient_IsThatOfTheCpu) {
-  Twin dy = Twin::random(c.wide, {c.rows, c.out}, 1), x = Twin::random(c.dtype, {c.rows, c.in}, 2);
-  Twin dw = Twin::random(DType::f32, {c.out, c.in}, 3);
-  const auto op = [&](auto on) { return LinearWeightGradient{.dy = on(dy), .x = on(x), .dw = on(dw), .alpha = 0.5F}; };
+  for (const Output output : {Output::overwrite, Output::add}) {
+    const Shape shape{c.out, c.in};
+    Twin dy = Twin::random(c.wide, {c.rows, c.out}, 1), x = Twin::random(c.dtype, {c.rows, c.in}, 2);
+    Twin dw = output == Output::add ? Twin::random(DType::f32, shape, 3) : Twin::poison(DType::f32, shape);
+    const auto op = [&](auto on) {
+      return LinearWeightGradient{.dy = on(dy), .x = on(x), .dw = on(dw), .alpha = 0.5F, .output = output};
+    };
 
-  run_both([&] { cpu_ops->linear_weight_gradient(*host_queue, op(OnHost{})); },
-           [&] { linear_weight_gradient(stream, *products, pieces(), op(OnDevice{})); }, {&dw});
+    run_both([&] { cpu_ops->linear_weight_gradient(*host_queue, op(OnHost{})); },
+             [&] { linear_weight_gradient(stream, *products, pieces(), op(OnDevice{})); }, {&dw});
 
-  expect_product(dw, "dw");
+    expect_product(dw, output == Output::add ? "dw added to" : "dw");
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -116,7 +116,9 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{DType::f32, 7, 24, 0.0F, 0.3F, false}, Case{DType::bf16, 37, 147, 0.2F, 0.1F, true},
                     Case{DType::f32, 700, 513, 0.3F, 0.2F, true}, Case{DType::bf16, 700, 512, 0.1F, 0.0F, true},
                     Case{DType::bf16, 300, 1024, 0.0F, 0.0F, false}, Case{DType::f32, 3, 4096, 0.1F, 0.1F, true},
-                    Case{DType::f32, 0, 8, 0.1F, 0.0F, true}));
+                    Case{DType::f32, 0, 8, 0.1F, 0.0F, true}, Case{DType::bf16, 2000, 1024, 0.1F, 0.0F, true},
+                    Case{DType::bf16, 900, 1032, 0.1F, 0.2F, true}, Case{DType::bf16, 5, 4104, 0.1F, 0.2F, true},
+                    Case{DType::f32, 3, 9001, 0.1F, 0.2F, true}));
 
 }  // namespace
 }  // namespace spillway::kernels::cuda
