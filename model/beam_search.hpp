@@ -2,17 +2,14 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <vector>
+
+#include "kernels/generation_ops.hpp"
+#include "model/activations.hpp"
 
 namespace spillway::model {
 
-/// When a beam search of an item ends (transformers' early_stopping).
-enum class EarlyStopping {
-  no,    // when no open beam can beat the worst finished one at the current length
-  yes,   // as soon as num_beams have finished
-  never  // like no, but judged at the best length that is still possible
-};
+using kernels::EarlyStopping;
 
 struct GenerationOptions {
   int num_beams = 4;              // 1: greedy
@@ -28,6 +25,7 @@ struct GenerationOptions {
   [[nodiscard]] bool processes_scores() const noexcept {
     return min_length > 0 || no_repeat_ngram_size > 0 || repetition_penalty != 1.0;
   }
+  friend bool operator==(const GenerationOptions&, const GenerationOptions&) = default;
 };
 
 /// A finished sequence: tokens after the start token, </s> included unless max_length cut it.
@@ -36,47 +34,28 @@ struct Hypothesis {
   double score = 0.0;  // normalised by length
 };
 
-/// The bookkeeping of a batched beam search (transformers 4.40 generation: _beam_search, BeamSearchScorer). Pure: it is given the best
-/// continuations of every item and says what every row runs next.
-class BeamSearch {
- public:
-  BeamSearch(std::int64_t items, const GenerationOptions& options, std::int32_t start_token, std::int32_t end_token,
-             std::int32_t pad_token);
+/// What kernels::AdvanceBeams works on, for I items.
+struct BeamMemory {
+  kernels::BeamState state;
+  TensorView divisors;                          // f64 (max_length)
+  TensorView top_scores, top_rows, top_tokens;  // (I, 2 beams), as TopContinuations leaves them
+  TensorView stop;                              // i32 (1)
+  TensorView result;                            // all that hypotheses_of() reads, as bytes
 
-  /// Candidates that advance() wants for each item: twice the beams.
-  [[nodiscard]] std::int64_t candidates() const noexcept { return 2 * beams_; }
-  /// Tokens so far, the start token included.
-  [[nodiscard]] std::int64_t length() const noexcept { return length_; }
-  /// True when no item needs another token.
-  [[nodiscard]] bool done() const;
-  /// For each row (items times beams): the token to run next, and the running score.
-  [[nodiscard]] const std::vector<std::int32_t>& next_tokens() const noexcept { return tokens_; }
-  [[nodiscard]] const std::vector<float>& row_scores() const noexcept { return scores_; }
-  /// For each row: the row that it continues.
-  [[nodiscard]] const std::vector<std::int32_t>& parents() const noexcept { return parents_; }
-
-  /// Takes the best continuations: (items, candidates()) sorted by score, best first. Rows are counted over all items.
-  void advance(std::span<const float> scores, std::span<const std::int32_t> rows, std::span<const std::int32_t> tokens);
-
-  /// num_beams hypotheses of each item, best first; of equal ones the later. Call once, at the end.
-  [[nodiscard]] std::vector<std::vector<Hypothesis>> finish();
-
- private:
-  struct Item {
-    std::vector<Hypothesis> finished;  // best first
-    bool done = false;
-  };
-  void add(Item& item, std::vector<std::int32_t> tokens, double sum, std::int64_t generated);
-  [[nodiscard]] bool is_done(const Item& item, double best_sum) const;
-
-  GenerationOptions options_;
-  std::int64_t beams_;
-  std::int64_t length_ = 1;
-  std::int32_t end_, pad_;
-  std::vector<Item> items_;
-  std::vector<std::vector<std::int32_t>> histories_;  // of each row, without the start token
-  std::vector<std::int32_t> tokens_, parents_;
-  std::vector<float> scores_;
+  /// The same for fewer items.
+  [[nodiscard]] BeamMemory first(std::int64_t items, std::int64_t beams) const;
 };
+
+[[nodiscard]] BeamMemory carve_beams(Carver& carver, std::int64_t items, const GenerationOptions& options);
+
+/// Fills host memory with the state in which the first beam of every item runs `start_token`, and no other may go on.
+void start_beams(const BeamMemory& host, const GenerationOptions& options, std::int32_t start_token);
+
+/// The op of one step.
+[[nodiscard]] kernels::AdvanceBeams advance_of(const BeamMemory& memory, const GenerationOptions& options,
+                                               std::int32_t end_token, std::int32_t pad_token);
+
+/// When all is over: num_beams hypotheses of each item, best first. Reads host memory.
+[[nodiscard]] std::vector<std::vector<Hypothesis>> hypotheses_of(const BeamMemory& host);
 
 }  // namespace spillway::model

@@ -10,30 +10,18 @@ namespace spillway::model {
 
 namespace {
 
-/// What `carver` has given out since it had given out `begin` bytes.
-TensorView bytes_since(const Carver& carver, std::size_t begin, const TensorView& first) {
-  return {first.data(), DType::u8, {static_cast<std::int64_t>(carver.bytes() - begin)}};
-}
+/// Tokens between two looks at whether a GPU is through. It makes at most twice as many too many, which are thrown away.
+constexpr std::int64_t kTokensPerLook = 4;
 
 GenerationLists carve_lists(Carver& carver, const GenerationLimits& limits) {
   const std::int64_t rows = limits.items * limits.options.num_beams;
-  const std::int64_t capacity = limits.options.max_length;
-  const std::int64_t candidates = 2 * limits.options.num_beams;
-  GenerationLists l;
   const std::size_t begin = carver.bytes();
-  l.ancestry = carver.take({rows, capacity}, DType::i32);
-  l.token_cache = carver.take({rows, capacity}, DType::i32);
-  l.tokens = carver.take({rows}, DType::i32);
+  GenerationLists l;
   l.row_sequence = carver.take({rows}, DType::i32);
   l.row_number = carver.take({rows + 1}, DType::i32);
   l.row_zero = carver.take({rows}, DType::i32);
-  l.row_scores = carver.take({rows});
-  l.sent = bytes_since(carver, begin, l.ancestry);
-  const std::size_t middle = carver.bytes();
-  l.top_scores = carver.take({limits.items, candidates});
-  l.top_rows = carver.take({limits.items, candidates}, DType::i32);
-  l.top_tokens = carver.take({limits.items, candidates}, DType::i32);
-  l.received = bytes_since(carver, middle, l.top_scores);
+  l.beams = carve_beams(carver, limits.items, limits.options);
+  l.all = {l.row_sequence.data(), DType::u8, {static_cast<std::int64_t>(carver.bytes() - begin)}};
   return l;
 }
 
@@ -60,13 +48,12 @@ GenerationMemory carve_generation(Carver& carver, Carver& pinned, const T5Config
   m.logits = carver.take({rows, c.vocab_size});
   m.lists = carve_lists(carver, limits);
   m.host_lists = carve_lists(pinned, limits);
-  m.next_ancestry = pinned.take({rows, capacity}, DType::i32);
   return m;
 }
 
 Generator::Generator(Device& device, const T5Config& config, const T5Layout& layout, T5Model& t5,
                      kernels::ModelOps& ops, kernels::GenerationOps& generation_ops, ParameterSource& parameters,
-                     const GenerationMemory& memory)
+                     const GenerationMemory& memory, bool weights_stay)
     : device_(device),
       config_(config),
       layout_(layout),
@@ -74,77 +61,113 @@ Generator::Generator(Device& device, const T5Config& config, const T5Layout& lay
       ops_(ops),
       generation_ops_(generation_ops),
       parameters_(parameters),
-      memory_(memory) {
+      memory_(memory),
+      weights_stay_(weights_stay) {
   // On the host nothing need be copied.
   if (device_.is_host()) memory_.lists = memory_.host_lists;
-  std::ranges::fill(memory_.host_lists.row_zero.as<std::int32_t>(), 0);
-  const auto numbers = memory_.host_lists.row_number.as<std::int32_t>();
-  std::iota(numbers.begin(), numbers.end(), 0);
 }
 
 std::vector<std::vector<Hypothesis>> Generator::generate(Queue& queue, const MicroBatch& batch,
                                                          const GenerationOptions& options,
                                                          const std::function<bool(bool)>& all_done) {
   const std::int64_t items = batch.source.count;
-  const std::int64_t rows = items * options.num_beams;
-  BeamSearch search(items, options, config_.decoder_start_token_id, config_.eos_token_id, config_.pad_token_id);
+  TokenWork work{.keys = batch.source,
+                 .rows = items * options.num_beams,
+                 .beams = memory_.lists.beams.first(items, options.num_beams),
+                 .options = options};
+  // A GPU's kernels look at the offsets alone: batches of other lengths are the same work.
+  if (!device_.is_host()) work.keys.rows = work.keys.longest = memory_.cross_kv.front().extent(0);
+  work.beams.stop = memory_.host_lists.beams.stop;
+  const TokenWork none{.keys = {}, .rows = 0, .beams = {}, .options = options};
+  start(queue, items, options);
   encode(queue, batch);
-  const auto sequence = memory_.host_lists.row_sequence.as<std::int32_t>();
-  for (std::int64_t row = 0; row < rows; ++row)
-    sequence[static_cast<std::size_t>(row)] = static_cast<std::int32_t>(row / options.num_beams);
+  if (weights_stay_) each_decoder_unit([&](int unit) { parameters_.acquire(unit); });
 
-  while (!all_done(search.done())) {
-    const std::int64_t position = std::min(search.length(), options.max_length) - 1;
-    const bool mine = rows > 0 && !search.done();
-    if (mine) {
-      std::ranges::copy(search.next_tokens(), memory_.host_lists.tokens.as<std::int32_t>().begin());
-      std::ranges::copy(search.row_scores(), memory_.host_lists.row_scores.as<float>().begin());
-      reorder(search, rows);
-      copy(queue, memory_.lists.sent, memory_.host_lists.sent);
-    }
-    decode_one(queue, batch, mine ? rows : 0, position);
-    if (!mine) continue;
-    choose(queue, search, items, options);
+  const std::int64_t together = device_.is_host() ? 1 : kTokensPerLook;
+  const volatile std::int32_t& stop = work.beams.stop.as<std::int32_t>().front();
+  std::int64_t made = 1;  // tokens with the start token
+  Event before;
+  while (true) {
+    const bool mine = items > 0 && stop == 0 && made < options.max_length;
+    if (all_done(!mine)) break;
+    for (std::int64_t i = 0; i < together; ++i) run_token(queue, mine && made++ < options.max_length ? work : none);
+    // The host runs ahead by what it has just submitted, so that a GPU never waits for it.
+    before.wait();
+    before = queue.record();
+    generation_ops_.check_logits();
   }
-  return search.finish();
+  if (weights_stay_) each_decoder_unit([&](int unit) { parameters_.release(unit); });
+  copy(queue, memory_.host_lists.beams.result, memory_.lists.beams.result);
+  queue.synchronize();
+  generation_ops_.check_logits();
+  return hypotheses_of(memory_.host_lists.beams.first(items, options.num_beams));
 }
 
-void Generator::choose(Queue& queue, BeamSearch& search, std::int64_t items, const GenerationOptions& options) {
-  const std::int64_t rows = items * options.num_beams;
-  const TensorView logits = memory_.logits.rows(0, rows);
+void Generator::start(Queue& queue, std::int64_t items, const GenerationOptions& options) {
+  const GenerationLists& lists = memory_.host_lists;
+  std::ranges::fill(lists.row_zero.as<std::int32_t>(), 0);
+  const auto numbers = lists.row_number.as<std::int32_t>();
+  std::iota(numbers.begin(), numbers.end(), 0);
+  const auto sequences = lists.row_sequence.as<std::int32_t>();
+  for (std::size_t row = 0; row < sequences.size(); ++row)
+    sequences[row] = static_cast<std::int32_t>(row) / options.num_beams;
+  start_beams(lists.beams.first(items, options.num_beams), options, config_.decoder_start_token_id);
+  copy(queue, memory_.lists.all, lists.all);
+}
+
+void Generator::copy(Queue& queue, const TensorView& to, const TensorView& from) {
+  if (to.data() != from.data()) device_.copy(queue, to.data(), from.data(), from.bytes());
+}
+
+bool Generator::is_known(const TokenWork& work) const {
+  const TokenWork& other = recorded_.work;
+  return work.rows == other.rows && work.keys.offsets.data() == other.keys.offsets.data() &&
+         work.keys.rows == other.keys.rows && work.keys.longest == other.keys.longest && work.options == other.options;
+}
+
+void Generator::run_token(Queue& queue, const TokenWork& work) {
+  const auto run = [this, &queue](const TokenWork& token) {
+    decode_one(queue, token);
+    if (token.rows > 0) choose(queue, token);
+  };
+  if (!weights_stay_ || work.rows == 0) return run(work);
+  if (!is_known(work)) {
+    // What is loaded or chosen when it is first used must not be so while it is recorded.
+    recorded_ = {.work = work, .recording = nullptr};
+    return run(work);
+  }
+  if (!recorded_.recording) recorded_.recording = device_.record_work(queue, [run, work] { run(work); });
+  recorded_.recording->run(queue);
+}
+
+void Generator::choose(Queue& queue, const TokenWork& work) {
+  const GenerationOptions& options = work.options;
+  const kernels::BeamState& state = work.beams.state;
+  const TensorView logits = memory_.logits.rows(0, work.rows);
   // transformers processes log-probabilities in beam search and logits in greedy search.
   const bool normalise_first = options.processes_scores() && options.num_beams > 1;
-  if (normalise_first) generation_ops_.log_softmax(queue, {.rows = rows, .scores = logits});
+  if (normalise_first) generation_ops_.log_softmax(queue, {.rows = work.rows, .scores = logits});
   if (options.processes_scores())
-    generation_ops_.process_scores(queue, {.rows = rows,
-                                           .capacity = memory_.lists.ancestry.extent(1),
-                                           .length = search.length(),
-                                           .tokens = memory_.lists.token_cache.rows(0, rows),
-                                           .ancestry = memory_.lists.ancestry.rows(0, rows),
+    generation_ops_.process_scores(queue, {.rows = work.rows,
+                                           .capacity = state.ancestry.extent(1),
+                                           .position = state.clock.flat(0, 1),
+                                           .tokens = state.token_cache,
+                                           .ancestry = state.ancestry,
                                            .repetition_penalty = static_cast<float>(options.repetition_penalty),
                                            .no_repeat_ngram_size = options.no_repeat_ngram_size,
                                            .min_length = options.min_length,
                                            .end_token = config_.eos_token_id,
                                            .scores = logits});
-  const kernels::TopContinuations top{.items = items,
-                                      .beams = options.num_beams,
-                                      .count = search.candidates(),
-                                      .normalised = normalise_first,
-                                      .logits = logits,
-                                      .row_scores = memory_.lists.row_scores.rows(0, rows),
-                                      .scores = memory_.lists.top_scores.rows(0, items),
-                                      .rows = memory_.lists.top_rows.rows(0, items),
-                                      .tokens = memory_.lists.top_tokens.rows(0, items)};
-  generation_ops_.top_continuations(queue, top);
-  copy(queue, memory_.host_lists.received, memory_.lists.received);
-  queue.synchronize();
-  const GenerationLists& found = memory_.host_lists;
-  search.advance(found.top_scores.rows(0, items).as<float>(), found.top_rows.rows(0, items).as<std::int32_t>(),
-                 found.top_tokens.rows(0, items).as<std::int32_t>());
-}
-
-void Generator::copy(Queue& queue, const TensorView& to, const TensorView& from) {
-  if (to.data() != from.data()) device_.copy(queue, to.data(), from.data(), from.bytes());
+  generation_ops_.top_continuations(queue, {.items = work.rows / options.num_beams,
+                                            .beams = options.num_beams,
+                                            .count = work.beams.top_scores.extent(1),
+                                            .normalised = normalise_first,
+                                            .logits = logits,
+                                            .row_scores = state.row_scores,
+                                            .scores = work.beams.top_scores,
+                                            .rows = work.beams.top_rows,
+                                            .tokens = work.beams.top_tokens});
+  generation_ops_.advance_beams(queue, advance_of(work.beams, options, config_.eos_token_id, config_.pad_token_id));
 }
 
 void Generator::encode(Queue& queue, const MicroBatch& batch) {
@@ -169,21 +192,6 @@ void Generator::encode(Queue& queue, const MicroBatch& batch) {
   }
 }
 
-void Generator::reorder(const BeamSearch& search, std::int64_t rows) {
-  const auto capacity = static_cast<std::size_t>(memory_.host_lists.ancestry.extent(1));
-  const auto position = static_cast<std::size_t>(search.length() - 1);
-  const auto from = memory_.host_lists.ancestry.as<std::int32_t>();
-  const auto to = memory_.next_ancestry.as<std::int32_t>();
-  for (std::size_t row = 0; row < static_cast<std::size_t>(rows); ++row) {
-    const auto parent = static_cast<std::size_t>(search.parents()[row]);
-    std::copy_n(from.begin() + static_cast<std::ptrdiff_t>(parent * capacity), position,
-                to.begin() + static_cast<std::ptrdiff_t>(row * capacity));
-    to[row * capacity + position] = static_cast<std::int32_t>(row);
-    memory_.host_lists.token_cache.as<std::int32_t>()[row * capacity + position] = search.next_tokens()[row];
-  }
-  std::ranges::copy(memory_.next_ancestry.as<std::int32_t>(), memory_.host_lists.ancestry.as<std::int32_t>().begin());
-}
-
 kernels::PackedSequences Generator::single_rows(std::int64_t rows) const {
   return {.offsets = memory_.lists.row_number.rows(0, rows + 1),
           .row_sample = memory_.lists.row_zero.rows(0, rows),
@@ -197,21 +205,31 @@ ConstTensorView Generator::weight(const Place& place, Shape shape) {
   return parameters_.weights(place.unit).flat(place.offset, shape.elements()).reshape(shape);
 }
 
-void Generator::decode_one(Queue& queue, const MicroBatch& batch, std::int64_t rows, std::int64_t position) {
+template <typename Visit>
+void Generator::each_decoder_unit(const Visit& visit) {
+  for (std::int64_t block = 0; block < config_.num_decoder_layers; ++block) visit(layout_.decoder_unit(block));
+  if (const int head = layout_.head().unit; !layout_.persistent(head)) visit(head);
+}
+
+void Generator::decode_one(Queue& queue, const TokenWork& work) {
+  const std::int64_t rows = work.rows;
   if (rows > 0)
     ops_.embedding(queue, {.sequences = single_rows(rows),
-                           .ids = memory_.lists.tokens.rows(0, rows),
+                           .ids = work.beams.state.tokens,
                            .table = weight(layout_.places().shared, {config_.vocab_size, config_.d_model}),
                            .out = memory_.hidden.rows(0, rows)});
   for (std::int64_t block = 0; block < config_.num_decoder_layers; ++block) {
     const int unit = layout_.decoder_unit(block);
-    if (unit + 1 < layout_.units()) parameters_.prefetch(unit + 1);
-    parameters_.acquire(unit);
-    if (rows > 0) decode_block(queue, batch, rows, position, block);
-    parameters_.release(unit);
+    if (!weights_stay_) {
+      if (unit + 1 < layout_.units()) parameters_.prefetch(unit + 1);
+      parameters_.acquire(unit);
+    }
+    if (rows > 0) decode_block(queue, work, block);
+    if (!weights_stay_) parameters_.release(unit);
   }
   const int head = layout_.head().unit;
-  if (!layout_.persistent(head)) parameters_.acquire(head);
+  const bool gathers_head = !weights_stay_ && !layout_.persistent(head);
+  if (gathers_head) parameters_.acquire(head);
   if (rows > 0) {
     norm(queue, rows, layout_.places().decoder_norms.back(), true);
     const float alpha =
@@ -221,7 +239,7 @@ void Generator::decode_one(Queue& queue, const MicroBatch& batch, std::int64_t r
                         .y = memory_.logits.rows(0, rows),
                         .alpha = alpha});
   }
-  if (!layout_.persistent(head)) parameters_.release(head);
+  if (gathers_head) parameters_.release(head);
 }
 
 void Generator::norm(Queue& queue, std::int64_t rows, const Place& weight_place, bool add_branch) {
@@ -235,8 +253,9 @@ void Generator::norm(Queue& queue, std::int64_t rows, const Place& weight_place,
                              .rstd = memory_.rstd.rows(0, rows)});
 }
 
-void Generator::decode_block(Queue& queue, const MicroBatch& batch, std::int64_t rows, std::int64_t position,
-                             std::int64_t block) {
+void Generator::decode_block(Queue& queue, const TokenWork& work, std::int64_t block) {
+  const std::int64_t rows = work.rows;
+  const ConstTensorView position = work.beams.state.clock.flat(0, 1);
   const auto index = static_cast<std::size_t>(block);
   const int unit = layout_.decoder_unit(block);
   const BlockOffsets& at = layout_.decoder_block();
@@ -251,26 +270,19 @@ void Generator::decode_block(Queue& queue, const MicroBatch& batch, std::int64_t
   norm(queue, rows, layout_.places().decoder_norms[3 * index], block > 0);
   const TensorView qkv = memory_.qkv.rows(0, rows);
   ops_.linear(queue, {.x = normed, .w = weight({unit, at.qkv}, {3 * inner, d}), .y = qkv});
-  generation_ops_.append_to_cache(queue, {.rows = rows,
-                                          .capacity = capacity,
-                                          .position = position,
-                                          .width = inner,
-                                          .k = {qkv.data() + width, qkv.dtype(), qkv.shape()},
-                                          .v = {qkv.data() + 2 * width, qkv.dtype(), qkv.shape()},
-                                          .stride = 3 * inner,
-                                          .cache_k = memory_.cache_k[index].rows(0, rows),
-                                          .cache_v = memory_.cache_v[index].rows(0, rows)});
   generation_ops_.cached_self_attention(
       queue, {.rows = rows,
               .capacity = capacity,
-              .position = position,
               .heads = config_.num_heads,
               .head_size = config_.d_kv,
+              .position = position,
               .q = qkv,
-              .q_stride = 3 * inner,
+              .k = {qkv.data() + width, qkv.dtype(), qkv.shape()},
+              .v = {qkv.data() + 2 * width, qkv.dtype(), qkv.shape()},
+              .stride = 3 * inner,
               .cache_k = memory_.cache_k[index].rows(0, rows),
               .cache_v = memory_.cache_v[index].rows(0, rows),
-              .ancestry = memory_.lists.ancestry.rows(0, rows),
+              .ancestry = work.beams.state.ancestry,
               .bias = {.table = weight(layout_.places().decoder_biases[index],
                                        {config_.relative_attention_num_buckets, config_.num_heads}),
                        .bidirectional = false,
@@ -280,9 +292,9 @@ void Generator::decode_block(Queue& queue, const MicroBatch& batch, std::int64_t
 
   norm(queue, rows, layout_.places().decoder_norms[3 * index + 1], true);
   const TensorView q = memory_.qkv.flat(0, rows * inner).reshape({rows, inner});
-  const TensorView kv = memory_.cross_kv[index].rows(0, batch.source.rows);
+  const TensorView kv = memory_.cross_kv[index].rows(0, work.keys.rows);
   ops_.linear(queue, {.x = normed, .w = weight({unit, at.cross_q}, {inner, d}), .y = q});
-  generation_ops_.cached_cross_attention(queue, {.keys = batch.source,
+  generation_ops_.cached_cross_attention(queue, {.keys = work.keys,
                                                  .rows = rows,
                                                  .heads = config_.num_heads,
                                                  .head_size = config_.d_kv,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "core/device.hpp"
@@ -18,13 +19,11 @@ struct GenerationLimits {
   GenerationOptions options;
 };
 
-/// The small tensors that host and device exchange for every token, in one piece of memory each way.
+/// The small tensors of decoding: the host writes them before the first token and reads the result after the last.
 struct GenerationLists {
-  TensorView sent;                   // the tensors below, as bytes
-  TensorView ancestry, token_cache;  // i32 (R, capacity); tokens are found through ancestry
-  TensorView tokens, row_sequence, row_number, row_zero, row_scores;  // (R), row_number (R + 1)
-  TensorView received;                                                // the tensors below, as bytes
-  TensorView top_scores, top_rows, top_tokens;                        // (items, 2 beams)
+  BeamMemory beams;
+  TensorView row_sequence, row_number, row_zero;  // i32 (R), row_number (R + 1)
+  TensorView all;                                 // as bytes
 };
 
 /// Everything that decoding keeps, for R = items · beams rows and `capacity` tokens. Caches and activations have the weights' dtype;
@@ -35,7 +34,6 @@ struct GenerationMemory {
   TensorView hidden, normed, rstd, qkv, attended, branch, u, act, logits;
   GenerationLists lists;       // where the ops read and write them
   GenerationLists host_lists;  // where the host does
-  TensorView next_ancestry;    // i32 (R, capacity), the host's
 };
 
 /// \param carver  of device memory
@@ -43,33 +41,52 @@ struct GenerationMemory {
 [[nodiscard]] GenerationMemory carve_generation(Carver& carver, Carver& pinned, const T5Config& config, DType dtype,
                                                 const GenerationLimits& limits);
 
-/// Decodes batches of sources by greedy or beam search with a key-value cache.
+/// Decodes batches of sources by greedy or beam search with a key-value cache. The host only starts the work of each token, looks from
+/// time to time whether there is anything left to do, and reads the hypotheses at the end.
 class Generator {
  public:
   /// \param device  that the memory, and later the queue, are of
   /// \param t5      reads the same parameters; its residual store has inference memory
+  /// \param weights_stay  a unit's weights are at the same place whenever it is acquired, and all may be at once: a token's work is
+  ///                      then recorded and replayed
   Generator(Device& device, const T5Config& config, const T5Layout& layout, T5Model& t5, kernels::ModelOps& ops,
-            kernels::GenerationOps& generation_ops, ParameterSource& parameters, const GenerationMemory& memory);
+            kernels::GenerationOps& generation_ops, ParameterSource& parameters, const GenerationMemory& memory,
+            bool weights_stay);
 
   /// The best hypotheses of every sequence of batch.source, best first; batch.target is not looked at. A rank without items takes part
-  /// with an empty batch.
+  /// with an empty batch. Blocks until they are there.
   /// \param all_done  given whether this rank's items are finished, says whether every rank's are: ranks that share sharded weights
-  ///                  decode in step
+  ///                  decode in step. Never true for a rank whose items are not
+  /// \throws DataError if logits are NaN or infinite
   [[nodiscard]] std::vector<std::vector<Hypothesis>> generate(Queue& queue, const MicroBatch& batch,
                                                               const GenerationOptions& options,
                                                               const std::function<bool(bool)>& all_done);
 
  private:
+  /// All that the work of a token depends on besides what is in memory.
+  struct TokenWork {
+    kernels::PackedSequences keys;
+    std::int64_t rows = 0;
+    BeamMemory beams;
+    GenerationOptions options;
+  };
+  struct Recorded {
+    TokenWork work;
+    std::unique_ptr<Recording> recording;  // null: it has only been run yet
+  };
+  void start(Queue& queue, std::int64_t items, const GenerationOptions& options);
   void encode(Queue& queue, const MicroBatch& batch);
-  void decode_one(Queue& queue, const MicroBatch& batch, std::int64_t rows, std::int64_t position);
-  void decode_block(Queue& queue, const MicroBatch& batch, std::int64_t rows, std::int64_t position,
-                    std::int64_t block);
+  void run_token(Queue& queue, const TokenWork& work);
+  [[nodiscard]] bool is_known(const TokenWork& work) const;
+  void decode_one(Queue& queue, const TokenWork& work);
+  void decode_block(Queue& queue, const TokenWork& work, std::int64_t block);
   void norm(Queue& queue, std::int64_t rows, const Place& weight_place, bool add_branch);
+  void choose(Queue& queue, const TokenWork& work);
+  template <typename Visit>
+  void each_decoder_unit(const Visit& visit);
   [[nodiscard]] kernels::PackedSequences single_rows(std::int64_t rows) const;
   [[nodiscard]] ConstTensorView weight(const Place& place, Shape shape);
-  void reorder(const BeamSearch& search, std::int64_t rows);
   void copy(Queue& queue, const TensorView& to, const TensorView& from);
-  void choose(Queue& queue, BeamSearch& search, std::int64_t items, const GenerationOptions& options);
 
   Device& device_;
   const T5Config& config_;
@@ -79,6 +96,8 @@ class Generator {
   kernels::GenerationOps& generation_ops_;
   ParameterSource& parameters_;
   GenerationMemory memory_;
+  bool weights_stay_;
+  Recorded recorded_;
 };
 
 }  // namespace spillway::model

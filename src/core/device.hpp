@@ -87,6 +87,14 @@ class Buffer {
   MemoryKind kind_ = MemoryKind::device;
 };
 
+/// Work of a queue that can be run again and again.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  /// Submits the work once more to `queue`, of the device that recorded it; returns at once unless the queue is inline.
+  virtual void run(Queue& queue) = 0;
+};
+
 /// Memory, queues and copies of one accelerator, or of the host.
 class Device {
  public:
@@ -106,6 +114,11 @@ class Device {
   /// Copies `bytes` between any two memories of this device in `queue`'s order. Both must live until then.
   /// \throws Error if `queue` is not of this device, or is a GPU's compute queue and host memory is not of `allocate`
   virtual void copy(Queue& queue, std::byte* to, const std::byte* from, std::size_t bytes) = 0;
+  /// What `work` submits to `queue`, to be run later, once or often: a GPU is then given all of it at the cost of one launch. Values
+  /// and addresses are those of now, what memory holds is read when it runs. `work` may submit GPU operations and copies only:
+  /// it must not wait, nor call submit(), record() or wait() of the queue. The host calls `work` again each time.
+  /// \throws CudaError if the driver cannot record it, or what `work` throws
+  [[nodiscard]] virtual std::unique_ptr<Recording> record_work(Queue& queue, std::function<void()> work) = 0;
 };
 
 /// The host as a device: device memory and pinned host memory are both ordinary memory.

@@ -2,6 +2,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include <fmt/format.h>
 #include <sys/mman.h>
@@ -18,6 +19,15 @@ class InlineQueue : public Queue {
   void submit(std::function<void()> work) override { work(); }
   Event record() override { return {}; }
   void wait(const Event& event) override { event.wait(); }
+};
+
+class RepeatedCall : public Recording {
+ public:
+  explicit RepeatedCall(std::function<void()> work) : work_(std::move(work)) {}
+  void run(Queue& /*queue*/) override { work_(); }
+
+ private:
+  std::function<void()> work_;
 };
 
 class HostDevice : public Device {
@@ -46,6 +56,9 @@ class HostDevice : public Device {
   }
   void copy(Queue& queue, std::byte* to, const std::byte* from, std::size_t bytes) override {
     queue.submit([=] { std::memcpy(to, from, bytes); });
+  }
+  std::unique_ptr<Recording> record_work(Queue& /*queue*/, std::function<void()> work) override {
+    return std::make_unique<RepeatedCall>(std::move(work));
   }
 };
 

@@ -158,7 +158,8 @@ void Engine::make_evaluation(Runtime& runtime) {
   model::Carver lists(arena_.bytes(plan::entry::kGenerationLists).data());
   generator_ = std::make_unique<model::Generator>(
       runtime.device, job_.source.config, *job_.layout, *inference_model_, *kernels_.model, *kernels_.generation,
-      *parameters_, model::carve_generation(caches, lists, job_.source.config, job_.dtype(), job_.generation));
+      *parameters_, model::carve_generation(caches, lists, job_.source.config, job_.dtype(), job_.generation),
+      !job_.gathers_weights());
 }
 
 /// This rank's micro-batches of one global batch.

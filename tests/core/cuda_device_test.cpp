@@ -339,6 +339,35 @@ TEST_F(CudaDevice, Copy_InAQueueOfAnotherDevice_IsRefused) {
   EXPECT_THROW(device_->copy(*foreign, buffer.data(), buffer.data() + 4096, 4096), Error);
 }
 
+TEST_F(CudaDevice, RecordedWork_RunsWhenAskedAndReadsWhatIsThereThen) {
+  const Buffer host = device_->allocate(MemoryKind::pinned_host, 2), gpu = device_->allocate(MemoryKind::device, 1);
+  host.data()[0] = std::byte{1};
+
+  const auto recording = device_->record_work(*compute_, [&] {
+    device_->copy(*compute_, gpu.data(), host.data(), 1);
+    device_->copy(*compute_, host.data() + 1, gpu.data(), 1);
+  });
+  compute_->synchronize();
+  EXPECT_EQ(host.data()[1], std::byte{0});
+  for (const int value : {2, 3}) {
+    host.data()[0] = static_cast<std::byte>(value);
+    recording->run(*compute_);
+    compute_->synchronize();
+    EXPECT_EQ(host.data()[1], static_cast<std::byte>(value));
+  }
+}
+
+TEST_F(CudaDevice, RecordedWork_ThatThrows_LeavesTheQueueAsItWas) {
+  const Buffer host = device_->allocate(MemoryKind::pinned_host, 2), gpu = device_->allocate(MemoryKind::device, 1);
+  host.data()[0] = std::byte{5};
+
+  EXPECT_THROW(static_cast<void>(device_->record_work(*compute_, [] { throw DataError("no"); })), DataError);
+
+  device_->copy(*compute_, gpu.data(), host.data(), 1);
+  compute_->synchronize();
+  EXPECT_EQ(content(gpu).front(), std::byte{5});
+}
+
 TEST_F(CudaDevice, ListedGpu_CanBeAskedForByItsUuid) {
   const std::vector<CudaGpu> gpus = list_cuda_gpus();
   const CudaGpu& last = gpus.back();

@@ -173,5 +173,20 @@ TEST_F(HostDevice, Copy_FollowsTheQueuesOrder) {
   EXPECT_THAT(to, testing::Each(std::byte{9}));
 }
 
+TEST_F(HostDevice, RecordedWork_RunsWhenAskedAndReadsWhatIsThereThen) {
+  std::byte from{1}, to{0};
+  const auto queue = device_->create_compute_queue();
+
+  const auto recording = device_->record_work(*queue, [&] { device_->copy(*queue, &to, &from, 1); });
+  EXPECT_EQ(to, std::byte{0});
+  from = std::byte{2};
+  recording->run(*queue);
+  EXPECT_EQ(to, std::byte{2});
+  from = std::byte{3};
+  recording->run(*queue);
+
+  EXPECT_EQ(to, std::byte{3});
+}
+
 }  // namespace
 }  // namespace spillway

@@ -6,6 +6,7 @@
 #include <limits>
 #include <numeric>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -15,10 +16,12 @@
 #include "kernels/cpu/attention.hpp"
 #include "kernels/cpu/cpu_kernels.hpp"
 #include "kernels/cpu/thread_pool.hpp"
+#include "kernels/kernel_fixtures.hpp"
 
 namespace spillway::kernels {
 namespace {
 
+using test::at_position;
 using testing::ElementsAre;
 using testing::FloatNear;
 using testing::HasSubstr;
@@ -49,21 +52,28 @@ class GenerationOpsTest : public testing::Test {
   std::unique_ptr<Queue> queue_ = host_->create_compute_queue();
 };
 
-TEST_F(GenerationOpsTest, AppendWritesEachRowsTokenAndNothingElse) {
+TEST_F(GenerationOpsTest, SelfAttentionWritesEachRowsTokenToTheCacheAndNothingElse) {
   const std::vector<float> kv = {1, 2, -1, -2, 9,
                                  3, 4, -3, -4, 9};  // two rows: k (2), v (2), one column of something else
   std::vector<float> cache_k(2 * 3 * 2, 0.5F);
   std::vector<float> cache_v(2 * 3 * 2, 0.5F);
+  const std::vector<std::int32_t> ancestry(2 * 3, 0);
+  std::vector<float> out(2 * 2);
 
-  ops_->append_to_cache(*queue_, {.rows = 2,
-                                  .capacity = 3,
-                                  .position = 1,
-                                  .width = 2,
-                                  .k = view(kv, {2, 5}),
-                                  .v = view(kv, {2, 5}).flat(2, 8),
-                                  .stride = 5,
-                                  .cache_k = writable(cache_k, {2, 3, 2}),
-                                  .cache_v = writable(cache_v, {2, 3, 2})});
+  ops_->cached_self_attention(*queue_, {.rows = 2,
+                                        .capacity = 3,
+                                        .heads = 1,
+                                        .head_size = 2,
+                                        .position = at_position(1),
+                                        .q = view(kv, {2, 5}),
+                                        .k = view(kv, {2, 5}),
+                                        .v = view(kv, {2, 5}).flat(2, 8),
+                                        .stride = 5,
+                                        .cache_k = writable(cache_k, {2, 3, 2}),
+                                        .cache_v = writable(cache_v, {2, 3, 2}),
+                                        .ancestry = view(ancestry, {2, 3}),
+                                        .bias = {},
+                                        .out = writable(out, {2, 2})});
 
   EXPECT_THAT(cache_k, ElementsAre(0.5F, 0.5F, 1, 2, 0.5F, 0.5F, 0.5F, 0.5F, 3, 4, 0.5F, 0.5F));
   EXPECT_THAT(cache_v, ElementsAre(0.5F, 0.5F, -1, -2, 0.5F, 0.5F, 0.5F, 0.5F, -3, -4, 0.5F, 0.5F));
@@ -81,8 +91,10 @@ TEST_P(CachedAttention, SelfIsTheLastRowOfCausalAttentionOverTheAncestors) {
   const std::int64_t width = heads * head_size;
   const std::int64_t length = position + 1;
   const std::vector<float> q = random_values(rows * (width + 4), 1);
-  const std::vector<float> cache_k = random_values(rows * capacity * width, 2);
-  const std::vector<float> cache_v = random_values(rows * capacity * width, 3);
+  const std::vector<float> k = random_values(rows * (width + 4), 6);
+  const std::vector<float> v = random_values(rows * (width + 4), 7);
+  std::vector<float> cache_k = random_values(rows * capacity * width, 2);
+  std::vector<float> cache_v = random_values(rows * capacity * width, 3);
   const std::vector<float> table = random_values(32 * heads, 4);
   PhiloxStream random(3, 5);
   std::vector<std::int32_t> ancestry(static_cast<std::size_t>(rows * capacity),
@@ -98,12 +110,13 @@ TEST_P(CachedAttention, SelfIsTheLastRowOfCausalAttentionOverTheAncestors) {
   std::vector<std::int32_t> offsets;
   for (std::int64_t r = 0; r < rows; ++r) {
     offsets.push_back(static_cast<std::int32_t>(r * length));
-    for (std::int64_t j = 0; j < length; ++j) {
-      const std::int64_t from = j == position ? r : ancestry[static_cast<std::size_t>(r * capacity + j)];
+    for (std::int64_t j = 0; j < position; ++j) {
+      const std::int64_t from = ancestry[static_cast<std::size_t>(r * capacity + j)];
       std::copy_n(cache_k.begin() + (from * capacity + j) * width, width, full_k.begin() + (r * length + j) * width);
       std::copy_n(cache_v.begin() + (from * capacity + j) * width, width, full_v.begin() + (r * length + j) * width);
     }
-    std::copy_n(q.begin() + r * (width + 4), width, full_q.begin() + (r * length + position) * width);
+    for (const auto& [token, full] : {std::pair{&q, &full_q}, std::pair{&k, &full_k}, std::pair{&v, &full_v}})
+      std::copy_n(token->begin() + r * (width + 4), width, full->begin() + (r * length + position) * width);
   }
   offsets.push_back(static_cast<std::int32_t>(rows * length));
   const RelativeBias bias{.table = view(table, {32, heads}), .bidirectional = false, .max_distance = 128};
@@ -111,13 +124,15 @@ TEST_P(CachedAttention, SelfIsTheLastRowOfCausalAttentionOverTheAncestors) {
 
   ops_->cached_self_attention(*queue_, {.rows = rows,
                                         .capacity = capacity,
-                                        .position = position,
                                         .heads = heads,
                                         .head_size = head_size,
+                                        .position = at_position(position),
                                         .q = view(q, {rows, width + 4}),
-                                        .q_stride = width + 4,
-                                        .cache_k = view(cache_k, {rows, capacity, width}),
-                                        .cache_v = view(cache_v, {rows, capacity, width}),
+                                        .k = view(k, {rows, width + 4}),
+                                        .v = view(v, {rows, width + 4}),
+                                        .stride = width + 4,
+                                        .cache_k = writable(cache_k, {rows, capacity, width}),
+                                        .cache_v = writable(cache_v, {rows, capacity, width}),
                                         .ancestry = view(ancestry, {rows, capacity}),
                                         .bias = bias,
                                         .out = writable(out, {rows, width})});
@@ -230,25 +245,18 @@ TEST_P(CachedAttention, InBf16_IsTheF32OpOnTheSameNumbersRounded) {
     const ConstTensorView all = view(packed, {rows, 3 * width});
     const ConstTensorView k = all.flat(width, rows * 3 * width - width);
     const ConstTensorView v = all.flat(2 * width, rows * 3 * width - 2 * width);
-    ops_->append_to_cache(*queue_, {.rows = rows,
-                                    .capacity = capacity,
-                                    .position = position,
-                                    .width = width,
-                                    .k = k,
-                                    .v = v,
-                                    .stride = 3 * width,
-                                    .cache_k = writable(cache_k, cache),
-                                    .cache_v = writable(cache_v, cache)});
     ops_->cached_self_attention(
         *queue_, {.rows = rows,
                   .capacity = capacity,
-                  .position = position,
                   .heads = heads,
                   .head_size = head_size,
+                  .position = at_position(position),
                   .q = all,
-                  .q_stride = 3 * width,
-                  .cache_k = view(cache_k, cache),
-                  .cache_v = view(cache_v, cache),
+                  .k = k,
+                  .v = v,
+                  .stride = 3 * width,
+                  .cache_k = writable(cache_k, cache),
+                  .cache_v = writable(cache_v, cache),
                   .ancestry = view(ancestry, {rows, capacity}),
                   .bias = {.table = view(bias, {32, heads}), .bidirectional = false, .max_distance = 128},
                   .out = writable(self, {rows, width})});
@@ -414,30 +422,23 @@ TEST_F(GenerationOpsTest, WrongShapesAreRefusedWithBoth) {
     return TensorView(std::span(ints).first(static_cast<std::size_t>(rows * columns)), {rows, columns});
   };
 
-  const AppendToCache append{.rows = 2,
-                             .capacity = 4,
-                             .position = 4,
-                             .width = 2,
-                             .k = matrix(2, 2),
-                             .v = matrix(2, 2),
-                             .stride = 2,
-                             .cache_k = cache(2),
-                             .cache_v = cache(2)};
-  EXPECT_THAT([&] { ops_->append_to_cache(*queue_, append); },
-              ThrowsMessage<Error>(HasSubstr("position below the capacity")));
-
-  const CachedSelfAttention self{.rows = 2,
-                                 .capacity = 4,
-                                 .position = 1,
-                                 .heads = 1,
-                                 .head_size = 2,
-                                 .q = matrix(2, 2),
-                                 .q_stride = 2,
-                                 .cache_k = cache(3),
-                                 .cache_v = cache(2),
-                                 .ancestry = ids(2, 4),
-                                 .bias = {},
-                                 .out = matrix(2, 2)};
+  CachedSelfAttention self{.rows = 2,
+                           .capacity = 4,
+                           .heads = 1,
+                           .head_size = 2,
+                           .position = at_position(4),
+                           .q = matrix(2, 2),
+                           .k = matrix(2, 2),
+                           .v = matrix(2, 2),
+                           .stride = 2,
+                           .cache_k = cache(2),
+                           .cache_v = cache(2),
+                           .ancestry = ids(2, 4),
+                           .bias = {},
+                           .out = matrix(2, 2)};
+  EXPECT_THAT([&] { ops_->cached_self_attention(*queue_, self); },
+              ThrowsMessage<Error>(HasSubstr("a position below the capacity of 4 is needed, found 4")));
+  self.cache_k = cache(3);
   EXPECT_THAT([&] { ops_->cached_self_attention(*queue_, self); },
               ThrowsMessage<Error>(HasSubstr("cache_k must be f32 (2, 4, 2), got f32 (3, 4, 2)")));
 

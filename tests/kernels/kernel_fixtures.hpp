@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <numeric>
 #include <vector>
 
 #include "core/philox.hpp"
@@ -35,6 +36,16 @@ struct Matrix {
   std::int64_t columns;
   std::vector<float> values;
 };
+
+/// The position that an op of generation reads: 0 .. 1023. Lives for ever.
+inline ConstTensorView at_position(std::int64_t position) {
+  static const std::vector<std::int32_t> kPositions = [] {
+    std::vector<std::int32_t> all(1024);
+    std::iota(all.begin(), all.end(), 0);
+    return all;
+  }();
+  return {std::span(kPositions).subspan(static_cast<std::size_t>(position), 1), {1}};
+}
 
 /// Rows of sequences of 1, 2, 3, 1, 2, 3, ... tokens, of samples 5, 8, 11, ...
 struct Batch {

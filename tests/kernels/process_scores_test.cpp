@@ -10,6 +10,7 @@
 #include "kernels/cpu/cpu_kernels.hpp"
 #include "kernels/cpu/thread_pool.hpp"
 #include "kernels/generation_ops.hpp"
+#include "kernels/kernel_fixtures.hpp"
 
 namespace spillway::kernels {
 namespace {
@@ -28,7 +29,8 @@ class ProcessScoresTest : public testing::Test {
     std::vector<std::int32_t> ancestry(tokens.size(), 0);
     const auto length = static_cast<std::int64_t>(tokens.size());
     op.rows = 1;
-    op.capacity = op.length = length;
+    op.capacity = length;
+    op.position = test::at_position(length - 1);
     op.tokens = {std::span<const std::int32_t>(tokens), {1, length}};
     op.ancestry = {std::span<const std::int32_t>(ancestry), {1, length}};
     op.scores = {std::span(scores), {1, static_cast<std::int64_t>(scores.size())}};
@@ -96,7 +98,7 @@ TEST_F(ProcessScoresTest, EachRowReadsItsOwnTokensThroughItsAncestry) {
 
   ops_->process_scores(*queue_, {.rows = 2,
                                  .capacity = 4,
-                                 .length = 3,
+                                 .position = test::at_position(2),
                                  .tokens = {std::span(tokens), {2, 4}},
                                  .ancestry = {std::span(ancestry), {2, 4}},
                                  .no_repeat_ngram_size = 1,
@@ -141,13 +143,13 @@ TEST_F(ProcessScoresTest, WrongShapes_AreRefused) {
   const std::vector<std::int32_t> ints(8, 0);
   const ProcessScores op{.rows = 2,
                          .capacity = 4,
-                         .length = 5,
+                         .position = test::at_position(4),
                          .tokens = {std::span(ints), {2, 4}},
                          .ancestry = {std::span(ints), {2, 4}},
                          .scores = {std::span(floats), {2, 4}}};
 
   EXPECT_THAT([&] { ops_->process_scores(*queue_, op); },
-              ThrowsMessage<Error>(HasSubstr("a length of 1 to the capacity")));
+              ThrowsMessage<Error>(HasSubstr("a position below the capacity")));
 }
 
 }  // namespace

@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "model/beam_search.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include <gmock/gmock.h>
+
+#include "core/device.hpp"
+#include "kernels/cpu/cpu_kernels.hpp"
 
 namespace spillway::model {
 namespace {
@@ -13,6 +18,63 @@ using ::testing::ElementsAre;
 constexpr std::int32_t kStart = 0;
 constexpr std::int32_t kEnd = 1;
 constexpr std::int32_t kPad = 9;
+
+/// The op of the CPU in memory of its own.
+class BeamSearch {
+ public:
+  BeamSearch(std::int64_t items, GenerationOptions options, std::int32_t start, std::int32_t end, std::int32_t pad)
+      : items_(items), options_(options), end_(end), pad_(pad) {
+    Carver counted;
+    (void)carve_beams(counted, items, options);
+    bytes_.assign(counted.bytes(), std::byte{0xFF});
+    start_beams(memory(), options, start);
+    if (items == 0) advance({}, {}, {});
+  }
+  [[nodiscard]] std::int64_t candidates() { return memory().top_scores.extent(1); }
+  [[nodiscard]] std::int64_t length() { return memory().state.clock.as<std::int32_t>()[0] + 1; }
+  [[nodiscard]] bool done() { return memory().stop.as<std::int32_t>()[0] != 0; }
+  [[nodiscard]] std::vector<std::int32_t> next_tokens() { return copied<std::int32_t>(memory().state.tokens); }
+  [[nodiscard]] std::vector<std::int32_t> parents() { return copied<std::int32_t>(memory().state.parents); }
+  [[nodiscard]] std::vector<float> row_scores() { return copied<float>(memory().state.row_scores); }
+  void advance(const std::vector<float>& scores, const std::vector<std::int32_t>& rows,
+               const std::vector<std::int32_t>& tokens) {
+    const BeamMemory m = memory();
+    std::ranges::copy(scores, m.top_scores.as<float>().begin());
+    std::ranges::copy(rows, m.top_rows.as<std::int32_t>().begin());
+    std::ranges::copy(tokens, m.top_tokens.as<std::int32_t>().begin());
+    const auto ops = kernels::cpu::make_generation_ops(kernels::cpu::make_thread_pool(1));
+    ops->advance_beams(*make_host_device()->create_compute_queue(), advance_of(m, options_, end_, pad_));
+  }
+  [[nodiscard]] std::vector<std::vector<Hypothesis>> finish() { return hypotheses_of(memory()); }
+  /// What row would run, had it not ended: its tokens after the start token.
+  [[nodiscard]] std::vector<std::int32_t> history(std::int64_t row) {
+    const kernels::BeamState s = memory().state;
+    const auto capacity = static_cast<std::size_t>(s.ancestry.extent(1));
+    std::vector<std::int32_t> tokens;
+    for (std::size_t j = 1; j < static_cast<std::size_t>(length()); ++j) {
+      const auto from =
+          static_cast<std::size_t>(s.ancestry.as<std::int32_t>()[static_cast<std::size_t>(row) * capacity + j]);
+      tokens.push_back(s.token_cache.as<std::int32_t>()[from * capacity + j]);
+    }
+    return tokens;
+  }
+
+ private:
+  template <typename T>
+  static std::vector<T> copied(const TensorView& view) {
+    const auto values = view.as<T>();
+    return {values.begin(), values.end()};
+  }
+  [[nodiscard]] BeamMemory memory() {
+    Carver carver(bytes_.data());
+    return carve_beams(carver, items_, options_);
+  }
+
+  std::int64_t items_;
+  GenerationOptions options_;
+  std::int32_t end_, pad_;
+  std::vector<std::byte> bytes_;
+};
 
 struct Candidate {
   float score;
@@ -34,7 +96,7 @@ void advance(BeamSearch& search, const std::vector<Candidate>& candidates) {
 BeamSearch one_item(GenerationOptions options) { return {1, options, kStart, kEnd, kPad}; }
 
 TEST(BeamSearch, Starts_WithOneBeamOfEachItemThatMayGoOn) {
-  const BeamSearch search(2, {.num_beams = 3}, kStart, kEnd, kPad);
+  BeamSearch search(2, {.num_beams = 3}, kStart, kEnd, kPad);
 
   EXPECT_THAT(search.next_tokens(), ElementsAre(kStart, kStart, kStart, kStart, kStart, kStart));
   EXPECT_THAT(search.row_scores(), ElementsAre(0.0F, -1e9F, -1e9F, 0.0F, -1e9F, -1e9F));
@@ -52,9 +114,8 @@ TEST(BeamSearch, TheBestThatDoNotEnd_AreTheNextBeams) {
   EXPECT_THAT(search.parents(), ElementsAre(1, 1));
   EXPECT_THAT(search.row_scores(), ElementsAre(-0.5F, -0.6F));
   EXPECT_EQ(search.length(), 3);
-  const auto found = search.finish();
-  EXPECT_THAT(found[0][0].tokens, ElementsAre(6, 3));
-  EXPECT_THAT(found[0][1].tokens, ElementsAre(6, 4));
+  EXPECT_THAT(search.history(0), ElementsAre(6, 3));
+  EXPECT_THAT(search.history(1), ElementsAre(6, 4));
 }
 
 TEST(BeamSearch, AnEndOfRankBelowTheBeams_IsKept) {
@@ -222,7 +283,8 @@ TEST(BeamSearch, AFinishedItem_RunsPaddingWhileOthersGoOn) {
   const auto found = search.finish();
   EXPECT_THAT(found[0][0].tokens, ElementsAre(5, kEnd));
   EXPECT_THAT(found[0][1].tokens, ElementsAre(6, kEnd));
-  EXPECT_THAT(found[1][0].tokens, ElementsAre(6, 5, 5));
+  EXPECT_TRUE(found[1].empty());
+  EXPECT_THAT(search.history(2), ElementsAre(6, 5, 5));
 }
 
 TEST(BeamSearch, Greedy_EndsAtItsFirstEndWhateverEarlyStoppingSays) {
@@ -235,6 +297,34 @@ TEST(BeamSearch, Greedy_EndsAtItsFirstEndWhateverEarlyStoppingSays) {
   const auto found = search.finish();
   ASSERT_EQ(found[0].size(), 1U);
   EXPECT_THAT(found[0][0].tokens, ElementsAre(5, kEnd));
+}
+
+TEST(BeamSearch, WhenAllIsOver_FurtherStepsChangeNothing) {
+  BeamSearch search = one_item({.num_beams = 2, .max_length = 3});
+  advance(search, {{-0.1F, 0, 5}, {-0.2F, 0, 6}, {-0.3F, 0, 7}, {-0.4F, 0, 8}});
+  advance(search, {{-0.4F, 0, 3}, {-0.6F, 1, 4}, {-0.7F, 0, 5}, {-0.8F, 1, 5}});
+  const auto wanted = search.finish();
+  ASSERT_TRUE(search.done());
+
+  advance(search, {{-0.1F, 0, kEnd}, {-0.1F, 1, kEnd}, {-0.1F, 0, 5}, {-0.1F, 1, 5}});
+
+  EXPECT_EQ(search.length(), 3);
+  for (std::size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(search.finish()[0][i].tokens, wanted[0][i].tokens);
+    EXPECT_EQ(search.finish()[0][i].score, wanted[0][i].score);
+  }
+}
+
+TEST(BeamSearch, OfEqualSumsInOneStep_TheFirstIsKeptWhenThereIsPlaceForOne) {
+  BeamSearch search = one_item({.num_beams = 2, .max_length = 11, .early_stopping = EarlyStopping::no});
+  advance(search, {{-0.1F, 0, 5}, {-0.2F, 0, 6}, {-0.3F, 0, 7}, {-0.4F, 0, 8}});
+  advance(search, {{-0.2F, 0, kEnd}, {-0.3F, 1, 4}, {-0.4F, 0, 4}, {-0.5F, 1, 5}});
+  advance(search, {{-1.5F, 0, kEnd}, {-1.5F, 1, kEnd}, {-1.6F, 0, 4}, {-1.7F, 1, 5}});
+
+  ASSERT_TRUE(search.done());
+  const auto found = search.finish();
+  EXPECT_THAT(found[0][0].tokens, ElementsAre(5, kEnd));
+  EXPECT_THAT(found[0][1].tokens, ElementsAre(6, 4, kEnd));
 }
 
 TEST(BeamSearch, WithoutItems_IsDoneAtOnce) {

@@ -57,6 +57,24 @@ TEST_P(GeneratorAgainstTransformers, TokensAndScoresAreEqual) {
   EXPECT_TRUE(model->parameters().all_released());
 }
 
+TEST_P(GeneratorAgainstTransformers, WithWeightsThatStay_ResultsAreTheSame) {
+  for (const int beams : {1, 3}) {
+    const GenerationOptions options{.num_beams = beams, .max_length = 16, .no_repeat_ngram_size = 2};
+    const auto wanted = model->generate(sources, options);
+
+    const auto found = model->generate(
+        sources, options, [](bool done) { return done; }, true);
+
+    ASSERT_EQ(found.size(), wanted.size());
+    for (std::size_t item = 0; item < wanted.size(); ++item)
+      for (std::size_t i = 0; i < wanted[item].size(); ++i) {
+        EXPECT_EQ(found[item].at(i).tokens, wanted[item][i].tokens);
+        EXPECT_EQ(found[item][i].score, wanted[item][i].score);
+      }
+  }
+  EXPECT_TRUE(model->parameters().all_released());
+}
+
 TEST_P(GeneratorAgainstTransformers, AnItemAlone_IsDecodedAsInABatch) {
   const GenerationOptions options{.num_beams = 4, .max_length = 20, .early_stopping = EarlyStopping::no};
   const auto together = model->generate(sources, options);

@@ -223,7 +223,7 @@ std::vector<float> TinyModel::encoder_output(PackedBatch& batch) {
 }
 
 std::vector<std::vector<Hypothesis>> TinyModel::generate(const Ids& sources, const GenerationOptions& options,
-                                                         const std::function<bool(bool)>& all_done) {
+                                                         const std::function<bool(bool)>& all_done, bool weights_stay) {
   PackedBatch packed(sources, {}, config_.decoder_start_token_id);
   const auto items = static_cast<std::int64_t>(sources.size());
   const BatchLimits limits{.sequences = items, .source_rows = packed.batch.source.rows, .target_rows = items};
@@ -236,7 +236,7 @@ std::vector<std::vector<Hypothesis>> TinyModel::generate(const Ids& sources, con
   std::vector<std::byte> memory = nan_bytes(counted.bytes()), list_memory = nan_bytes(counted_lists.bytes());
   Carver carver(memory.data()), lists(list_memory.data());
   Generator generator(*device_, config_, layout_, t5, *ops_, *generation_ops_, parameters_,
-                      carve_generation(carver, lists, config_, parameters_.dtype(), generation));
+                      carve_generation(carver, lists, config_, parameters_.dtype(), generation), weights_stay);
   return generator.generate(*queue_, packed.batch, options, all_done);
 }
 

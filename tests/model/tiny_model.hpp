@@ -88,7 +88,7 @@ class TinyModel {
   std::vector<float> encoder_output(PackedBatch& batch);
   std::vector<std::vector<Hypothesis>> generate(
       const Ids& sources, const GenerationOptions& options,
-      const std::function<bool(bool)>& all_done = [](bool done) { return done; });
+      const std::function<bool(bool)>& all_done = [](bool done) { return done; }, bool weights_stay = false);
 
   [[nodiscard]] const T5Config& config() const noexcept { return config_; }
   [[nodiscard]] const T5Layout& layout() const noexcept { return layout_; }

@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "core/cuda/cuda_event.hpp"
+#include "core/cuda/cuda_graph.hpp"
 #include "core/cuda/cuda_queue.hpp"
 #include "core/cuda/cuda_worker_queue.hpp"
 #include "core/cuda/gpus.hpp"
@@ -58,6 +59,10 @@ class CudaDevice : public Device {
     if (auto* compute = dynamic_cast<cuda::CudaQueue*>(&queue)) compute->copy(to, from, bytes);
     else if (auto* worker = dynamic_cast<cuda::CudaWorkerQueue*>(&queue)) worker->copy(to, from, bytes);
     else throw Error(fmt::format("copy on {}: the queue is not of this device", gpu_.name));
+  }
+  std::unique_ptr<Recording> record_work(Queue& queue, std::function<void()> work) override {
+    cuda::make_current(index_);
+    return std::make_unique<cuda::CudaGraph>(queue, work);
   }
 
  private:

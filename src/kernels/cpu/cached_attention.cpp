@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/cached_attention.hpp"
 
+#include <algorithm>
+#include <utility>
+
 #include "kernels/cpu/attention_workspace.hpp"
 #include "kernels/cpu/distance_bias.hpp"
 #include "kernels/cpu/instruction_set.hpp"
+#include "kernels/cpu/position.hpp"
 #include "kernels/cpu/rows.hpp"
 #include "kernels/cpu/small_tasks.hpp"
 #include "kernels/cpu/softmax.hpp"
@@ -52,11 +56,23 @@ template <typename T, typename Key, typename Value>
   store(one.out + column, sum, left);
 }
 
+/// Writes k and v of the token at `position` of every row into the caches.
+void append(const CachedSelfAttention& op, std::int64_t position) {
+  const auto element = static_cast<std::int64_t>(size_of(op.q.dtype()));
+  const std::int64_t bytes = op.heads * op.head_size * element;
+  for (const auto& [token, cache] : {std::pair{op.k, op.cache_k}, std::pair{op.v, op.cache_v}})
+    for (std::int64_t row = 0; row < op.rows; ++row)
+      std::copy_n(token.data() + row * op.stride * element, bytes,
+                  cache.data() + (row * op.capacity + position) * bytes);
+}
+
 template <typename T>
 void self_attention(ThreadPool& pool, const CachedSelfAttention& op) {
   const std::int64_t width = op.heads * op.head_size;
-  const std::int64_t keys = op.position + 1;
-  const DistanceBias bias(op.bias, -op.position, 0);
+  const std::int64_t position = position_of(op.position, op.capacity, "cached_self_attention");
+  const std::int64_t keys = position + 1;
+  append(op, position);
+  const DistanceBias bias(op.bias, -position, 0);
   T* const out = elements<T>(op.out);
   parallel_for_small(pool, op.rows * op.heads, 2 * keys * op.head_size, [&](std::int64_t task) {
     const std::int64_t row = task / op.heads;
@@ -64,9 +80,9 @@ void self_attention(ThreadPool& pool, const CachedSelfAttention& op) {
     const std::int32_t* const ancestry = op.ancestry.as<std::int32_t>().data() + row * op.capacity;
     const std::span<float> scratch = attention_scratch(cached_scratch_floats(keys));
     float* const by_distance = scratch.data() + padded(keys);
-    if (bias) bias.read(head, -op.position, {by_distance, static_cast<std::size_t>(keys)});
+    if (bias) bias.read(head, -position, {by_distance, static_cast<std::size_t>(keys)});
 
-    const CachedQuery<T> one{.query = elements<T>(op.q) + row * op.q_stride + head * op.head_size,
+    const CachedQuery<T> one{.query = elements<T>(op.q) + row * op.stride + head * op.head_size,
                              .out = out + row * width + head * op.head_size,
                              .keys = keys,
                              .head_size = op.head_size,
@@ -74,11 +90,11 @@ void self_attention(ThreadPool& pool, const CachedSelfAttention& op) {
                              .bias = bias ? by_distance : nullptr};
     run_vectorised([&] [[gnu::always_inline]] {
       const auto place = [&](std::int64_t j) __attribute__((always_inline)) {
-        const std::int64_t cache_row = j == op.position ? row : ancestry[j];
+        const std::int64_t cache_row = j == position ? row : ancestry[j];
         return (cache_row * op.capacity + j) * width + head * op.head_size;
       };
-      const T* const k = elements<T>(op.cache_k);
-      const T* const v = elements<T>(op.cache_v);
+      const T* const k = elements<T>(ConstTensorView(op.cache_k));
+      const T* const v = elements<T>(ConstTensorView(op.cache_v));
       attend(
           one, [&](std::int64_t j) __attribute__((always_inline)) { return k + place(j); },
           [&](std::int64_t j) __attribute__((always_inline)) { return v + place(j); });

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/generation.hpp"
 
-#include <algorithm>
 #include <utility>
 
+#include "kernels/cpu/advance_beams.hpp"
 #include "kernels/cpu/cached_attention.hpp"
 #include "kernels/cpu/cpu_kernels.hpp"
 #include "kernels/cpu/log_softmax.hpp"
@@ -12,20 +12,6 @@
 #include "kernels/generation_checks.hpp"
 
 namespace spillway::kernels::cpu {
-
-void CpuGenerationOps::append_to_cache(Queue& queue, const AppendToCache& op) {
-  check(op);
-  queue.submit([op] {
-    for (const auto& [view, cache] : {std::pair{op.k, op.cache_k}, std::pair{op.v, op.cache_v}}) {
-      const auto element = static_cast<std::int64_t>(size_of(cache.dtype()));
-      std::byte* const to = cache.data() + op.position * op.width * element;
-      for (std::int64_t row = 0; row < op.rows; ++row) {
-        std::copy_n(view.data() + row * op.stride * element, op.width * element,
-                    to + row * op.capacity * op.width * element);
-      }
-    }
-  });
-}
 
 void CpuGenerationOps::cached_self_attention(Queue& queue, const CachedSelfAttention& op) {
   check(op);
@@ -50,6 +36,11 @@ void CpuGenerationOps::process_scores(Queue& queue, const ProcessScores& op) {
 void CpuGenerationOps::top_continuations(Queue& queue, const TopContinuations& op) {
   check(op);
   queue.submit([pool = pool_, op] { cpu::top_continuations(*pool, op); });
+}
+
+void CpuGenerationOps::advance_beams(Queue& queue, const AdvanceBeams& op) {
+  check(op);
+  queue.submit([op] { cpu::advance_beams(op); });
 }
 
 std::unique_ptr<GenerationOps> make_generation_ops(std::shared_ptr<ThreadPool> pool) {

@@ -14,12 +14,13 @@ class CpuGenerationOps final : public GenerationOps {
  public:
   explicit CpuGenerationOps(std::shared_ptr<ThreadPool> pool) : pool_(std::move(pool)) {}
 
-  void append_to_cache(Queue& queue, const AppendToCache& op) override;
   void cached_self_attention(Queue& queue, const CachedSelfAttention& op) override;
   void cached_cross_attention(Queue& queue, const CachedCrossAttention& op) override;
   void log_softmax(Queue& queue, const LogSoftmax& op) override;
   void process_scores(Queue& queue, const ProcessScores& op) override;
   void top_continuations(Queue& queue, const TopContinuations& op) override;
+  void advance_beams(Queue& queue, const AdvanceBeams& op) override;
+  void check_logits() override {}
 
  private:
   std::shared_ptr<ThreadPool> pool_;

@@ -6,6 +6,8 @@
 #include <span>
 #include <vector>
 
+#include "kernels/cpu/position.hpp"
+
 namespace spillway::kernels::cpu {
 namespace {
 
@@ -38,16 +40,17 @@ void process_scores(ThreadPool& pool, const ProcessScores& op) {
   const auto capacity = static_cast<std::size_t>(op.capacity);
   const std::span<const std::int32_t> tokens = op.tokens.as<std::int32_t>();
   const std::span<const std::int32_t> ancestry = op.ancestry.as<std::int32_t>();
+  const std::int64_t length = position_of(op.position, op.capacity, "process_scores") + 1;
   pool.parallel_for(op.rows, [&](std::int64_t row) {
     const std::size_t r = static_cast<std::size_t>(row);
     const std::span<float> scores = op.scores.as<float>().subspan(r * vocabulary, vocabulary);
-    std::vector<std::int32_t> seen(static_cast<std::size_t>(op.length));
+    std::vector<std::int32_t> seen(static_cast<std::size_t>(length));
     for (std::size_t j = 0; j < seen.size(); ++j)
       seen[j] = tokens[static_cast<std::size_t>(ancestry[r * capacity + j]) * capacity + j];
     if (op.repetition_penalty != 1.0F) penalise_repetition(seen, op.repetition_penalty, scores);
     if (op.no_repeat_ngram_size > 0)
       forbid_repeated_ngrams(seen, static_cast<std::size_t>(op.no_repeat_ngram_size), scores);
-    if (op.length < op.min_length) scores[static_cast<std::size_t>(op.end_token)] = kForbidden;
+    if (length < op.min_length) scores[static_cast<std::size_t>(op.end_token)] = kForbidden;
   });
 }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <array>
 
 #include "core/cuda/check.hpp"
 #include "kernels/cuda/cached_attention.hpp"
+#include "kernels/cuda/cached_attention_wide.cuh"
+#include "kernels/cuda/cached_keys.cuh"
 #include "kernels/cuda/combine_block.cuh"
-#include "kernels/cuda/stored.cuh"
 #include "kernels/relative_position.hpp"
 
 namespace spillway::kernels::cuda {
@@ -16,30 +16,13 @@ constexpr int kWarps = kThreads / 32;
 constexpr int kKeys = 512;  // whose scores are in shared memory at a time
 constexpr unsigned kAll = 0xFFFFFFFFU;
 
-/// Buckets of the distances 0, -1, ...: reach r is in the last bucket whose `starts` is at most r. Made on the host, where the
-/// logarithm of the bucket formula is that of the CPU form.
-struct Buckets {
-  std::int32_t count = 0;  // 0: no bias
-  std::array<std::int32_t, kCachedBuckets> starts;
-
-  [[nodiscard]] __device__ std::int32_t of(std::int32_t reach) const {
-    std::int32_t low = 0, high = count;  // the answer is in [low, high)
-    while (high - low > 1) {
-      const std::int32_t middle = (low + high) / 2;
-      if (starts[static_cast<std::size_t>(middle)] <= reach) low = middle;
-      else high = middle;
-    }
-    return low;
-  }
-};
-
-Buckets buckets_of(const RelativeBias& bias, std::int64_t position) {
-  Buckets buckets;
+ReachBuckets buckets_of(const RelativeBias& bias, std::int64_t reaches) {
+  ReachBuckets buckets;
   if (!bias.table) return buckets;
   const RelativeBuckets settings{
       .count = bias.table.extent(0), .bidirectional = bias.bidirectional, .max_distance = bias.max_distance};
   std::int64_t last = -1;
-  for (std::int64_t reach = 0; reach <= std::min(position, settings.max_distance); ++reach) {
+  for (std::int64_t reach = 0; reach < reaches; ++reach) {
     const std::int64_t bucket = relative_bucket(-reach, settings);
     // A bucket without any reach starts where the next begins.
     for (; last < bucket; ++last) buckets.starts[static_cast<std::size_t>(last + 1)] = static_cast<std::int32_t>(reach);
@@ -48,53 +31,7 @@ Buckets buckets_of(const RelativeBias& bias, std::int64_t position) {
   return buckets;
 }
 
-/// Where the keys of one query lie, and what is added to its scores.
-template <typename T>
-struct SelfKeys {
-  const T *k, *v, *table;
-  const std::int32_t* ancestry;
-  std::int64_t position, capacity, width, heads;
-  Buckets buckets;
-
-  [[nodiscard]] __device__ std::int64_t count(std::int64_t /*row*/) const { return position + 1; }
-  [[nodiscard]] __device__ std::int64_t k_place(std::int64_t row, std::int64_t key) const {
-    const std::int64_t from = key == position ? row : ancestry[row * capacity + key];
-    return (from * capacity + key) * width;
-  }
-  [[nodiscard]] __device__ std::int64_t v_place(std::int64_t row, std::int64_t key) const { return k_place(row, key); }
-  [[nodiscard]] __device__ float bias(std::int64_t head, std::int64_t key) const {
-    if (table == nullptr) return 0.0F;
-    return widened(table[buckets.of(static_cast<std::int32_t>(position - key)) * heads + head]);
-  }
-};
-
-template <typename T>
-struct CrossKeys {
-  const T *k, *v;
-  const std::int32_t *offsets, *row_sequence;
-  std::int64_t k_stride, v_stride;
-
-  [[nodiscard]] __device__ std::int64_t first(std::int64_t row) const { return offsets[row_sequence[row]]; }
-  [[nodiscard]] __device__ std::int64_t count(std::int64_t row) const {
-    return offsets[row_sequence[row] + 1] - first(row);
-  }
-  [[nodiscard]] __device__ std::int64_t k_place(std::int64_t row, std::int64_t key) const {
-    return (first(row) + key) * k_stride;
-  }
-  [[nodiscard]] __device__ std::int64_t v_place(std::int64_t row, std::int64_t key) const {
-    return (first(row) + key) * v_stride;
-  }
-  [[nodiscard]] __device__ float bias(std::int64_t /*head*/, std::int64_t /*key*/) const { return 0.0F; }
-};
-
-template <typename T>
-struct Queries {
-  const T* q;
-  T* out;
-  std::int64_t q_stride, heads, head_size;
-};
-
-/// One thread block for one query of one head. Keys come in chunks; what was summed before shrinks when a larger score comes.
+/// What every head size, address and stride has: one thread block for one query of one head. Keys come in chunks; what was summed before shrinks when a larger score comes.
 template <typename T, typename Keys>
 __global__ void __launch_bounds__(kThreads) attend(const Queries<T> queries, const Keys keys) {
   extern __shared__ float memory[];  // the query, then a partial output for each warp
@@ -108,16 +45,18 @@ __global__ void __launch_bounds__(kThreads) attend(const Queries<T> queries, con
   for (int c = thread; c < head_size; c += kThreads)
     query[c] = widened(queries.q[row * queries.q_stride + head * head_size + c]);
   for (int c = thread; c < kWarps * head_size; c += kThreads) sums[c] = 0.0F;
+  keys.append(row, head, head_size, thread, kThreads);
   const auto larger = [](float a, float b) { return fmaxf(a, b); };
   const auto sum_of = [](float a, float b) { return a + b; };
   const T* const k = keys.k + head * head_size;
   const T* const v = keys.v + head * head_size;
-  const std::int64_t count = keys.count(row);
+  const auto its = keys.of(row);
+  const std::int64_t count = its.count();
   float peak = -INFINITY, total = 0.0F;
   for (std::int64_t chunk = 0; chunk < count; chunk += kKeys) {
     const int here = static_cast<int>(min(std::int64_t{kKeys}, count - chunk));
     __syncthreads();  // the last chunk's scores and places have been read; the query is there
-    for (int j = thread; j < here; j += kThreads) places[j] = keys.k_place(row, chunk + j);
+    for (int j = thread; j < here; j += kThreads) places[j] = its.k_place(its.source(chunk + j), chunk + j);
     __syncthreads();
     for (int j = warp; j < here; j += kWarps) {
       const T* const key = k + places[j];
@@ -129,9 +68,9 @@ __global__ void __launch_bounds__(kThreads) attend(const Queries<T> queries, con
     __syncthreads();
     float largest = peak;
     for (int j = thread; j < here; j += kThreads) {
-      scores[j] += keys.bias(head, chunk + j);
+      scores[j] += keys.bias(head, count - 1 - chunk - j);
       largest = fmaxf(largest, scores[j]);
-      places[j] = keys.v_place(row, chunk + j);
+      places[j] = its.v_place(its.source(chunk + j), chunk + j);
     }
     largest = combine_block<kThreads>(largest, larger);
     const float shrink = chunk == 0 ? 0.0F : expf(peak - largest);
@@ -159,10 +98,9 @@ __global__ void __launch_bounds__(kThreads) attend(const Queries<T> queries, con
 }
 
 template <typename T, typename Keys>
-void launch(cudaStream_t stream, std::int64_t rows, const Queries<T>& queries, const Keys& keys, const char* op) {
-  if (rows * queries.heads * queries.head_size == 0) return;
+void launch(cudaStream_t stream, const Queries<T>& queries, const Keys& keys, const char* op) {
   const auto bytes = static_cast<std::size_t>((1 + kWarps) * queries.head_size) * sizeof(float);
-  attend<<<static_cast<unsigned>(rows * queries.heads), kThreads, bytes, stream>>>(queries, keys);
+  attend<<<static_cast<unsigned>(queries.rows * queries.heads), kThreads, bytes, stream>>>(queries, keys);
   spillway::cuda::check(cudaGetLastError(), op);
 }
 
@@ -171,73 +109,61 @@ const T* elements(const ConstTensorView& view) {
   return reinterpret_cast<const T*>(view.data());
 }
 
-struct CacheCopy {
-  const std::byte *k, *v;
-  std::byte *cache_k, *cache_v;
-  std::int64_t from_row, to_row, count;  // bytes from row to row, and of a row
-};
-
-/// One thread block for a row of k or v, in units of T.
-template <typename T>
-__global__ void __launch_bounds__(kThreads) append(const CacheCopy copy) {
-  const std::int64_t row = blockIdx.x;
-  const auto* const from = reinterpret_cast<const T*>((blockIdx.y == 0 ? copy.k : copy.v) + row * copy.from_row);
-  auto* const to = reinterpret_cast<T*>((blockIdx.y == 0 ? copy.cache_k : copy.cache_v) + row * copy.to_row);
-  const auto units = copy.count / static_cast<std::int64_t>(sizeof(T));
-  for (std::int64_t i = threadIdx.x; i < units; i += kThreads) to[i] = from[i];
-}
-
 }  // namespace
 
-void append_to_cache(cudaStream_t stream, const AppendToCache& op) {
-  if (op.rows * op.width == 0) return;
-  const auto element = static_cast<std::int64_t>(size_of(op.k.dtype()));
-  const std::int64_t start = op.position * op.width * element;
-  const CacheCopy copy{.k = op.k.data(),
-                       .v = op.v.data(),
-                       .cache_k = op.cache_k.data() + start,
-                       .cache_v = op.cache_v.data() + start,
-                       .from_row = op.stride * element,
-                       .to_row = op.capacity * op.width * element,
-                       .count = op.width * element};
-  std::uintptr_t places = static_cast<std::uintptr_t>(copy.from_row | copy.to_row | copy.count);
-  for (const std::byte* place :
-       {copy.k, copy.v, static_cast<const std::byte*>(copy.cache_k), static_cast<const std::byte*>(copy.cache_v)})
-    places |= reinterpret_cast<std::uintptr_t>(place);
-  const dim3 blocks(static_cast<unsigned>(op.rows), 2);
-  if (places % sizeof(uint4) == 0) append<uint4><<<blocks, kThreads, 0, stream>>>(copy);
-  else append<std::uint16_t><<<blocks, kThreads, 0, stream>>>(copy);
-  spillway::cuda::check(cudaGetLastError(), "append_to_cache");
-}
-
 void cached_self_attention(cudaStream_t stream, const CachedSelfAttention& op) {
+  const std::int64_t width = op.heads * op.head_size;
+  if (op.rows * width == 0) return;
+  const std::int64_t reaches = op.bias.table ? std::min(op.capacity - 1, op.bias.max_distance) + 1 : 0;
   visit_stored(op.q.dtype(), [&]<typename T>(std::type_identity<T>) {
-    const Queries<T> queries{elements<T>(op.q), reinterpret_cast<T*>(op.out.data()), op.q_stride, op.heads,
-                             op.head_size};
-    const SelfKeys<T> keys{.k = elements<T>(op.cache_k),
-                           .v = elements<T>(op.cache_v),
+    const Queries<T> queries{.q = elements<T>(op.q),
+                             .out = reinterpret_cast<T*>(op.out.data()),
+                             .rows = op.rows,
+                             .q_stride = op.stride,
+                             .heads = op.heads,
+                             .head_size = op.head_size};
+    const SelfKeys<T> keys{.k = reinterpret_cast<T*>(op.cache_k.data()),
+                           .v = reinterpret_cast<T*>(op.cache_v.data()),
+                           .new_k = elements<T>(op.k),
+                           .new_v = elements<T>(op.v),
                            .table = elements<T>(op.bias.table),
                            .ancestry = elements<std::int32_t>(op.ancestry),
-                           .position = op.position,
+                           .position = elements<std::int32_t>(op.position),
+                           .stride = op.stride,
                            .capacity = op.capacity,
-                           .width = op.heads * op.head_size,
+                           .width = width,
                            .heads = op.heads,
-                           .buckets = buckets_of(op.bias, op.position)};
-    launch(stream, op.rows, queries, keys, "cached_self_attention");
+                           .reaches = static_cast<std::int32_t>(reaches),
+                           .buckets = buckets_of(op.bias, reaches)};
+    constexpr const char* kName = "cached_self_attention";
+    const bool wide = reaches <= kWideReaches &&
+                      reads_16_bytes<T>({queries.q, keys.k, keys.v, keys.new_k, keys.new_v}, {op.stride, width});
+    if (!wide || !launch_wide<1>(stream, queries, keys, kName)) launch(stream, queries, keys, kName);
   });
 }
 
 void cached_cross_attention(cudaStream_t stream, const CachedCrossAttention& op) {
+  const std::int64_t width = op.heads * op.head_size;
+  if (op.rows * width == 0) return;
   visit_stored(op.q.dtype(), [&]<typename T>(std::type_identity<T>) {
-    const std::int64_t width = op.heads * op.head_size;
-    const Queries<T> queries{elements<T>(op.q), reinterpret_cast<T*>(op.out.data()), width, op.heads, op.head_size};
+    const Queries<T> queries{.q = elements<T>(op.q),
+                             .out = reinterpret_cast<T*>(op.out.data()),
+                             .rows = op.rows,
+                             .q_stride = width,
+                             .heads = op.heads,
+                             .head_size = op.head_size};
     const CrossKeys<T> keys{.k = elements<T>(op.k),
                             .v = elements<T>(op.v),
                             .offsets = elements<std::int32_t>(op.keys.offsets),
                             .row_sequence = elements<std::int32_t>(op.row_sequence),
                             .k_stride = op.k_stride,
                             .v_stride = op.v_stride};
-    launch(stream, op.rows, queries, keys, "cached_cross_attention");
+    constexpr const char* kName = "cached_cross_attention";
+    const bool wide = reads_16_bytes<T>({queries.q, keys.k, keys.v}, {width, op.k_stride, op.v_stride}) &&
+                      // Beams of an item follow one another; as many as there are of them share what is read.
+                      (op.rows < 2 * op.keys.count ? launch_wide<1>(stream, queries, keys, kName)
+                                                   : launch_wide<4>(stream, queries, keys, kName));
+    if (!wide) launch(stream, queries, keys, kName);
   });
 }
 

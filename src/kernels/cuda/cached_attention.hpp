@@ -12,7 +12,6 @@ inline constexpr std::int64_t kCachedHeadSize = 1024;
 inline constexpr std::int64_t kCachedBuckets = 512;
 
 /// The ops of the same names; shapes, these limits and indices are the caller's care.
-void append_to_cache(cudaStream_t stream, const AppendToCache& op);
 void cached_self_attention(cudaStream_t stream, const CachedSelfAttention& op);
 void cached_cross_attention(cudaStream_t stream, const CachedCrossAttention& op);
 

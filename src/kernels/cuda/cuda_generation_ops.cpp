@@ -6,6 +6,7 @@
 #include "core/cuda/check.hpp"
 #include "core/cuda/cuda_queue.hpp"
 #include "core/error.hpp"
+#include "kernels/cuda/advance_beams.hpp"
 #include "kernels/cuda/cached_attention.hpp"
 #include "kernels/cuda/cuda_kernels.hpp"
 #include "kernels/cuda/log_softmax.hpp"
@@ -32,10 +33,6 @@ class CudaGenerationOps : public GenerationOps {
     failure_on_gpu_ = static_cast<NoDistribution*>(address);
   }
 
-  void append_to_cache(Queue& queue, const AppendToCache& op) override {
-    check(op);
-    cuda::append_to_cache(stream_of(queue), op);
-  }
   void cached_self_attention(Queue& queue, const CachedSelfAttention& op) override {
     check(op);
     require_at_most(kCachedHeadSize, op.head_size, "cached_self_attention: head_size");
@@ -51,11 +48,10 @@ class CudaGenerationOps : public GenerationOps {
   void log_softmax(Queue& queue, const LogSoftmax& op) override {
     check(op);
     cuda::log_softmax(stream_of(queue), op, failure_on_gpu_);
-    report_failure(queue);
   }
   void process_scores(Queue& queue, const ProcessScores& op) override {
     check(op);
-    require_at_most(kProcessedLength, op.length, "process_scores: length");
+    require_at_most(kProcessedLength, op.capacity, "process_scores: capacity");
     cuda::process_scores(stream_of(queue), op);
   }
   void top_continuations(Queue& queue, const TopContinuations& op) override {
@@ -68,21 +64,23 @@ class CudaGenerationOps : public GenerationOps {
                       "candidates each, found {}",
                       needed, op.items, op.beams, per_row, workspace_.size()));
     cuda::top_continuations(stream_of(queue), op, workspace_.data(), failure_on_gpu_);
-    if (!op.normalised) report_failure(queue);
+  }
+  void advance_beams(Queue& queue, const AdvanceBeams& op) override {
+    check(op);
+    require_at_most(kAdvancedBeams, op.beams, "advance_beams: beams");
+    cuda::advance_beams(stream_of(queue), op);
+  }
+  void check_logits() override {
+    const volatile NoDistribution& failure = *failure_;
+    const std::int32_t row = failure.row;
+    if (row < 0) return;
+    throw DataError(fmt::format(
+        "the logits of row {} of the generation step are no distribution: largest {}, sum of powers {}; the "
+        "model's weights or activations hold NaN or infinity",
+        row, static_cast<float>(failure.largest), static_cast<double>(failure.sum)));
   }
 
  private:
-  /// Makes the queue fail, as that of the CPU form does, if the op that was just queued met logits without a distribution.
-  void report_failure(Queue& queue) {
-    queue.submit([failure = failure_] {
-      if (failure->row >= 0)
-        throw DataError(fmt::format(
-            "the logits of row {} of the generation step are no distribution: largest {}, sum of powers {}; the "
-            "model's weights or activations hold NaN or infinity",
-            failure->row, failure->largest, failure->sum));
-    });
-  }
-
   std::span<std::byte> workspace_;
   NoDistribution* failure_;
   NoDistribution* failure_on_gpu_ = nullptr;

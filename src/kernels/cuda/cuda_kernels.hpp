@@ -48,8 +48,7 @@ struct ModelOpsOptions {
 /// Pinned host memory that they need.
 [[nodiscard]] std::size_t generation_pinned_bytes() noexcept;
 
-/// Generation on a GPU. Logits without a distribution are reported as the CPU form does, by a task in the queue; an object that
-/// reported them is to be given up.
+/// Generation on a GPU. Logits without a distribution are reported by check_logits(); an object that reported them is to be given up.
 /// \param workspace  generation_workspace_bytes() of device memory on a boundary of 16 bytes; must outlive the ops' work
 /// \param pinned     generation_pinned_bytes() of pinned host memory, which the GPU writes to; likewise
 [[nodiscard]] std::unique_ptr<GenerationOps> make_generation_ops(std::span<std::byte> workspace,

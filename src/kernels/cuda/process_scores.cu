@@ -8,12 +8,13 @@ namespace {
 constexpr int kThreads = 256;
 
 struct Rows {
-  const std::int32_t *tokens, *ancestry;
+  const std::int32_t *position, *tokens, *ancestry;
   float* scores;
   std::int64_t vocabulary, capacity;
-  int length, ngram;
+  int ngram;
   float penalty;
-  std::int32_t forbidden_end;  // -1: none
+  std::int64_t min_length;
+  std::int32_t end_token;
 };
 
 __device__ bool seen_before(const std::int32_t* seen, int j) {
@@ -34,37 +35,38 @@ __global__ void __launch_bounds__(kThreads) process(const Rows rows) {
   extern __shared__ std::int32_t seen[];
   const std::int64_t row = blockIdx.x;
   float* const scores = rows.scores + row * rows.vocabulary;
-  const int thread = static_cast<int>(threadIdx.x);
-  for (int j = thread; j < rows.length; j += kThreads)
+  const int thread = static_cast<int>(threadIdx.x), length = *rows.position + 1;
+  for (int j = thread; j < length; j += kThreads)
     seen[j] = rows.tokens[rows.ancestry[row * rows.capacity + j] * rows.capacity + j];
   __syncthreads();
   if (rows.penalty != 1.0F)
-    for (int j = thread; j < rows.length; j += kThreads) {
+    for (int j = thread; j < length; j += kThreads) {
       if (seen_before(seen, j)) continue;
       const float score = scores[seen[j]];
       scores[seen[j]] = score < 0.0F ? __fmul_rn(score, rows.penalty) : __fdiv_rn(score, rows.penalty);
     }
   __syncthreads();
   if (rows.ngram > 0)
-    for (int begin = thread; begin + rows.ngram <= rows.length; begin += kThreads)
-      if (continues(seen, rows.length, rows.ngram, begin)) scores[seen[begin + rows.ngram - 1]] = -INFINITY;
-  if (rows.forbidden_end >= 0 && thread == 0) scores[rows.forbidden_end] = -INFINITY;
+    for (int begin = thread; begin + rows.ngram <= length; begin += kThreads)
+      if (continues(seen, length, rows.ngram, begin)) scores[seen[begin + rows.ngram - 1]] = -INFINITY;
+  if (length < rows.min_length && thread == 0) scores[rows.end_token] = -INFINITY;
 }
 
 }  // namespace
 
 void process_scores(cudaStream_t stream, const ProcessScores& op) {
   if (op.rows == 0) return;
-  const Rows rows{.tokens = reinterpret_cast<const std::int32_t*>(op.tokens.data()),
+  const Rows rows{.position = reinterpret_cast<const std::int32_t*>(op.position.data()),
+                  .tokens = reinterpret_cast<const std::int32_t*>(op.tokens.data()),
                   .ancestry = reinterpret_cast<const std::int32_t*>(op.ancestry.data()),
                   .scores = reinterpret_cast<float*>(op.scores.data()),
                   .vocabulary = op.scores.extent(1),
                   .capacity = op.capacity,
-                  .length = static_cast<int>(op.length),
-                  .ngram = op.no_repeat_ngram_size > op.length ? 0 : static_cast<int>(op.no_repeat_ngram_size),
+                  .ngram = op.no_repeat_ngram_size > op.capacity ? 0 : static_cast<int>(op.no_repeat_ngram_size),
                   .penalty = op.repetition_penalty,
-                  .forbidden_end = op.length < op.min_length ? op.end_token : -1};
-  process<<<static_cast<unsigned>(op.rows), kThreads, static_cast<std::size_t>(op.length) * sizeof(std::int32_t),
+                  .min_length = op.min_length,
+                  .end_token = op.end_token};
+  process<<<static_cast<unsigned>(op.rows), kThreads, static_cast<std::size_t>(op.capacity) * sizeof(std::int32_t),
             stream>>>(rows);
   spillway::cuda::check(cudaGetLastError(), "process_scores");
 }

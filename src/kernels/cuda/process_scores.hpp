@@ -7,7 +7,7 @@
 
 namespace spillway::kernels::cuda {
 
-/// Most tokens of a row that process_scores can look at: they are in shared memory.
+/// Largest capacity of process_scores: the tokens of a row are in shared memory.
 inline constexpr std::int64_t kProcessedLength = 12288;
 
 /// The op of the same name; shapes, that limit, ids and indices are the caller's care.

@@ -68,6 +68,84 @@ __global__ void __launch_bounds__(kRowThreads)
       });
 }
 
+/// A score and its place, as Found, for rows whose places are few enough.
+struct Best {
+  float score = -INFINITY;
+  std::int32_t place = INT32_MAX;
+
+  [[nodiscard]] __device__ bool better_than(const Best& other) const {
+    return score > other.score || (score == other.score && place < other.place);
+  }
+  /// The best of a warp, for all of its lanes.
+  [[nodiscard]] __device__ Best of_warp() const {
+    Best best = *this;
+    for (int step = 16; step > 0; step /= 2) {
+      const Best other{__shfl_xor_sync(0xFFFFFFFFU, best.score, step), __shfl_xor_sync(0xFFFFFFFFU, best.place, step)};
+      if (other.better_than(best)) best = other;
+    }
+    return best;
+  }
+};
+
+constexpr int kHeld = 32;  // scores of a row that each thread keeps in registers
+
+/// As search_rows, for a vocabulary of at most kHeld · kRowThreads, whose logits are read once. The same bits.
+__global__ void __launch_bounds__(kRowThreads)
+    search_held_rows(const float* logits, const float* row_scores, std::int32_t vocabulary, std::int32_t per_row,
+                     bool normalised, Candidate* candidates, NoDistribution* failure) {
+  __shared__ Best of_warps[2][kRowThreads / 32];
+  static_assert(kRowThreads / 32 == 32);
+  const std::int64_t row = blockIdx.x;
+  const auto thread = static_cast<std::int32_t>(threadIdx.x);
+  const float* const its = logits + row * vocabulary;
+  const float row_score = row_scores[row];
+  float held[kHeld];
+  float largest = -INFINITY;
+#pragma unroll
+  for (int i = 0; i < kHeld; ++i) {
+    const std::int32_t place = i * kRowThreads + thread;
+    held[i] = place < vocabulary ? its[place] : -INFINITY;
+  }
+  Normaliser normaliser;
+  if (!normalised) {
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) largest = fmaxf(largest, held[i]);
+    const float peak = combine_block<kRowThreads>(largest, [](float a, float b) { return fmaxf(a, b); });
+    double mine = 0.0;
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) mine += static_cast<double>(expf(held[i] - peak));
+    const double total = combine_block<kRowThreads>(mine, [](double a, double b) { return a + b; });
+    if (!isfinite(total) && thread == 0) *failure = {static_cast<std::int32_t>(row), peak, total};
+    normaliser = {peak, static_cast<float>(log(total))};
+  }
+#pragma unroll
+  for (int i = 0; i < kHeld; ++i) {
+    const float score = row_score + normaliser.apply(held[i]);
+    held[i] = isnan(score) ? -INFINITY : score;
+  }
+  // Of places without a token, which come last, none is ever chosen: there are `per_row` tokens.
+  const auto best_after = [&](const Best& taken) {
+    Best best;
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) {
+      const Best found{held[i], i * kRowThreads + thread};
+      if (taken.better_than(found) && found.better_than(best)) best = found;
+    }
+    return best;
+  };
+  Best mine = best_after({INFINITY, -1});
+  for (std::int32_t c = 0; c < per_row; ++c) {
+    Best* const shared = of_warps[c % 2];  // the other one may be read still
+    const Best of_mine = mine.of_warp();
+    if (thread % 32 == 0) shared[thread / 32] = of_mine;
+    __syncthreads();
+    const Best best = shared[thread % 32].of_warp();
+    if (best.place % kRowThreads != thread) continue;
+    candidates[row * per_row + c] = {best.score, best.place};
+    mine = best_after(best);
+  }
+}
+
 struct Outputs {
   float* scores;
   std::int32_t *rows, *tokens;
@@ -88,20 +166,64 @@ __global__ void __launch_bounds__(kItemThreads)
       });
 }
 
+constexpr int kHeldCandidates = 8;  // of an item, that each thread of a warp keeps in registers
+
+/// As merge_rows, one warp for an item of at most 32 · kHeldCandidates candidates. The same results.
+__global__ void __launch_bounds__(32) merge_held_rows(const Candidate* candidates, std::int32_t beams,
+                                                      std::int32_t per_row, std::int32_t count, Outputs out) {
+  const std::int64_t item = blockIdx.x;
+  const auto lane = static_cast<std::int32_t>(threadIdx.x);
+  const std::int32_t size = beams * per_row;
+  const Candidate* const its = candidates + item * size;
+  float held[kHeldCandidates];
+#pragma unroll
+  for (int i = 0; i < kHeldCandidates; ++i) held[i] = i * 32 + lane < size ? its[i * 32 + lane].score : -INFINITY;
+  const auto best_after = [&](const Best& taken) {
+    Best best;
+#pragma unroll
+    for (int i = 0; i < kHeldCandidates; ++i) {
+      const Best found{held[i], i * 32 + lane};
+      if (taken.better_than(found) && found.better_than(best)) best = found;
+    }
+    return best;
+  };
+  Best mine = best_after({INFINITY, -1});
+  for (std::int32_t c = 0; c < count; ++c) {
+    const Best best = mine.of_warp();
+    if (best.place % 32 != lane) continue;
+    const std::int64_t to = item * count + c;
+    out.scores[to] = best.score;
+    out.rows[to] = static_cast<std::int32_t>(item) * beams + best.place / per_row;
+    out.tokens[to] = its[best.place].token;
+    mine = best_after(best);
+  }
+}
+
 }  // namespace
 
 void top_continuations(cudaStream_t stream, const TopContinuations& op, std::byte* workspace, NoDistribution* failure) {
   if (op.items * op.beams == 0) return;
   const std::int64_t vocabulary = op.logits.extent(1), per_row = std::min(op.count, vocabulary);
   auto* const candidates = reinterpret_cast<Candidate*>(workspace);
-  search_rows<<<static_cast<unsigned>(op.items * op.beams), kRowThreads, 0, stream>>>(
-      reinterpret_cast<const float*>(op.logits.data()), reinterpret_cast<const float*>(op.row_scores.data()),
-      vocabulary, per_row, op.normalised, candidates, failure);
+  const auto rows = static_cast<unsigned>(op.items * op.beams);
+  const auto* const logits = reinterpret_cast<const float*>(op.logits.data());
+  const auto* const row_scores = reinterpret_cast<const float*>(op.row_scores.data());
+  if (vocabulary <= kHeld * kRowThreads)
+    search_held_rows<<<rows, kRowThreads, 0, stream>>>(logits, row_scores, static_cast<std::int32_t>(vocabulary),
+                                                       static_cast<std::int32_t>(per_row), op.normalised, candidates,
+                                                       failure);
+  else
+    search_rows<<<rows, kRowThreads, 0, stream>>>(logits, row_scores, vocabulary, per_row, op.normalised, candidates,
+                                                  failure);
   spillway::cuda::check(cudaGetLastError(), "top_continuations: rows");
-  merge_rows<<<static_cast<unsigned>(op.items), kItemThreads, 0, stream>>>(
-      candidates, op.beams, per_row, op.count,
-      Outputs{reinterpret_cast<float*>(op.scores.data()), reinterpret_cast<std::int32_t*>(op.rows.data()),
-              reinterpret_cast<std::int32_t*>(op.tokens.data())});
+  const Outputs out{reinterpret_cast<float*>(op.scores.data()), reinterpret_cast<std::int32_t*>(op.rows.data()),
+                    reinterpret_cast<std::int32_t*>(op.tokens.data())};
+  const auto items = static_cast<unsigned>(op.items);
+  if (op.beams * per_row <= 32 * kHeldCandidates)
+    merge_held_rows<<<items, 32, 0, stream>>>(candidates, static_cast<std::int32_t>(op.beams),
+                                              static_cast<std::int32_t>(per_row), static_cast<std::int32_t>(op.count),
+                                              out);
+  else merge_rows<<<items, kItemThreads, 0, stream>>>(candidates, op.beams, per_row, op.count, out);
   spillway::cuda::check(cudaGetLastError(), "top_continuations: items");
 }
 
