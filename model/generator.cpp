@@ -119,9 +119,9 @@ void Generator::copy(Queue& queue, const TensorView& to, const TensorView& from)
   if (to.data() != from.data()) device_.copy(queue, to.data(), from.data(), from.bytes());
 }
 
-bool Generator::is_recorded(const TokenWork& work) const {
+bool Generator::is_known(const TokenWork& work) const {
   const TokenWork& other = recorded_.work;
-  return recorded_.recording && work.rows == other.rows && work.keys.offsets.data() == other.keys.offsets.data() &&
+  return work.rows == other.rows && work.keys.offsets.data() == other.keys.offsets.data() &&
          work.keys.rows == other.keys.rows && work.keys.longest == other.keys.longest && work.options == other.options;
 }
 
@@ -130,11 +130,13 @@ void Generator::run_token(Queue& queue, const TokenWork& work) {
     decode_one(queue, token);
     if (token.rows > 0) choose(queue, token);
   };
-  if (is_recorded(work)) return recorded_.recording->run(queue);
-  // What is loaded or chosen when it is first used must not be so while it is recorded.
-  if (!weights_stay_ || work.rows == 0 || !std::exchange(warm_, true)) return run(work);
-  recorded_ = {.work = work, .recording = nullptr};
-  recorded_.recording = device_.record_work(queue, [run, work] { run(work); });
+  if (!weights_stay_ || work.rows == 0) return run(work);
+  if (!is_known(work)) {
+    // What is loaded or chosen when it is first used must not be so while it is recorded.
+    recorded_ = {.work = work, .recording = nullptr};
+    return run(work);
+  }
+  if (!recorded_.recording) recorded_.recording = device_.record_work(queue, [run, work] { run(work); });
   recorded_.recording->run(queue);
 }
 

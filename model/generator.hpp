@@ -72,12 +72,12 @@ class Generator {
   };
   struct Recorded {
     TokenWork work;
-    std::unique_ptr<Recording> recording;
+    std::unique_ptr<Recording> recording;  // null: it has only been run yet
   };
   void start(Queue& queue, std::int64_t items, const GenerationOptions& options);
   void encode(Queue& queue, const MicroBatch& batch);
   void run_token(Queue& queue, const TokenWork& work);
-  [[nodiscard]] bool is_recorded(const TokenWork& work) const;
+  [[nodiscard]] bool is_known(const TokenWork& work) const;
   void decode_one(Queue& queue, const TokenWork& work);
   void decode_block(Queue& queue, const TokenWork& work, std::int64_t block);
   void norm(Queue& queue, std::int64_t rows, const Place& weight_place, bool add_branch);
@@ -97,7 +97,6 @@ class Generator {
   ParameterSource& parameters_;
   GenerationMemory memory_;
   bool weights_stay_;
-  bool warm_ = false;  // some token's work has run already
   Recorded recorded_;
 };
 

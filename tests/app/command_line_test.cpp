@@ -130,7 +130,7 @@ TEST(CommandLine, Generate_TakesEveryKeyOfGeneration) {
 }
 
 TEST(CommandLine, Generate_AFlagForAMissingFeature_IsRefusedByItsName) {
-  const auto generate = parsed<GenerateArguments>({"generate", "--model", "m", "--device", "cuda"});
+  const auto generate = parsed<GenerateArguments>({"generate", "--model", "m", "--precision", "fp16"});
 
   EXPECT_THAT(config_error_of([&] { (void)run_options_of(generate.settings); }),
               ::testing::HasSubstr("which this version does not have yet"));

@@ -84,7 +84,7 @@ struct ForwardTiles {
 
 /// Thread blocks that a multiprocessor should hold.
 template <int D>
-constexpr int kForwardBlocks = D == 64 ? 5 : 3;
+constexpr int kForwardBlocks = D == 64 ? 4 : 3;
 
 /// Heads of up to D columns. Grid: sequences · heads · blocks of queries. Shared memory: ForwardTiles.
 template <typename T, int D>

@@ -130,7 +130,8 @@ void cached_self_attention(cudaStream_t stream, const CachedSelfAttention& op) {
                            .reaches = static_cast<std::int32_t>(reaches),
                            .buckets = buckets_of(op.bias, reaches)};
     constexpr const char* kName = "cached_self_attention";
-    const bool wide = reaches <= kWideReaches && reads_16_bytes<T>({queries.q, keys.k, keys.v}, {op.stride, width});
+    const bool wide = reaches <= kWideReaches &&
+                      reads_16_bytes<T>({queries.q, keys.k, keys.v, keys.new_k, keys.new_v}, {op.stride, width});
     if (!wide || !launch_wide<1>(stream, queries, keys, kName)) launch(stream, queries, keys, kName);
   });
 }

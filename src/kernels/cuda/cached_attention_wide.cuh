@@ -79,9 +79,7 @@ __global__ void __launch_bounds__(kWideThreads) attend_wide(const Queries<T> que
   const int part = lane % kLanes, group = warp * (32 / kLanes) + lane / kLanes;
   const std::int64_t head = blockIdx.y, begin = static_cast<std::int64_t>(blockIdx.x) * kQueries;
   const std::int64_t end = min(queries.rows, begin + kQueries);
-  for (int reach = thread; reach < keys.reaches; reach += kWideThreads) biases[reach] = keys.bias(head, reach);
   for (std::int64_t row = begin; row < end; ++row) keys.append(row, head, kSize, thread, kWideThreads);
-  __syncthreads();
 
   for (std::int64_t row = begin; row < end;) {
     int here = 1;  // queries with the keys of `row`
@@ -95,8 +93,7 @@ __global__ void __launch_bounds__(kWideThreads) attend_wide(const Queries<T> que
       const T* const from = queries.q + (row + min(i, here - 1)) * queries.q_stride + head * kSize + part * kElements;
       widen_16(*reinterpret_cast<const uint4*>(from), query[i], T{});
     }
-    const T* const k = keys.k + head * kSize + part * kElements;
-    const T* const v = keys.v + head * kSize + part * kElements;
+    const std::int64_t column = head * kSize + part * kElements;
     std::int64_t sources[kTogether];
 #pragma unroll
     for (int u = 0; u < kTogether; ++u) {
@@ -110,13 +107,17 @@ __global__ void __launch_bounds__(kWideThreads) attend_wide(const Queries<T> que
         const std::int64_t key = base + group + u * kGroups;
         k_bits[u] = v_bits[u] = make_uint4(0, 0, 0, 0);
         if (key >= count) continue;
-        k_bits[u] = *reinterpret_cast<const uint4*>(k + its.k_place(sources[u], key));
-        v_bits[u] = *reinterpret_cast<const uint4*>(v + its.v_place(sources[u], key));
+        k_bits[u] = *reinterpret_cast<const uint4*>(its.k_now(keys.k, sources[u], key) + column);
+        v_bits[u] = *reinterpret_cast<const uint4*>(its.v_now(keys.v, sources[u], key) + column);
       }
 #pragma unroll
       for (int u = 0; u < kTogether; ++u) {  // where the next ones lie is known when it is their turn
         const std::int64_t key = base + group + (kTogether + u) * kGroups;
         sources[u] = key < count ? its.source(key) : 0;
+      }
+      if (keys.reaches > 0 && row == begin && base == 0) {  // while the first keys are on their way
+        for (int reach = thread; reach < keys.reaches; reach += kWideThreads) biases[reach] = keys.bias(head, reach);
+        __syncthreads();
       }
       float scores[kQueries][kTogether];
 #pragma unroll

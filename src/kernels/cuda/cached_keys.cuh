@@ -29,6 +29,7 @@ struct ReachBuckets {
 template <typename T>
 struct SelfRow {
   const std::int32_t* ancestry;  // of the row
+  const T *new_k, *new_v;        // likewise
   std::int64_t row, position, capacity, width;
 
   [[nodiscard]] __device__ std::int64_t count() const { return position + 1; }
@@ -40,6 +41,13 @@ struct SelfRow {
   }
   [[nodiscard]] __device__ std::int64_t v_place(std::int64_t source, std::int64_t key) const {
     return k_place(source, key);
+  }
+  /// Where they are in this very step, in which the new token's may not have reached the cache yet.
+  [[nodiscard]] __device__ const T* k_now(const T* cache, std::int64_t source, std::int64_t key) const {
+    return key == position ? new_k : cache + k_place(source, key);
+  }
+  [[nodiscard]] __device__ const T* v_now(const T* cache, std::int64_t source, std::int64_t key) const {
+    return key == position ? new_v : cache + v_place(source, key);
   }
 };
 
@@ -54,7 +62,13 @@ struct SelfKeys {
   ReachBuckets buckets;
 
   [[nodiscard]] __device__ SelfRow<T> of(std::int64_t row) const {
-    return {ancestry + row * capacity, row, *position, capacity, width};
+    return {.ancestry = ancestry + row * capacity,
+            .new_k = new_k + row * stride,
+            .new_v = new_v + row * stride,
+            .row = row,
+            .position = *position,
+            .capacity = capacity,
+            .width = width};
   }
   [[nodiscard]] __device__ bool same(std::int64_t /*row*/, std::int64_t /*other*/) const { return false; }
   /// Writes the new token's k and v of one head to the cache, by all threads of a block: no other block reads them in this step.
@@ -83,6 +97,12 @@ struct CrossRow {
   }
   [[nodiscard]] __device__ std::int64_t v_place(std::int64_t source, std::int64_t key) const {
     return (source + key) * v_stride;
+  }
+  [[nodiscard]] __device__ const T* k_now(const T* keys_begin, std::int64_t source, std::int64_t key) const {
+    return keys_begin + k_place(source, key);
+  }
+  [[nodiscard]] __device__ const T* v_now(const T* values_begin, std::int64_t source, std::int64_t key) const {
+    return values_begin + v_place(source, key);
   }
 };
 
