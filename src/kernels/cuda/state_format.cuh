@@ -71,7 +71,7 @@ struct StateNumbers {
   [[nodiscard]] __device__ float* scale_of(const Eight& at) const { return scales + at.begin / kStateBlock; }
 
   __device__ void read(const Eight& at, float (&to)[kEach]) const {
-    if (dtype != DType::u8) return Numbers{values, dtype == DType::bf16}.read(at, to);
+    if (dtype != DType::u8) return Numbers{values, dtype}.read(at, to);
     std::uint8_t code[kEach];
     load(static_cast<const std::uint8_t*>(values), at, code);
     const float scale = at.from < at.to ? *scale_of(at) : 0.0F;
