@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/error.hpp"
 #include "support/scratch_directory.hpp"
 #include "support/thread_ranks.hpp"
 #include "train/trainee.hpp"
