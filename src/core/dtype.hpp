@@ -17,12 +17,6 @@ struct BFloat16 {
   friend bool operator==(const BFloat16&, const BFloat16&) = default;
 };
 
-/// An IEEE half-precision number in memory.
-struct Float16 {
-  std::uint16_t bits;
-  friend bool operator==(const Float16&, const Float16&) = default;
-};
-
 /// Bytes of one element.
 [[nodiscard]] std::size_t size_of(DType dtype) noexcept;
 
@@ -41,8 +35,6 @@ template <>
 inline constexpr DType dtype_of<double> = DType::f64;
 template <>
 inline constexpr DType dtype_of<BFloat16> = DType::bf16;
-template <>
-inline constexpr DType dtype_of<Float16> = DType::f16;
 template <>
 inline constexpr DType dtype_of<std::int16_t> = DType::i16;
 template <>

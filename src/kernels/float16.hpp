@@ -4,6 +4,21 @@
 #include <bit>
 #include <cstdint>
 
+#include "core/dtype.hpp"
+
+namespace spillway {
+
+/// An IEEE half-precision number in memory.
+struct Float16 {
+  std::uint16_t bits;
+  friend bool operator==(const Float16&, const Float16&) = default;
+};
+
+template <>
+inline constexpr DType dtype_of<Float16> = DType::f16;
+
+}  // namespace spillway
+
 namespace spillway::kernels {
 
 // float_from_f16 and f16_from_float (core/dtype.hpp) without branches, for loops over many numbers and for the GPU: the same bits on

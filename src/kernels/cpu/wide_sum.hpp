@@ -3,7 +3,6 @@
 
 #include <cstdint>
 
-#include "core/dtype.hpp"
 #include "kernels/float16.hpp"
 
 namespace spillway::kernels::cpu {

@@ -14,6 +14,7 @@
 #include "kernels/attention_reference.hpp"
 #include "kernels/cpu/attention.hpp"
 #include "kernels/cuda/workspace.hpp"
+#include "kernels/float16.hpp"
 
 namespace spillway::kernels::cuda {
 namespace {
