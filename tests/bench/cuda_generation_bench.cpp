@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+#include <functional>
+#include <vector>
+
+#include <benchmark/benchmark.h>
+#include <cuda_runtime_api.h>
+
+#include "core/cuda_device.hpp"
+#include "kernels/cuda/cuda_kernels.hpp"
+
+namespace spillway::kernels::cuda {
+namespace {
+
+/// One token of a batched beam search in bf16: 4 beams for each item, sources of 128 tokens.
+struct Search {
+  std::int64_t items, heads, head_size, d_model, d_ff;
+  [[nodiscard]] std::int64_t rows() const { return 4 * items; }
+  [[nodiscard]] std::int64_t inner() const { return heads * head_size; }
+};
+constexpr Search kLarge = {40, 16, 64, 1024, 4096};  // t5-large
+constexpr Search k3b = {20, 32, 128, 1024, 16384};   // t5-3b
+constexpr std::int64_t kCapacity = 128, kVocabulary = 32128, kBeams = 4;
+
+class Gpu {
+ public:
+  Gpu()
+      : device_(make_cuda_device({})),
+        queue_(device_->create_compute_queue()),
+        workspace_(device_->allocate(MemoryKind::device, std::size_t{256} << 20)),
+        ops_(make_model_ops({workspace_.data(), workspace_.bytes()})),
+        pinned_(device_->allocate(MemoryKind::pinned_host, generation_pinned_bytes())),
+        candidates_(device_->allocate(MemoryKind::device, std::size_t{1} << 20)),
+        generation_(make_generation_ops({candidates_.data(), candidates_.bytes()}, {pinned_.data(), pinned_.bytes()})) {
+  }
+  static Gpu& get() {
+    static Gpu gpu;
+    return gpu;
+  }
+  /// Of zeros.
+  TensorView tensor(Shape shape, DType dtype = DType::bf16) {
+    memory_.push_back(
+        device_->allocate(MemoryKind::device, static_cast<std::size_t>(shape.elements()) * size_of(dtype)));
+    return {memory_.back().data(), dtype, shape};
+  }
+  TensorView upload(const std::vector<std::int32_t>& values, Shape shape) {
+    const TensorView view = tensor(shape, DType::i32);
+    (void)cudaMemcpy(view.data(), values.data(), 4 * values.size(), cudaMemcpyHostToDevice);
+    return view;
+  }
+  /// Runs `op` forty times an iteration, as one graph, so that launches do not bind. \param bytes  of one op
+  void measure(benchmark::State& state, const std::function<void()>& op, double bytes) {
+    constexpr int kRepeats = 40;
+    op();
+    queue_->synchronize();
+    const auto recording = device_->record_work(*queue_, [&] {
+      for (int i = 0; i < kRepeats; ++i) op();
+    });
+    for (auto _ : state) {
+      recording->run(*queue_);
+      queue_->synchronize();
+    }
+    using benchmark::Counter;
+    state.counters["op_us"] = Counter(kRepeats * 1e-6, Counter::kIsIterationInvariantRate | Counter::kInvert);
+    state.counters["bytes"] = Counter(bytes * kRepeats, Counter::kIsIterationInvariantRate);
+    memory_.clear();
+  }
+  [[nodiscard]] Queue& queue() { return *queue_; }
+  [[nodiscard]] ModelOps& ops() { return *ops_; }
+  [[nodiscard]] GenerationOps& generation() { return *generation_; }
+
+ private:
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<Queue> queue_;
+  Buffer workspace_;
+  std::unique_ptr<ModelOps> ops_;
+  Buffer pinned_, candidates_;
+  std::unique_ptr<GenerationOps> generation_;
+  std::vector<Buffer> memory_;
+};
+
+/// Beams that took over from one another: half of each row's history is its neighbour's.
+void self_attention(benchmark::State& state, const Search& s, std::int64_t position) {
+  Gpu& gpu = Gpu::get();
+  const std::int64_t rows = s.rows(), inner = s.inner();
+  std::vector<std::int32_t> ancestry;
+  for (std::int64_t row = 0; row < rows; ++row)
+    for (std::int64_t j = 0; j < kCapacity; ++j)
+      ancestry.push_back(static_cast<std::int32_t>(j % 2 == 0 ? row : row / kBeams * kBeams));
+  const TensorView qkv = gpu.tensor({rows, 3 * inner});
+  const auto part = [&](std::int64_t i) {
+    return ConstTensorView(qkv.data() + static_cast<std::size_t>(i * inner) * 2, DType::bf16, qkv.shape());
+  };
+  const CachedSelfAttention op{.rows = rows,
+                               .capacity = kCapacity,
+                               .heads = s.heads,
+                               .head_size = s.head_size,
+                               .position = gpu.upload({static_cast<std::int32_t>(position)}, {1}),
+                               .q = part(0),
+                               .k = part(1),
+                               .v = part(2),
+                               .stride = 3 * inner,
+                               .cache_k = gpu.tensor({rows, kCapacity, inner}),
+                               .cache_v = gpu.tensor({rows, kCapacity, inner}),
+                               .ancestry = gpu.upload(ancestry, {rows, kCapacity}),
+                               .bias = {.table = gpu.tensor({32, s.heads}), .bidirectional = false},
+                               .out = gpu.tensor({rows, inner})};
+  gpu.measure(
+      state, [&] { gpu.generation().cached_self_attention(gpu.queue(), op); },
+      4.0 * static_cast<double>((position + 1) * rows * inner));
+}
+
+void cross_attention(benchmark::State& state, const Search& s) {
+  Gpu& gpu = Gpu::get();
+  const std::int64_t rows = s.rows(), inner = s.inner(), keys = s.items * 128;
+  std::vector<std::int32_t> offsets, sequences;
+  for (std::int64_t i = 0; i <= s.items; ++i) offsets.push_back(static_cast<std::int32_t>(i * 128));
+  for (std::int64_t row = 0; row < rows; ++row) sequences.push_back(static_cast<std::int32_t>(row / kBeams));
+  const TensorView kv = gpu.tensor({keys, 2 * inner});
+  const CachedCrossAttention op{.keys = {.offsets = gpu.upload(offsets, {s.items + 1}),
+                                         .row_sample = {},
+                                         .row_position = {},
+                                         .count = s.items,
+                                         .rows = keys,
+                                         .longest = 128},
+                                .rows = rows,
+                                .heads = s.heads,
+                                .head_size = s.head_size,
+                                .q = gpu.tensor({rows, inner}),
+                                .k = kv,
+                                .v = {kv.data() + static_cast<std::size_t>(inner) * 2, DType::bf16, kv.shape()},
+                                .row_sequence = gpu.upload(sequences, {rows}),
+                                .k_stride = 2 * inner,
+                                .v_stride = 2 * inner,
+                                .out = gpu.tensor({rows, inner})};
+  gpu.measure(
+      state, [&] { gpu.generation().cached_cross_attention(gpu.queue(), op); },
+      4.0 * static_cast<double>(keys * inner));
+}
+
+void top_continuations(benchmark::State& state, const Search& s) {
+  Gpu& gpu = Gpu::get();
+  const TopContinuations op{.items = s.items,
+                            .beams = kBeams,
+                            .count = 2 * kBeams,
+                            .logits = gpu.tensor({s.rows(), kVocabulary}, DType::f32),
+                            .row_scores = gpu.tensor({s.rows()}, DType::f32),
+                            .scores = gpu.tensor({s.items, 2 * kBeams}, DType::f32),
+                            .rows = gpu.tensor({s.items, 2 * kBeams}, DType::i32),
+                            .tokens = gpu.tensor({s.items, 2 * kBeams}, DType::i32)};
+  gpu.measure(
+      state, [&] { gpu.generation().top_continuations(gpu.queue(), op); },
+      4.0 * static_cast<double>(s.rows() * kVocabulary));
+}
+
+/// Weights of several blocks in turn, which no cache holds.
+void linear(benchmark::State& state, const Search& s, std::int64_t in, std::int64_t out, DType result) {
+  Gpu& gpu = Gpu::get();
+  const TensorView x = gpu.tensor({s.rows(), in}), y = gpu.tensor({s.rows(), out}, result);
+  std::vector<TensorView> weights;
+  const auto count = std::clamp<std::int64_t>((std::int64_t{128} << 20) / (2 * in * out), 2, 24);
+  for (std::int64_t i = 0; i < count; ++i) weights.push_back(gpu.tensor({out, in}));
+  std::size_t turn = 0;
+  gpu.measure(
+      state, [&] { gpu.ops().linear(gpu.queue(), {.x = x, .w = weights[turn++ % weights.size()], .y = y}); },
+      2.0 * static_cast<double>(in * out));
+}
+
+void register_for(const std::string& name, const Search& s) {
+  const auto add = [&](const std::string& op, const std::function<void(benchmark::State&)>& run) {
+    benchmark::RegisterBenchmark((name + "/" + op).c_str(), run)->UseRealTime()->Unit(benchmark::kMicrosecond);
+  };
+  for (const std::int64_t position : {0, 31, 63, 127})
+    add("self_attention/" + std::to_string(position),
+        [s, position](benchmark::State& state) { self_attention(state, s, position); });
+  add("cross_attention", [s](benchmark::State& state) { cross_attention(state, s); });
+  add("top_continuations", [s](benchmark::State& state) { top_continuations(state, s); });
+  const auto product = [&](const std::string& what, std::int64_t in, std::int64_t out, DType result) {
+    add("linear/" + what, [=](benchmark::State& state) { linear(state, s, in, out, result); });
+  };
+  product("qkv", s.d_model, 3 * s.inner(), DType::bf16);
+  product("q", s.d_model, s.inner(), DType::bf16);
+  product("o", s.inner(), s.d_model, DType::bf16);
+  product("wi", s.d_model, s.d_ff, DType::bf16);
+  product("wo", s.d_ff, s.d_model, DType::bf16);
+  product("head", s.d_model, kVocabulary, DType::f32);
+}
+
+}  // namespace
+}  // namespace spillway::kernels::cuda
+
+int main(int argc, char** argv) {
+  benchmark::Initialize(&argc, argv);
+  spillway::kernels::cuda::register_for("t5-large", spillway::kernels::cuda::kLarge);
+  spillway::kernels::cuda::register_for("t5-3b", spillway::kernels::cuda::k3b);
+  benchmark::RunSpecifiedBenchmarks();
+}
