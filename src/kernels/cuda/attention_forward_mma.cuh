@@ -178,11 +178,11 @@ __global__ void __launch_bounds__(32 * Warps, D == 64 && Warps == 8 ? 3 : 16 / W
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const float total = quad_sum(softmax.total[half]);
-    factors[half] = op.scale / total;
+    factors[half] = __fdividef(op.scale, total);
     const int i = query + row + lane / 4 + 8 * half;
     if (op.log_sum_exp != nullptr && lane % 4 == 0 && i < at.queries)
       op.log_sum_exp[static_cast<std::int64_t>(at.first_query + i) * op.heads + at.head] =
-          softmax.most[half] * kLogOf2 + logf(total);
+          (softmax.most[half] + log_base_2(total)) * kLogOf2;
   }
   store_sums<T>(sums, factors[0], factors[1], shared.q, row, 0,
                 tile_rows(op.out, op.width, column, at.first_query, query, at.queries), op.head_size);
