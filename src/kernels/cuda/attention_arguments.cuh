@@ -25,7 +25,7 @@ struct AttentionArguments {
   const std::int32_t* bucket;  // (distances)
   std::int64_t q_stride, k_stride, v_stride, width;
   std::int64_t distances, zero_distance;  // the place of distance 0
-  int heads, head_size;
+  int sequences, heads, head_size;
   int query_blocks, key_blocks;  // of the longest sequence
   bool causal;
   std::uint32_t threshold;  // of dropout; 0: off
@@ -70,6 +70,7 @@ AttentionArguments<T> arguments_of(const Attention& op, std::span<std::byte> wor
           .width = op.heads * op.head_size,
           .distances = sizes.longest_queries + sizes.longest_keys - 1,
           .zero_distance = sizes.longest_queries - 1,
+          .sequences = static_cast<int>(op.queries.count),
           .heads = static_cast<int>(op.heads),
           .head_size = static_cast<int>(op.head_size),
           .query_blocks = static_cast<int>(attention_tiles(sizes.longest_queries)),

@@ -10,7 +10,7 @@ namespace spillway::kernels::cuda {
 // Between tensors and tiles in shared memory. Copies to shared memory are asynchronous where the GPU has that: the threads that began
 // them have to wait for them, and then to meet.
 
-/// Copies 16 bytes, or zeros if not `inside`.
+/// Copies 16 bytes; zeros if not `inside`, and then `from` may be anywhere.
 __device__ inline void begin_copy(void* shared, const void* from, bool inside) {
 #if __CUDA_ARCH__ >= 800
   const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
@@ -54,11 +54,10 @@ __device__ void load_tile(const TileRows<const T>& rows, int head_size, OperandT
     const int first = static_cast<int>(threadIdx.x) / kPieces;
     const T* from = rows.first + first * rows.stride + column;
     const std::int64_t step = kStep * rows.stride;
+    const int valid = column < head_size ? rows.valid : 0;
 #pragma unroll
     for (int i = 0; i < Rows / kStep; ++i) {
-      const int row = first + i * kStep;
-      const bool inside = row < rows.valid && column < head_size;
-      begin_copy(&tile.rows[row][column], inside ? from : rows.first, inside);
+      begin_copy(&tile.rows[first + i * kStep][column], from, first + i * kStep < valid);
       from += step;
     }
   } else {

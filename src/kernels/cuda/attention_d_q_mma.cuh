@@ -67,18 +67,17 @@ struct QueryRows {
   }
 };
 
-/// d_q and d_bias of heads of up to D columns. Grid: sequences · heads · blocks of queries. Shared memory: QueryTiles.
+/// d_q and d_bias of heads of up to D columns. Grid: sequences, heads, blocks of queries. Shared memory: QueryTiles.
 template <typename T, int D>
 __global__ void __launch_bounds__(kMmaThreads, D == 64 ? 3 : 2)
     attention_d_q_mma(const __grid_constant__ AttentionGradientArguments<T> gradient) {
   extern __shared__ uint4 memory[];
   auto& shared = *reinterpret_cast<QueryTiles<T, D>*>(memory);
   const AttentionArguments<T>& op = gradient.forward;
-  const AttentionPlace at = AttentionPlace::of(op, blockIdx.x, op.query_blocks);
+  const AttentionPlace at = AttentionPlace::of(op, blockIdx);
   const int query = at.block * kTile;
-  float* const d_buckets = gradient.d_buckets != nullptr
-                               ? gradient.d_buckets + static_cast<std::int64_t>(blockIdx.x) * gradient.buckets
-                               : nullptr;
+  float* const d_buckets =
+      gradient.d_buckets != nullptr ? gradient.d_buckets + at.number(op, op.query_blocks) * gradient.buckets : nullptr;
   if (d_buckets != nullptr)
     for (int b = threadIdx.x; b < gradient.buckets; b += kMmaThreads) d_buckets[b] = 0.0F;
   if (query >= at.queries) return;

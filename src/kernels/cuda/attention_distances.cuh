@@ -17,6 +17,13 @@ __device__ inline float power_of_2(float x) {
   return result;
 }
 
+/// The logarithm of base 2, off by at most 2^-22, of itself where it is above 1.
+__device__ inline float log_base_2(float x) {
+  float result;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
+
 /// A function of distance that a tile of scores needs, in shared memory: `Count` values at index 0, 1, ... They are there twice, so that
 /// two neighbours lie on 8 bytes whatever the first one's index; the two copies begin 16 banks apart.
 template <int Count>

@@ -91,7 +91,7 @@ constexpr int kHeadBlocks = D == 64 ? (Warps == 4   ? 4
                                                     : 1)
                                     : (Warps == 4 ? 2 : 1);
 
-/// d_k and d_v of heads of up to D columns, in blocks of 16 Warps keys. Grid: sequences · heads · blocks. Whole: there is one block, and
+/// d_k and d_v of heads of up to D columns, in blocks of 16 Warps keys. Grid: sequences, heads, blocks. Whole: there is one block, and
 /// d_q and d_buckets, which is (sequences, heads, buckets), are made too. Shared memory: HeadTiles::bytes.
 template <typename T, int D, int Warps, bool Whole>
 __global__ void __launch_bounds__(32 * Warps, kHeadBlocks<D, Warps>)
@@ -101,8 +101,7 @@ __global__ void __launch_bounds__(32 * Warps, kHeadBlocks<D, Warps>)
   constexpr int kThreads = 32 * Warps;
   auto& shared = *reinterpret_cast<Tiles*>(memory);
   const AttentionArguments<T>& op = gradient.forward;
-  const int blocks = Whole ? 1 : (op.key_blocks * kTile + Tiles::kKeys - 1) / Tiles::kKeys;
-  const AttentionPlace at = AttentionPlace::of(op, blockIdx.x, blocks);
+  const AttentionPlace at = AttentionPlace::of(op, blockIdx);
   const int block = at.block * Tiles::kKeys;  // its first key
   if (block >= at.keys) return;
   const std::int64_t column = static_cast<std::int64_t>(at.head) * op.head_size;
@@ -185,7 +184,7 @@ __global__ void __launch_bounds__(32 * Warps, kHeadBlocks<D, Warps>)
   if (!Whole || gradient.d_buckets == nullptr) return;
   __syncthreads();
   sum_diagonals<T, D, Warps>(gradient, at, diagonals, &shared.k,
-                             gradient.d_buckets + static_cast<std::int64_t>(blockIdx.x) * gradient.buckets);
+                             gradient.d_buckets + at.number(op, 1) * gradient.buckets);
 }
 
 }  // namespace spillway::kernels::cuda

@@ -8,6 +8,7 @@
 #include <cuda_runtime_api.h>
 
 #include "core/cuda/check.hpp"
+#include "kernels/cuda/attention_arguments.cuh"
 
 namespace spillway::kernels::cuda {
 
@@ -27,11 +28,18 @@ int most_shared_bytes(const void* kernel, int device) {
   return most;
 }
 
+/// A thread block for each block of rows of each head of each sequence.
+template <typename T>
+dim3 head_grid(const AttentionArguments<T>& op, int blocks) {
+  return {static_cast<unsigned>(op.sequences), static_cast<unsigned>(op.heads), static_cast<unsigned>(blocks)};
+}
+
 /// Launches a kernel on the tensor cores, of sm_`Architecture` and later, with `bytes` of shared memory. What the GPU can do is asked once for each
 /// kernel and GPU: an op is launched many times a step.
+/// \param grid  sequences, heads, blocks of a sequence
 /// \return false if the GPU has not the instructions or the memory, and then nothing is launched
 template <auto Kernel, int Architecture, typename Arguments>
-bool launch_on_tensor_cores(cudaStream_t stream, const char* name, std::int64_t blocks, int threads, std::size_t bytes,
+bool launch_on_tensor_cores(cudaStream_t stream, const char* name, const dim3& grid, int threads, std::size_t bytes,
                             const Arguments& arguments) {
   constexpr int kDevices = 64;
   static std::array<std::atomic<int>, kDevices> known{};  // most_shared_bytes + 1; 0: not asked
@@ -44,7 +52,7 @@ bool launch_on_tensor_cores(cudaStream_t stream, const char* name, std::int64_t 
     entry.store(most + 1);
   }
   if (static_cast<int>(bytes) > most) return false;
-  Kernel<<<static_cast<unsigned>(blocks), static_cast<unsigned>(threads), bytes, stream>>>(arguments);
+  Kernel<<<grid, static_cast<unsigned>(threads), bytes, stream>>>(arguments);
   spillway::cuda::check(cudaGetLastError(), name);
   return true;
 }

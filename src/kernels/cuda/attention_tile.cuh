@@ -17,13 +17,23 @@ struct AttentionPlace {
   int first_query, queries;
   int first_key, keys;
 
+  /// Its number among sequences · heads · `blocks`.
+  template <typename T>
+  [[nodiscard]] __device__ std::int64_t number(const AttentionArguments<T>& op, int blocks) const {
+    return (static_cast<std::int64_t>(sequence) * op.heads + head) * blocks + block;
+  }
   /// CTA `index` of sequences · heads · blocks.
   template <typename T>
   __device__ static AttentionPlace of(const AttentionArguments<T>& op, unsigned index, int blocks) {
+    return of(op, dim3(index / blocks / op.heads, index / blocks % op.heads, index % blocks));
+  }
+  /// CTA of a grid of sequences, heads and blocks.
+  template <typename T>
+  __device__ static AttentionPlace of(const AttentionArguments<T>& op, const dim3& index) {
     AttentionPlace at;
-    at.block = static_cast<int>(index % blocks);
-    at.head = static_cast<int>(index / blocks % op.heads);
-    at.sequence = static_cast<int>(index / blocks / op.heads);
+    at.sequence = static_cast<int>(index.x);
+    at.head = static_cast<int>(index.y);
+    at.block = static_cast<int>(index.z);
     at.first_query = op.query_offsets[at.sequence];
     at.queries = op.query_offsets[at.sequence + 1] - at.first_query;
     at.first_key = op.key_offsets[at.sequence];
