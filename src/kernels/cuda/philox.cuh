@@ -27,8 +27,11 @@ __device__ inline uint4 philox(const PhiloxKeys& keys, uint4 counter) {
 #pragma unroll
   for (int round = 0; round < PhiloxKeys::kRounds; ++round) {
     constexpr std::uint32_t kFirst = 0xD2511F53U, kSecond = 0xCD9E8D57U;
-    counter = uint4{__umulhi(kSecond, counter.z) ^ counter.y ^ keys.of_round[round][0], kSecond * counter.z,
-                    __umulhi(kFirst, counter.x) ^ counter.w ^ keys.of_round[round][1], kFirst * counter.x};
+    const std::uint64_t first = std::uint64_t{kFirst} * counter.x, second = std::uint64_t{kSecond} * counter.z;
+    counter = uint4{static_cast<std::uint32_t>(second >> 32) ^ counter.y ^ keys.of_round[round][0],
+                    static_cast<std::uint32_t>(second),
+                    static_cast<std::uint32_t>(first >> 32) ^ counter.w ^ keys.of_round[round][1],
+                    static_cast<std::uint32_t>(first)};
   }
   return counter;
 }

@@ -19,13 +19,13 @@ struct Tensors {
   float* rstd;
 };
 
-/// Teams of a block: of 128 threads, or of one team that has more.
+/// Four teams of a warp in a block, or one larger team.
 template <typename NormShape>
-using Team = RowTeam<NormShape::kWarps, (NormShape::kWarps < 4 ? 4 / NormShape::kWarps : 1)>;
+using Team = RowTeam<NormShape::kWarps, (NormShape::kWarps == 1 ? 4 : 1)>;
 
 /// A team for each row, which it reads once.
 template <typename NormShape, bool kWhole, typename H, typename T>
-__global__ void __launch_bounds__(Team<NormShape>::kBlock, 1280 / Team<NormShape>::kBlock)
+__global__ void __launch_bounds__(Team<NormShape>::kBlock, 1024 / Team<NormShape>::kBlock)
     normalise(RowDropout dropout, RowDropout output_dropout, Tensors<H, T> tensors, std::int64_t rows, int width,
               float epsilon) {
   constexpr int kHeld = NormShape::kHeld, kUnroll = NormShape::kUnroll, kLanes = Team<NormShape>::kLanes;

@@ -31,7 +31,7 @@ using Team = RowTeam<NormShape::kWarps, kBlockWarps / NormShape::kWarps>;
 /// A team takes every so many-th row, which it reads once; its part of d_weight stays in registers. The parts of a block are then summed
 /// in order.
 template <typename NormShape, bool kWhole, typename H, typename T>
-__global__ void __launch_bounds__(32 * kBlockWarps, NormShape::kHeld <= 2 ? 3 : 1)
+__global__ void __launch_bounds__(32 * kBlockWarps, NormShape::kHeld <= 2 ? 2 : 1)
     normalise_gradient(RowDropout dropout, RowDropout output_dropout, Tensors<H, T> tensors, std::int64_t rows,
                        int width) {
   constexpr int kHeld = NormShape::kHeld, kUnroll = NormShape::kUnroll, kLanes = Team<NormShape>::kLanes;

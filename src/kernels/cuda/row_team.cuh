@@ -24,7 +24,7 @@ class RowTeam {
       float* places = of_warps[turn_][index];
       turn_ ^= 1;
       if (lane % 32 == 0) places[lane / 32] = value;
-      asm volatile("bar.sync %0, %1;" ::"r"(index + 1), "n"(kLanes) : "memory");
+      wait();
       value = places[0];
 #pragma unroll
       for (int warp = 1; warp < kWarps; ++warp) value += places[warp];
@@ -36,6 +36,19 @@ class RowTeam {
   int lane;   // of the thread in its team
 
  private:
+  /// Each team has a barrier of its own. That its number is a constant keeps the block from reserving all sixteen, which would leave few
+  /// for other blocks of the multiprocessor.
+  template <int kTeam = 0>
+  __device__ void wait() const {
+    if constexpr (kTeams == 1) {
+      __syncthreads();
+    } else if (index == kTeam) {
+      asm volatile("bar.sync %0, %1;" ::"n"(kTeam + 1), "n"(kLanes) : "memory");
+    } else if constexpr (kTeam + 1 < kTeams) {
+      wait<kTeam + 1>();
+    }
+  }
+
   int turn_ = 0;
 };
 

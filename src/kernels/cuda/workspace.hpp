@@ -13,7 +13,7 @@ namespace spillway::kernels::cuda {
 // the largest that counts.
 
 /// Blocks, at most, whose rows' parts of d_weight a norm's gradient sums by themselves: all that an H200 runs at a time.
-inline constexpr std::int64_t kNormBlocks = 396;
+inline constexpr std::int64_t kNormBlocks = 264;
 
 /// What cuBLASLt may use: what NVIDIA's guide asks for on its largest GPUs.
 inline constexpr std::size_t kProductBytes = std::size_t{32} << 20;
