@@ -19,8 +19,11 @@ class ParameterSource {
   virtual void release(int unit) = 0;
   /// The flat weights of a unit that is acquired, shape (elements). The persistent unit (0) always is.
   [[nodiscard]] virtual ConstTensorView weights(int unit) = 0;
-  /// The unit's flat fp32 gradient of this rank's samples, shape (elements): added to, never overwritten, by the backward pass.
+  /// The unit's flat fp32 gradient of this rank's samples, shape (elements): added to by the backward pass, but see below.
   [[nodiscard]] virtual TensorView gradient(int unit) = 0;
+  /// Whether nothing has been added to the unit's gradient yet and it was not set to zero: if so, and then once only, the caller
+  /// overwrites all of the unit's tensors in it instead of adding to them.
+  [[nodiscard]] virtual bool overwrites_gradient(int /*unit*/) { return false; }
 };
 
 /// Where the model keeps what the backward pass needs. `train` implements it out of the arena that the plan sized.

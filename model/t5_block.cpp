@@ -147,10 +147,12 @@ void T5Model::block_backward(Queue& queue, int stage, const MicroBatch& batch, c
   const TensorView d_branch(scratch_.branch.data(), dtype_, {rows, d});
   const TensorView d_normed = first(scratch_.d_normed, rows, d);
   const TensorView d_inner = first(scratch_.d_inner, rows, inner);
+  // A block's unit holds nothing but the weights of its products.
+  const Output first_sum = parameters_.overwrites_gradient(unit) ? Output::overwrite : Output::add;
   // y = x wᵀ backwards: dw += dyᵀ x, and dx from dy where it is wanted.
   const auto linear_backward = [&](ConstTensorView dy, ConstTensorView x, std::int64_t offset, Shape shape,
                                    TensorView dx, Output output = Output::overwrite) {
-    ops_.linear_weight_gradient(queue, {.dy = dy, .x = x, .dw = gradient({unit, offset}, shape)});
+    ops_.linear_weight_gradient(queue, {.dy = dy, .x = x, .dw = gradient({unit, offset}, shape), .output = first_sum});
     if (!dx) return;
     ops_.linear_input_gradient(queue, {.dy = dy, .w = weight({unit, offset}, shape), .dx = dx, .output = output});
   };

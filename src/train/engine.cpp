@@ -117,7 +117,7 @@ void Engine::make_training(Runtime& runtime) {
   model::Carver scratch(memory + static_cast<std::size_t>(job_.plan.program.group_size) * job_.facts.residual_bytes);
   training_model_ = std::make_unique<model::T5Model>(
       job_.source.config, *job_.layout, *kernels_.model, *parameters_, *training_residuals_,
-      model::carve_scratch(scratch, job_.source.config, job_.dtype(), job_.train_limits, true));
+      model::carve_scratch(scratch, job_.source.config, job_.dtype(), job_.train_limits, true, job_.head_chunk()));
 
   const OptimizerOptions& o = job_.options.optimizer;
   const OptimizerParts parts{.zero = job_.zero,
@@ -152,7 +152,7 @@ void Engine::make_evaluation(Runtime& runtime) {
   model::Carver scratch(memory + InferenceResiduals::bytes(job_.stages, stage_bytes));
   inference_model_ = std::make_unique<model::T5Model>(
       job_.source.config, *job_.layout, *kernels_.model, *parameters_, *inference_residuals_,
-      model::carve_scratch(scratch, job_.source.config, job_.dtype(), job_.eval_limits, false));
+      model::carve_scratch(scratch, job_.source.config, job_.dtype(), job_.eval_limits, false, job_.head_chunk()));
   if (job_.generation.items == 0) return;
   model::Carver caches(arena_.bytes(plan::entry::kGeneration).data());
   model::Carver lists(arena_.bytes(plan::entry::kGenerationLists).data());

@@ -21,8 +21,14 @@ Gradients::Gradients(GradientLayout layout, int groups, comm::Communicator& worl
       ops_(ops),
       queue_(queue),
       clock_(clock),
-      states_(layout_.units.size()) {
+      states_(layout_.units.size()),
+      filled_(layout_.units.size()) {
   const Zero& zero = *layout_.zero;
+  std::vector<std::int64_t> used(layout_.units.size(), 0);
+  for (const TensorSpec& tensor : zero.map->tensors())
+    used[static_cast<std::size_t>(tensor.unit)] += tensor.shape.elements();
+  for (int unit = 0; unit < zero.map->units(); ++unit)
+    filled_[static_cast<std::size_t>(unit)] = used[static_cast<std::size_t>(unit)] == zero.map->unit_elements(unit);
   const std::int64_t elements = layout_.buffer_elements();
   const std::byte* const wires = buffers.data() + static_cast<std::size_t>(elements) * sizeof(float);
   std::int64_t buffer = 0, at_rest = 0, summed = 0;
@@ -83,11 +89,28 @@ void Gradients::begin(int unit) {
   Slot& slot = slots_[index];
   complete(slot);
   slot.unit = unit;
-  const StepClock::Span span(clock_, Activity::compute);
-  ops_.fill_zero(queue_, slot.memory.flat(0, layout_.zero->map->unit_elements(unit)));
+  slot.stale = true;
 }
 
-TensorView Gradients::buffer(int unit) { return slot_of(unit).memory; }
+void Gradients::clear(Slot& slot) {
+  if (!slot.stale) return;
+  slot.stale = false;
+  const StepClock::Span span(clock_, Activity::compute);
+  ops_.fill_zero(queue_, slot.memory.flat(0, layout_.zero->map->unit_elements(slot.unit)));
+}
+
+TensorView Gradients::buffer(int unit) {
+  Slot& slot = slot_of(unit);
+  clear(slot);
+  return slot.memory;
+}
+
+bool Gradients::overwrites(int unit) {
+  Slot& slot = slot_of(unit);
+  if (!slot.stale || !filled_[static_cast<std::size_t>(unit)]) return false;
+  slot.stale = false;
+  return true;
+}
 
 TensorView Gradients::piece(int unit) const {
   const Range range = layout_.zero->piece_in_owned(unit);
@@ -105,6 +128,7 @@ TensorView Gradients::target_of(const Slot& slot) const {
 
 void Gradients::reduce(int unit) {
   Slot& slot = slot_of(unit);
+  clear(slot);  // this rank had no samples
   State& state = states_[static_cast<std::size_t>(unit)];
   ++state.reductions;
   const std::int64_t elements = layout_.zero->map->unit_elements(unit);

@@ -52,10 +52,13 @@ class Gradients {
 
   /// Forgets the last step's sums.
   void begin_step();
-  /// Gives the unit a zeroed buffer; blocks until the buffer's last reduction is over.
+  /// Gives the unit a buffer; blocks until the buffer's last reduction is over.
   void begin(int unit);
-  /// The unit's buffer between begin and reduce.
+  /// The unit's buffer between begin and reduce: zero at first, unless overwrites() has said otherwise.
   [[nodiscard]] TensorView buffer(int unit);
+  /// Whether the buffer still holds anything: true at most once after begin, and only for units whose tensors fill them, so that who
+  /// overwrites the tensors overwrites all of it.
+  [[nodiscard]] bool overwrites(int unit);
   /// Starts to sum the unit's buffer over ranks. From the second group on it is added to the sum so far.
   void reduce(int unit);
   /// Blocks until the unit's reduction is over (measurements).
@@ -74,6 +77,7 @@ class Gradients {
     TensorView wire;     // the same in the wire's dtype, where that is another
     TensorView partial;  // a piece in fp32, to be added or rounded
     int unit = -1;
+    bool stale = false;  // of another unit or step: not zero yet
     Event reduced;
   };
   /// Of one unit.
@@ -86,6 +90,7 @@ class Gradients {
   [[nodiscard]] Slot& slot_of(int unit);
   [[nodiscard]] bool several(int unit) const { return groups_ > 1 && !layout_.persistent(unit); }
   [[nodiscard]] TensorView target_of(const Slot& slot) const;
+  void clear(Slot& slot);
   void reduce_alone(Slot& slot, ConstTensorView full);
   void complete(Slot& slot);
   void share(int unit, const Event& after);
@@ -101,6 +106,7 @@ class Gradients {
   std::size_t shared_ = 0;   // the first slot that any unit may have
   std::size_t next_ = 0;
   std::vector<State> states_;
+  std::vector<bool> filled_;  // of each unit: no padding between or behind its tensors
 };
 
 }  // namespace spillway::train

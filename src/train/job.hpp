@@ -65,6 +65,7 @@ struct Job {
   int threads = 1;
   kernels::cpu::ThreadPlacement thread_placement;
   bool on_gpu = false;
+  [[nodiscard]] model::HeadChunk head_chunk() const { return on_gpu ? model::kGpuHeadChunk : model::kHostHeadChunk; }
 
   plan::JobFacts facts;
   plan::Plan plan;

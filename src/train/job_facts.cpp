@@ -119,7 +119,7 @@ void add_training_facts(plan::JobFacts& facts, const Job& job) {
   }
   facts.residual_bytes = TrainingResiduals::bytes(job.training_stage_bytes());
   model::Carver scratch;
-  (void)model::carve_scratch(scratch, job.source.config, job.dtype(), job.train_limits, true);
+  (void)model::carve_scratch(scratch, job.source.config, job.dtype(), job.train_limits, true, job.head_chunk());
   facts.scratch_bytes = scratch.bytes();
   std::int64_t largest = 0;
   for (int unit = 0; unit < job.map->units(); ++unit) largest = std::max(largest, job.map->shard_elements(unit));
@@ -159,7 +159,7 @@ plan::JobFacts facts_of(const Job& job) {
   if (facts.training) add_training_facts(facts, job);
   if (job.eval_limits.sequences > 0) {
     model::Carver scratch;
-    (void)model::carve_scratch(scratch, job.source.config, job.dtype(), job.eval_limits, false);
+    (void)model::carve_scratch(scratch, job.source.config, job.dtype(), job.eval_limits, false, job.head_chunk());
     facts.evaluation_bytes = InferenceResiduals::bytes(job.stages, job.inference_stage_bytes()) + scratch.bytes();
   }
   if (job.generation.items > 0) {

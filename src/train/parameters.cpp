@@ -145,6 +145,8 @@ TensorView Parameters::gradient(int unit) {
   return gradients_->buffer(unit);
 }
 
+bool Parameters::overwrites_gradient(int unit) { return gradients_ != nullptr && gradients_->overwrites(unit); }
+
 void Parameters::updating(int unit, Event done) {
   updated_.at(static_cast<std::size_t>(unit)) = std::move(done);
   Place* place = find(unit);

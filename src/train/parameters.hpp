@@ -40,6 +40,7 @@ class Parameters : public model::ParameterSource {
   void release(int unit) override;
   [[nodiscard]] ConstTensorView weights(int unit) override;
   [[nodiscard]] TensorView gradient(int unit) override;
+  [[nodiscard]] bool overwrites_gradient(int unit) override;
 
   /// The unit's owned weights are being changed until `done`: copies are void, later use waits and gathers anew.
   void updating(int unit, Event done);

@@ -25,10 +25,12 @@ template <bool kWhole, typename T>
 __device__ inline RawOctet<T> load_raw(const T* from, int count) {
   RawOctet<T> raw{};
   if constexpr (kWhole) {
+    uint4 words[RawOctet<T>::kPacks] = {};
     if (count > 0) {
 #pragma unroll
-      for (int p = 0; p < RawOctet<T>::kPacks; ++p) raw.packs[p] = reinterpret_cast<const Pack<T>*>(from)[p];
+      for (int p = 0; p < RawOctet<T>::kPacks; ++p) words[p] = reinterpret_cast<const uint4*>(from)[p];
     }
+    memcpy(&raw, words, sizeof(raw));
   } else {
 #pragma unroll
     for (int i = 0; i < kOctet; ++i)
@@ -54,8 +56,19 @@ __device__ inline void store_raw(T* to, const RawOctet<T>& raw, int count) {
 template <typename T>
 __device__ inline Octet widen(const RawOctet<T>& raw) {
   Octet octet;
+  if constexpr (std::is_same_v<T, __nv_bfloat16>) {
+    // By words, not halves: an instruction for each element. bf16 is the upper half of the float.
+    std::uint32_t words[kOctet / 2];
+    memcpy(words, &raw, sizeof(raw));
 #pragma unroll
-  for (int i = 0; i < kOctet; ++i) octet.values[i] = widen(raw.packs[i / Pack<T>::kSize].values[i % Pack<T>::kSize]);
+    for (int i = 0; i < kOctet / 2; ++i) {
+      octet.values[2 * i] = __uint_as_float(words[i] << 16);
+      octet.values[2 * i + 1] = __uint_as_float(words[i] & 0xFFFF0000U);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < kOctet; ++i) octet.values[i] = widen(raw.packs[i / Pack<T>::kSize].values[i % Pack<T>::kSize]);
+  }
   return octet;
 }
 
