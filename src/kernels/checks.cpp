@@ -185,9 +185,9 @@ void check(const ResidualAdd& op) {
 
 void check(const ResidualAddGradient& op) {
   const Checker checker("residual_add_gradient");
-  checker.require_rank(op.d_branch, "d_branch", 2);
+  checker.require_rank(op.d_hidden, "d_hidden", 2);
   const DType dtype = checker.activations(op.d_branch, "d_branch");
-  const Shape shape = op.d_branch.shape();
+  const Shape shape = op.d_hidden.shape();
   checker.require(op.d_hidden, "d_hidden", shape, Checker::stream(op.d_hidden, dtype));
   checker.require(op.d_branch, "d_branch", shape, dtype);
   checker.require_dropout(op.dropout, op.sequences, shape[0]);

@@ -55,7 +55,10 @@ TEST_P(CudaResidualNorm, Forward_IsThatOfTheCpu) {
 
   expect_same_bits(hidden_out, "hidden_out");
   expect_close(normed, "normed");
-  expect_close(rstd, "rstd");
+  // That of hidden as it is stored, which the CPU's is not rounded to in f16.
+  expect_close(
+      rstd, c.stream == DType::f16 ? test::Tolerance{.whole = 1e-3, .element = 1e-3} : test::tolerance_of(DType::f32),
+      "rstd");
 }
 
 TEST_P(CudaResidualNorm, Forward_InPlace_OrWithoutHiddenOut_GivesTheSame) {
