@@ -67,7 +67,7 @@ struct QueryRows {
   }
 };
 
-/// d_q and d_bias of heads of up to D columns. Grid: sequences, heads, blocks of queries. Shared memory: QueryTiles.
+/// d_q and d_bias of heads of up to D columns. Grid: blocks of queries, heads, sequences. Shared memory: QueryTiles.
 template <typename T, int D>
 __global__ void __launch_bounds__(kMmaThreads, D == 64 ? 3 : 2)
     attention_d_q_mma(const __grid_constant__ AttentionGradientArguments<T> gradient) {

@@ -80,11 +80,11 @@ template <typename T, int D, int Warps>
 struct ForwardTiles {
   static constexpr int kQueries = 16 * Warps;
   OperandTile<T, D, kQueries> q;
-  OperandTile<T, D> k[2], v[2];  // two tiles at a time
-  DistanceWindow<kTile + kQueries> bias[2];
+  OperandTile<T, D> k[2], v[2];                  // two tiles at a time
+  DistanceWindow<2 * kTile + kQueries> bias[2];  // each for two tiles of keys
 };
 
-/// Heads of up to D columns, 16 Warps queries at a time. Grid: sequences, heads, blocks of queries. Shared memory: ForwardTiles.
+/// Heads of up to D columns, 16 Warps queries at a time. Grid: blocks of queries, heads, sequences. Shared memory: ForwardTiles.
 template <typename T, int D, int Warps>
 __global__ void __launch_bounds__(32 * Warps, D == 64 && Warps == 8 ? 3 : 16 / Warps)
     attention_forward_mma(const __grid_constant__ AttentionArguments<T> op) {
@@ -112,15 +112,15 @@ __global__ void __launch_bounds__(32 * Warps, D == 64 && Warps == 8 ? 3 : 16 / W
     }
     end_copy_group();
   };
-  const auto load_bias = [&](int key, int stage) {
-    if (op.table == nullptr || key >= keys) return;
-    for (int t = threadIdx.x; t < kTile + Tiles::kQueries - 1; t += kThreads)
-      shared.bias[stage].set(t, bias_of(op, at.head, key - query + t - (Tiles::kQueries - 1)) * kLog2OfE);
+  const auto load_bias = [&](int key) {
+    if (op.table == nullptr || key >= keys || key / kTile % 2 != 0) return;
+    for (int t = threadIdx.x; t < 2 * kTile + Tiles::kQueries - 1; t += kThreads)
+      shared.bias[key / kTile / 2 % 2].set(t, bias_of(op, at.head, key - query + t - (Tiles::kQueries - 1)) * kLog2OfE);
   };
   load_tile<kThreads>(tile_rows(op.q, op.q_stride, column, at.first_query, query, at.queries), op.head_size, shared.q);
   load(0, 0);
   load(kTile, 1);
-  load_bias(0, 0);
+  load_bias(0);
   const QueryDraws draws[2] = {draws_of(op, at, query + row + lane / 4), draws_of(op, at, query + row + lane / 4 + 8)};
 
   float sums[D / 8][4] = {};
@@ -128,7 +128,7 @@ __global__ void __launch_bounds__(32 * Warps, D == 64 && Warps == 8 ? 3 : 16 / W
 #pragma unroll 1
   for (int key = 0; key < keys; key += kTile) {
     const int stage = key / kTile % 2;
-    load_bias(key + kTile, 1 - stage);
+    load_bias(key + kTile);
     KeptKeys kept{};
     if (op.threshold > 0) kept = draw_rows(op, draws, at.head, key, last_keys - key);
     wait_for_copies<1>();
@@ -142,7 +142,8 @@ __global__ void __launch_bounds__(32 * Warps, D == 64 && Warps == 8 ? 3 : 16 / W
       for (int step = 0; step < D / 16; ++step)
         mma_rows(scores, left_operand(shared.q, row, 16 * step), shared.k[stage], first, step);
       if (op.table != nullptr) {
-        add_bias(scores, shared.bias[stage].pairs(first + lane % 4 * 2 - row - lane / 4 + Tiles::kQueries - 1));
+        add_bias(scores, shared.bias[key / kTile / 2 % 2].pairs(stage * kTile + first + lane % 4 * 2 - row - lane / 4 +
+                                                                Tiles::kQueries - 1));
       } else {
 #pragma unroll
         for (int n = 0; n < kPart / 8; ++n)
@@ -160,9 +161,11 @@ __global__ void __launch_bounds__(32 * Warps, D == 64 && Warps == 8 ? 3 : 16 / W
       }
       float corrections[2];
       soften(scores, softmax, corrections);
+      if (key + first > 0) {
 #pragma unroll
-      for (int n = 0; n < D / 8; ++n)
-        for (int e = 0; e < 4; ++e) sums[n][e] *= corrections[e / 2];
+        for (int n = 0; n < D / 8; ++n)
+          for (int e = 0; e < 4; ++e) sums[n][e] *= corrections[e / 2];
+      }
 #pragma unroll
       for (int step = 0; step < kPart / 16; ++step) {
         LeftOperand probabilities = rounded_operand<T>(scores, step);

@@ -91,7 +91,7 @@ constexpr int kHeadBlocks = D == 64 ? (Warps == 4   ? 4
                                                     : 1)
                                     : (Warps == 4 ? 2 : 1);
 
-/// d_k and d_v of heads of up to D columns, in blocks of 16 Warps keys. Grid: sequences, heads, blocks. Whole: there is one block, and
+/// d_k and d_v of heads of up to D columns, in blocks of 16 Warps keys. Grid: blocks, heads, sequences. Whole: there is one block, and
 /// d_q and d_buckets, which is (sequences, heads, buckets), are made too. Shared memory: HeadTiles::bytes.
 template <typename T, int D, int Warps, bool Whole>
 __global__ void __launch_bounds__(32 * Warps, kHeadBlocks<D, Warps>)
@@ -112,6 +112,7 @@ __global__ void __launch_bounds__(32 * Warps, kHeadBlocks<D, Warps>)
   float* const diagonals = reinterpret_cast<float*>(memory + sizeof(Tiles) / 16);
   DiagonalSums sums(shared.exchange[warp], diagonals + warp * Tiles::diagonals(op.query_blocks));
 
+  const int start = op.causal ? block : 0;  // the first query that sees the block
   const auto load = [&](int query, int stage) {
     if (query < at.queries) {
       load_tile<kThreads>(tile_rows(op.q, op.q_stride, column, at.first_query, query, at.queries), op.head_size,
@@ -124,13 +125,13 @@ __global__ void __launch_bounds__(32 * Warps, kHeadBlocks<D, Warps>)
   const auto load_rows = [&](int query, int stage) {
     if (query >= at.queries) return;
     load_row_facts<kThreads, D>(gradient, at, query, shared.rows[stage]);
-    if (op.table == nullptr) return;
-    for (int t = threadIdx.x; t < kTile + Tiles::kKeys - 1; t += kThreads)
-      shared.bias[stage].set(t, bias_of(op, at.head, block + Tiles::kKeys - 1 - t - query) * kLog2OfE);
+    if (op.table == nullptr || stage == 1) return;
+    for (int t = threadIdx.x; t < 2 * kTile + Tiles::kKeys - 1; t += kThreads)
+      shared.bias[(query - start) / kTile / 2 % 2].set(
+          t, bias_of(op, at.head, block + Tiles::kKeys - 1 - t - query) * kLog2OfE);
   };
   load_tile<kThreads>(tile_rows(op.k, op.k_stride, column, at.first_key, block, at.keys), op.head_size, shared.k);
   load_tile<kThreads>(tile_rows(op.v, op.v_stride, column, at.first_key, block, at.keys), op.head_size, shared.v);
-  const int start = op.causal ? block : 0;
   load(start, 0);
   load(start + kTile, 1);
   load_rows(start, 0);
@@ -149,8 +150,9 @@ __global__ void __launch_bounds__(32 * Warps, kHeadBlocks<D, Warps>)
         if (seen) {
           mma_scores(pairs.scores, shared.k, place, shared.q[stage], local);
           mma_scores(pairs.d_scores, shared.v, place, shared.d_out[stage], local);
-          const int index = local + lane % 4 * 2 - place - lane / 4 + Tiles::kKeys - 1;
-          differentiate(op, at, key, query + local, local, shared.rows[stage], shared.bias[stage].pairs(index), pairs);
+          const int index = stage * kTile + local + lane % 4 * 2 - place - lane / 4 + Tiles::kKeys - 1;
+          differentiate(op, at, key, query + local, local, shared.rows[stage],
+                        shared.bias[(query - start) / kTile / 2 % 2].pairs(index), pairs);
         }
         if (Whole && gradient.d_buckets != nullptr) sums.add(pairs.d_scores);
 #pragma unroll

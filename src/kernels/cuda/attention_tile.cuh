@@ -25,15 +25,15 @@ struct AttentionPlace {
   /// CTA `index` of sequences · heads · blocks.
   template <typename T>
   __device__ static AttentionPlace of(const AttentionArguments<T>& op, unsigned index, int blocks) {
-    return of(op, dim3(index / blocks / op.heads, index / blocks % op.heads, index % blocks));
+    return of(op, dim3(index % blocks, index / blocks % op.heads, index / blocks / op.heads));
   }
-  /// CTA of a grid of sequences, heads and blocks.
+  /// CTA of a grid of blocks, heads and sequences.
   template <typename T>
   __device__ static AttentionPlace of(const AttentionArguments<T>& op, const dim3& index) {
     AttentionPlace at;
-    at.sequence = static_cast<int>(index.x);
+    at.block = static_cast<int>(index.x);
     at.head = static_cast<int>(index.y);
-    at.block = static_cast<int>(index.z);
+    at.sequence = static_cast<int>(index.z);
     at.first_query = op.query_offsets[at.sequence];
     at.queries = op.query_offsets[at.sequence + 1] - at.first_query;
     at.first_key = op.key_offsets[at.sequence];
