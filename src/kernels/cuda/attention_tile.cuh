@@ -10,6 +10,9 @@
 namespace spillway::kernels::cuda {
 
 inline constexpr int kTile = kAttentionTile;
+inline constexpr int kTileShift = 6;               // bit of a row's number: whether its tile is an odd one
+inline constexpr int kPairShift = kTileShift + 1;  // likewise its pair of tiles
+static_assert(kTile == 1 << kTileShift);
 
 /// One head of one sequence, and which block of its rows a CTA works on.
 struct AttentionPlace {
@@ -48,14 +51,14 @@ struct AttentionPlace {
 template <typename T>
 struct TileRows {
   T* first;
-  std::int64_t stride;
+  int stride;
   int valid;
 };
 
 /// The head's columns of a tensor's rows [begin, begin + kTile) of a sequence that has `count` from row `first` on.
 template <typename T>
 __device__ TileRows<T> tile_rows(T* tensor, std::int64_t stride, std::int64_t column, int first, int begin, int count) {
-  return {tensor + static_cast<std::int64_t>(first + begin) * stride + column, stride, count - begin};
+  return {tensor + static_cast<std::int64_t>(first + begin) * stride + column, static_cast<int>(stride), count - begin};
 }
 
 /// The bucket of a distance of key from query, of those that `starts` tell and the ones after them; -1 if it is in one before.
