@@ -116,11 +116,11 @@ __global__ void __launch_bounds__(32 * Warps, D == 64 && Warps == 8 ? 3 : 16 / W
       shared.bias[key >> kPairShift & 1].set(t,
                                              bias_of(op, at.head, key - query + t - (Tiles::kQueries - 1)) * kLog2OfE);
   };
+  const QueryDraws draws[2] = {draws_of(op, at, query + row + lane / 4), draws_of(op, at, query + row + lane / 4 + 8)};
   load_tile<kThreads>(tile_rows(op.q, op.q_stride, column, at.first_query, query, at.queries), op, shared.q);
   load(0, 0);
   load(kTile, 1);
   load_bias(0);
-  const QueryDraws draws[2] = {draws_of(op, at, query + row + lane / 4), draws_of(op, at, query + row + lane / 4 + 8)};
 
   float sums[D / 8][4] = {};
   RunningSoftmax softmax;
