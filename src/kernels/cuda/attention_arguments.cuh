@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <span>
 
 #include "kernels/cuda/attention_buckets.hpp"
@@ -28,6 +30,7 @@ struct AttentionArguments {
   int sequences, heads, head_size;
   int query_blocks, key_blocks;  // of the longest sequence
   bool causal;
+  bool in_pieces;           // rows of all operands lie on 16 bytes and consist of them
   std::uint32_t threshold;  // of dropout; 0: off
   float scale;
   std::uint32_t site;
@@ -44,6 +47,13 @@ struct AttentionGradientArguments {
   float* d_buckets;  // (sequences, heads, query_blocks, buckets); nullptr: not wanted
   int buckets;
 };
+
+template <typename T>
+bool in_pieces(std::initializer_list<const std::byte*> tensors, std::initializer_list<std::int64_t> lengths) {
+  const auto fits = [](const std::byte* tensor) { return reinterpret_cast<std::uintptr_t>(tensor) % 16 == 0; };
+  const auto whole = [](std::int64_t length) { return length % static_cast<std::int64_t>(16 / sizeof(T)) == 0; };
+  return std::ranges::all_of(tensors, fits) && std::ranges::all_of(lengths, whole);
+}
 
 template <typename T>
 AttentionArguments<T> arguments_of(const Attention& op, std::span<std::byte> workspace) {
@@ -76,6 +86,8 @@ AttentionArguments<T> arguments_of(const Attention& op, std::span<std::byte> wor
           .query_blocks = static_cast<int>(attention_tiles(sizes.longest_queries)),
           .key_blocks = static_cast<int>(attention_tiles(sizes.longest_keys)),
           .causal = op.causal,
+          .in_pieces = in_pieces<T>({op.q.data(), op.k.data(), op.v.data(), op.out.data()},
+                                    {op.q_stride, op.k_stride, op.v_stride, op.head_size}),
           .threshold = op.dropout.threshold(),
           .scale = op.dropout.scale(),
           .site = op.dropout.site,
@@ -85,7 +97,10 @@ AttentionArguments<T> arguments_of(const Attention& op, std::span<std::byte> wor
 template <typename T>
 AttentionGradientArguments<T> arguments_of(const AttentionGradient& op, std::span<std::byte> workspace) {
   const AttentionLayout layout(sizes_of(op.forward));
-  return {.forward = arguments_of<T>(op.forward, workspace),
+  AttentionArguments<T> forward = arguments_of<T>(op.forward, workspace);
+  forward.in_pieces =
+      forward.in_pieces && in_pieces<T>({op.d_out.data(), op.d_q.data(), op.d_k.data(), op.d_v.data()}, {});
+  return {.forward = forward,
           .d_out = reinterpret_cast<const T*>(op.d_out.data()),
           .d_q = reinterpret_cast<T*>(op.d_q.data()),
           .d_k = reinterpret_cast<T*>(op.d_k.data()),

@@ -36,25 +36,19 @@ __device__ void wait_for_copies() {
 #endif
 }
 
-/// Whether rows can be copied 16 bytes at a time.
-template <typename T>
-__device__ bool in_pieces(const TileRows<T>& rows, int head_size) {
-  constexpr int kPiece = 16 / sizeof(T);
-  return (reinterpret_cast<std::uintptr_t>(rows.first) % 16 | rows.stride % kPiece | head_size % kPiece) == 0;
-}
-
 /// Begins to copy rows into a tile, zeros around them. All threads of the CTA take part.
 template <int Threads, typename T, int D, int Rows>
-__device__ void load_tile(const TileRows<const T>& rows, int head_size, OperandTile<T, D, Rows>& tile) {
-  if (in_pieces(rows, head_size)) {
+__device__ void load_tile(const TileRows<const T>& rows, const AttentionArguments<T>& op,
+                          OperandTile<T, D, Rows>& tile) {
+  if (op.in_pieces) {
     constexpr int kPieces = D * sizeof(T) / 16;
     constexpr int kStep = Threads / kPieces;
     static_assert(Threads % kPieces == 0 && Rows % kStep == 0);
-    const int column = static_cast<int>(threadIdx.x) % kPieces * (D / kPieces);
-    const int first = static_cast<int>(threadIdx.x) / kPieces;
+    const int column = static_cast<int>(threadIdx.x % kPieces) * (D / kPieces);
+    const int first = static_cast<int>(threadIdx.x / kPieces);
     const T* from = rows.first + first * rows.stride + column;
     const std::int64_t step = kStep * rows.stride;
-    const int valid = column < head_size ? rows.valid : 0;
+    const int valid = column < op.head_size ? rows.valid : 0;
 #pragma unroll
     for (int i = 0; i < Rows / kStep; ++i) {
       begin_copy(&tile.rows[first + i * kStep][column], from, first + i * kStep < valid);
@@ -65,7 +59,7 @@ __device__ void load_tile(const TileRows<const T>& rows, int head_size, OperandT
     for (int t = threadIdx.x; t < Rows * D; t += Threads) {
       const int row = t / D;
       const int column = t % D;
-      const bool inside = row < rows.valid && column < head_size;
+      const bool inside = row < rows.valid && column < op.head_size;
       tile.rows[row][column] = inside ? rows.first[row * rows.stride + column] : narrow<T>(0.0F);
     }
   }
@@ -75,7 +69,7 @@ __device__ void load_tile(const TileRows<const T>& rows, int head_size, OperandT
 /// on. They go through the same rows and columns of `tile`, which nobody else may be using.
 template <typename T, int D, int Rows, int Count>
 __device__ void store_sums(const float (&sums)[Count][4], float low, float high, OperandTile<T, D, Rows>& tile, int row,
-                           int column, const TileRows<T>& rows, int head_size) {
+                           int column, const TileRows<T>& rows, const AttentionArguments<T>& op) {
   const int lane = static_cast<int>(threadIdx.x % 32);
 #pragma unroll
   for (int n = 0; n < Count; ++n) {
@@ -88,12 +82,12 @@ __device__ void store_sums(const float (&sums)[Count][4], float low, float high,
   }
   __syncwarp();
   constexpr int kColumns = 8 * Count;
-  if (in_pieces(rows, head_size)) {
+  if (op.in_pieces) {
 #pragma unroll
     for (int t = 0; t < 16 * Count / 32; ++t) {
       const int i = row + (lane + 32 * t) / Count;
       const int at = column + (lane + 32 * t) % Count * 8;
-      if (i < rows.valid && at < head_size)
+      if (i < rows.valid && at < op.head_size)
         *reinterpret_cast<uint4*>(rows.first + i * rows.stride + at) =
             *reinterpret_cast<const uint4*>(&tile.rows[i][at]);
     }
@@ -102,7 +96,7 @@ __device__ void store_sums(const float (&sums)[Count][4], float low, float high,
     for (int t = lane; t < 16 * kColumns; t += 32) {
       const int i = row + t / kColumns;
       const int at = column + t % kColumns;
-      if (i < rows.valid && at < head_size) rows.first[i * rows.stride + at] = tile.rows[i][at];
+      if (i < rows.valid && at < op.head_size) rows.first[i * rows.stride + at] = tile.rows[i][at];
     }
   }
 }

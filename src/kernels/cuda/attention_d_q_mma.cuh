@@ -48,7 +48,7 @@ struct QueryRows {
   template <typename T>
   __device__ void differentiate(const AttentionArguments<T>& op, const std::uint32_t (&bits)[2], const float* pairs,
                                 const float (&scores)[4][4], float (&d_scores)[4][4]) const {
-    const int column = static_cast<int>(threadIdx.x) % 4 * 2;
+    const int column = static_cast<int>(threadIdx.x % 4) * 2;
     float2 upper = op.table != nullptr ? pair_at(pairs, -1) : float2{0.0F, 0.0F};
 #pragma unroll
     for (int n = 0; n < 4; ++n) {
@@ -67,7 +67,7 @@ struct QueryRows {
   }
 };
 
-/// d_q and d_bias of heads of up to D columns. Grid: sequences, heads, blocks of queries. Shared memory: QueryTiles.
+/// d_q and d_bias of heads of up to D columns. Grid: blocks of queries, heads, sequences. Shared memory: QueryTiles.
 template <typename T, int D>
 __global__ void __launch_bounds__(kMmaThreads, D == 64 ? 3 : 2)
     attention_d_q_mma(const __grid_constant__ AttentionGradientArguments<T> gradient) {
@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(kMmaThreads, D == 64 ? 3 : 2)
     for (int b = threadIdx.x; b < gradient.buckets; b += kMmaThreads) d_buckets[b] = 0.0F;
   if (query >= at.queries) return;
   const std::int64_t column = static_cast<std::int64_t>(at.head) * op.head_size;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int warp = static_cast<int>(threadIdx.x / 32);
   const int row = 16 * warp;
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int keys = at.visible(op.causal, min(query + kTile, at.queries) - 1);
@@ -90,16 +90,13 @@ __global__ void __launch_bounds__(kMmaThreads, D == 64 ? 3 : 2)
 
   const auto load = [&](int key, int stage) {
     if (key < keys) {
-      load_tile<kMmaThreads>(tile_rows(op.k, op.k_stride, column, at.first_key, key, at.keys), op.head_size,
-                             shared.k[stage]);
-      load_tile<kMmaThreads>(tile_rows(op.v, op.v_stride, column, at.first_key, key, at.keys), op.head_size,
-                             shared.v[stage]);
+      load_tile<kMmaThreads>(tile_rows(op.k, op.k_stride, column, at.first_key, key, at.keys), op, shared.k[stage]);
+      load_tile<kMmaThreads>(tile_rows(op.v, op.v_stride, column, at.first_key, key, at.keys), op, shared.v[stage]);
     }
     end_copy_group();
   };
-  load_tile<kMmaThreads>(tile_rows(op.q, op.q_stride, column, at.first_query, query, at.queries), op.head_size,
-                         shared.v[1]);
-  load_tile<kMmaThreads>(tile_rows(gradient.d_out, op.width, column, at.first_query, query, at.queries), op.head_size,
+  load_tile<kMmaThreads>(tile_rows(op.q, op.q_stride, column, at.first_query, query, at.queries), op, shared.v[1]);
+  load_tile<kMmaThreads>(tile_rows(gradient.d_out, op.width, column, at.first_query, query, at.queries), op,
                          shared.k[1]);
   load(0, 0);
   load_row_facts<kMmaThreads, D>(gradient, at, query, shared.rows);
@@ -125,7 +122,7 @@ __global__ void __launch_bounds__(kMmaThreads, D == 64 ? 3 : 2)
 
   float sums[D / 8][4] = {};
   for (int key = 0; key < keys; key += kTile) {
-    const int stage = key / kTile % 2;
+    const int stage = key >> kTileShift & 1;
     if (op.table != nullptr) {
       for (int t = threadIdx.x; t < 2 * kTile - 1; t += kMmaThreads)
         shared.bias[stage].set(t, bias_of(op, at.head, key - query + t - (kTile - 1)) * kLog2OfE);
@@ -165,7 +162,7 @@ __global__ void __launch_bounds__(kMmaThreads, D == 64 ? 3 : 2)
     load(key + 2 * kTile, stage);
   }
   store_sums<T>(sums, 1.0F, 1.0F, shared.k[0], row, 0,
-                tile_rows(gradient.d_q, op.q_stride, column, at.first_query, query, at.queries), op.head_size);
+                tile_rows(gradient.d_q, op.q_stride, column, at.first_query, query, at.queries), op);
 }
 
 }  // namespace spillway::kernels::cuda

@@ -20,7 +20,7 @@ struct KeptKeys {
 template <typename T>
 __device__ KeptKeys draw_rows(const AttentionArguments<T>& op, const QueryDraws (&rows)[2], int head, int key,
                               int keys) {
-  const int quarter = static_cast<int>(threadIdx.x) % 4;
+  const int quarter = static_cast<int>(threadIdx.x % 4);
   KeptKeys kept{};
 #pragma unroll
   for (int part = 0; part < 2; ++part) {
@@ -52,7 +52,7 @@ __device__ KeptQueries draw_columns(const AttentionArguments<T>& op, const Query
   KeptQueries kept;
 #pragma unroll
   for (int n = 0; n < 4; ++n)
-    kept.words[n] = __shfl_sync(0xFFFFFFFFU, bits, 8 * n + static_cast<int>(threadIdx.x) % 4 * 2);
+    kept.words[n] = __shfl_sync(0xFFFFFFFFU, bits, 8 * n + static_cast<int>(threadIdx.x % 4) * 2);
   return kept;
 }
 

@@ -68,7 +68,7 @@ __device__ void soften(float (&scores)[Count][4], RunningSoftmax& softmax, float
 /// A left operand of probabilities without the dropped ones. \param byte  which eight keys of `words` its first ones are
 template <typename T>
 __device__ void drop(LeftOperand& operand, const std::uint32_t (&words)[2], int byte) {
-  const int column = static_cast<int>(threadIdx.x) % 4 * 2;
+  const int column = static_cast<int>(threadIdx.x % 4) * 2;
 #pragma unroll
   for (int part = 0; part < 4; ++part) {
     const std::uint32_t word = words[part % 2];
@@ -80,11 +80,11 @@ template <typename T, int D, int Warps>
 struct ForwardTiles {
   static constexpr int kQueries = 16 * Warps;
   OperandTile<T, D, kQueries> q;
-  OperandTile<T, D> k[2], v[2];  // two tiles at a time
-  DistanceWindow<kTile + kQueries> bias[2];
+  OperandTile<T, D> k[2], v[2];                  // two tiles at a time
+  DistanceWindow<2 * kTile + kQueries> bias[2];  // each for two tiles of keys
 };
 
-/// Heads of up to D columns, 16 Warps queries at a time. Grid: sequences, heads, blocks of queries. Shared memory: ForwardTiles.
+/// Heads of up to D columns, 16 Warps queries at a time. Grid: blocks of queries, heads, sequences. Shared memory: ForwardTiles.
 template <typename T, int D, int Warps>
 __global__ void __launch_bounds__(32 * Warps, D == 64 && Warps == 8 ? 3 : 16 / Warps)
     attention_forward_mma(const __grid_constant__ AttentionArguments<T> op) {
@@ -97,7 +97,7 @@ __global__ void __launch_bounds__(32 * Warps, D == 64 && Warps == 8 ? 3 : 16 / W
   const int query = at.block * Tiles::kQueries;
   if (query >= at.queries) return;
   const std::int64_t column = static_cast<std::int64_t>(at.head) * op.head_size;
-  const int row = static_cast<int>(threadIdx.x) / 32 * 16;
+  const int row = static_cast<int>(threadIdx.x / 32) * 16;
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int keys = at.visible(op.causal, min(query + Tiles::kQueries, at.queries) - 1);
   const int first_keys = at.visible(op.causal, query + row);  // those that the warp's first row sees
@@ -105,30 +105,29 @@ __global__ void __launch_bounds__(32 * Warps, D == 64 && Warps == 8 ? 3 : 16 / W
 
   const auto load = [&](int key, int stage) {
     if (key < keys) {
-      load_tile<kThreads>(tile_rows(op.k, op.k_stride, column, at.first_key, key, at.keys), op.head_size,
-                          shared.k[stage]);
-      load_tile<kThreads>(tile_rows(op.v, op.v_stride, column, at.first_key, key, at.keys), op.head_size,
-                          shared.v[stage]);
+      load_tile<kThreads>(tile_rows(op.k, op.k_stride, column, at.first_key, key, at.keys), op, shared.k[stage]);
+      load_tile<kThreads>(tile_rows(op.v, op.v_stride, column, at.first_key, key, at.keys), op, shared.v[stage]);
     }
     end_copy_group();
   };
-  const auto load_bias = [&](int key, int stage) {
-    if (op.table == nullptr || key >= keys) return;
-    for (int t = threadIdx.x; t < kTile + Tiles::kQueries - 1; t += kThreads)
-      shared.bias[stage].set(t, bias_of(op, at.head, key - query + t - (Tiles::kQueries - 1)) * kLog2OfE);
+  const auto load_bias = [&](int key) {
+    if (op.table == nullptr || key >= keys || (key >> kTileShift & 1) != 0) return;
+    for (int t = threadIdx.x; t < 2 * kTile + Tiles::kQueries - 1; t += kThreads)
+      shared.bias[key >> kPairShift & 1].set(t,
+                                             bias_of(op, at.head, key - query + t - (Tiles::kQueries - 1)) * kLog2OfE);
   };
-  load_tile<kThreads>(tile_rows(op.q, op.q_stride, column, at.first_query, query, at.queries), op.head_size, shared.q);
+  const QueryDraws draws[2] = {draws_of(op, at, query + row + lane / 4), draws_of(op, at, query + row + lane / 4 + 8)};
+  load_tile<kThreads>(tile_rows(op.q, op.q_stride, column, at.first_query, query, at.queries), op, shared.q);
   load(0, 0);
   load(kTile, 1);
-  load_bias(0, 0);
-  const QueryDraws draws[2] = {draws_of(op, at, query + row + lane / 4), draws_of(op, at, query + row + lane / 4 + 8)};
+  load_bias(0);
 
   float sums[D / 8][4] = {};
   RunningSoftmax softmax;
 #pragma unroll 1
   for (int key = 0; key < keys; key += kTile) {
-    const int stage = key / kTile % 2;
-    load_bias(key + kTile, 1 - stage);
+    const int stage = key >> kTileShift & 1;
+    load_bias(key + kTile);
     KeptKeys kept{};
     if (op.threshold > 0) kept = draw_rows(op, draws, at.head, key, last_keys - key);
     wait_for_copies<1>();
@@ -142,7 +141,8 @@ __global__ void __launch_bounds__(32 * Warps, D == 64 && Warps == 8 ? 3 : 16 / W
       for (int step = 0; step < D / 16; ++step)
         mma_rows(scores, left_operand(shared.q, row, 16 * step), shared.k[stage], first, step);
       if (op.table != nullptr) {
-        add_bias(scores, shared.bias[stage].pairs(first + lane % 4 * 2 - row - lane / 4 + Tiles::kQueries - 1));
+        add_bias(scores, shared.bias[key >> kPairShift & 1].pairs(stage * kTile + first + lane % 4 * 2 - row -
+                                                                  lane / 4 + Tiles::kQueries - 1));
       } else {
 #pragma unroll
         for (int n = 0; n < kPart / 8; ++n)
@@ -160,9 +160,11 @@ __global__ void __launch_bounds__(32 * Warps, D == 64 && Warps == 8 ? 3 : 16 / W
       }
       float corrections[2];
       soften(scores, softmax, corrections);
+      if (key + first > 0) {
 #pragma unroll
-      for (int n = 0; n < D / 8; ++n)
-        for (int e = 0; e < 4; ++e) sums[n][e] *= corrections[e / 2];
+        for (int n = 0; n < D / 8; ++n)
+          for (int e = 0; e < 4; ++e) sums[n][e] *= corrections[e / 2];
+      }
 #pragma unroll
       for (int step = 0; step < kPart / 16; ++step) {
         LeftOperand probabilities = rounded_operand<T>(scores, step);
@@ -185,7 +187,7 @@ __global__ void __launch_bounds__(32 * Warps, D == 64 && Warps == 8 ? 3 : 16 / W
           (softmax.most[half] + log_base_2(total)) * kLogOf2;
   }
   store_sums<T>(sums, factors[0], factors[1], shared.q, row, 0,
-                tile_rows(op.out, op.width, column, at.first_query, query, at.queries), op.head_size);
+                tile_rows(op.out, op.width, column, at.first_query, query, at.queries), op);
 }
 
 }  // namespace spillway::kernels::cuda

@@ -21,12 +21,12 @@ struct PairFragments {
 template <typename T>
 __device__ void differentiate(const AttentionArguments<T>& op, const AttentionPlace& at, int key, int query, int local,
                               const RowFacts& rows, const float* bias, PairFragments& pairs) {
-  const int g = static_cast<int>(threadIdx.x) % 32 / 4;
-  const int c = static_cast<int>(threadIdx.x) % 4;
+  const int g = static_cast<int>(threadIdx.x % 32 / 4);
+  const int c = static_cast<int>(threadIdx.x % 4);
   const bool all = key + 16 <= at.visible(op.causal, query);
   KeptQueries kept;
   if (op.threshold > 0) {
-    kept = draw_columns(op, rows.draws[local + static_cast<int>(threadIdx.x) % 32], at.head, key);
+    kept = draw_columns(op, rows.draws[local + static_cast<int>(threadIdx.x % 32)], at.head, key);
   } else {
     for (std::uint32_t& word : kept.words) word = 0xFFFFFFFFU;
   }
@@ -71,7 +71,7 @@ __device__ void write_d_q(const AttentionGradientArguments<T>& gradient, const A
                           HeadTiles<T, D, Warps>& shared) {
   const AttentionArguments<T>& op = gradient.forward;
   constexpr int kColumns = D / (Warps / 4);
-  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int warp = static_cast<int>(threadIdx.x / 32);
   const int row = warp % 4 * 16;
   if (query + row >= at.queries) return;
   float d_q[kColumns / 8][4] = {};
@@ -81,7 +81,7 @@ __device__ void write_d_q(const AttentionGradientArguments<T>& gradient, const A
     mma_columns(d_q, left_of_columns(shared.d_scores, first, row), shared.k, first, warp / 4 * kColumns);
   const std::int64_t column = static_cast<std::int64_t>(at.head) * op.head_size;
   store_sums<T>(d_q, 1.0F, 1.0F, shared.q[stage], row, warp / 4 * kColumns,
-                tile_rows(gradient.d_q, op.q_stride, column, at.first_query, query, at.queries), op.head_size);
+                tile_rows(gradient.d_q, op.q_stride, column, at.first_query, query, at.queries), op);
 }
 
 /// Thread blocks that a multiprocessor should hold: what registers allow.
@@ -91,7 +91,7 @@ constexpr int kHeadBlocks = D == 64 ? (Warps == 4   ? 4
                                                     : 1)
                                     : (Warps == 4 ? 2 : 1);
 
-/// d_k and d_v of heads of up to D columns, in blocks of 16 Warps keys. Grid: sequences, heads, blocks. Whole: there is one block, and
+/// d_k and d_v of heads of up to D columns, in blocks of 16 Warps keys. Grid: blocks, heads, sequences. Whole: there is one block, and
 /// d_q and d_buckets, which is (sequences, heads, buckets), are made too. Shared memory: HeadTiles::bytes.
 template <typename T, int D, int Warps, bool Whole>
 __global__ void __launch_bounds__(32 * Warps, kHeadBlocks<D, Warps>)
@@ -105,18 +105,19 @@ __global__ void __launch_bounds__(32 * Warps, kHeadBlocks<D, Warps>)
   const int block = at.block * Tiles::kKeys;  // its first key
   if (block >= at.keys) return;
   const std::int64_t column = static_cast<std::int64_t>(at.head) * op.head_size;
-  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int warp = static_cast<int>(threadIdx.x / 32);
   const int lane = static_cast<int>(threadIdx.x % 32);
   const int place = 16 * warp;  // of the warp's keys in the block
   const int key = block + place;
   float* const diagonals = reinterpret_cast<float*>(memory + sizeof(Tiles) / 16);
   DiagonalSums sums(shared.exchange[warp], diagonals + warp * Tiles::diagonals(op.query_blocks));
 
+  static_assert(Whole || Tiles::kKeys % (2 * kTile) == 0);  // start begins a pair of tiles
+  const int start = op.causal ? block : 0;                  // the first query that sees the block
   const auto load = [&](int query, int stage) {
     if (query < at.queries) {
-      load_tile<kThreads>(tile_rows(op.q, op.q_stride, column, at.first_query, query, at.queries), op.head_size,
-                          shared.q[stage]);
-      load_tile<kThreads>(tile_rows(gradient.d_out, op.width, column, at.first_query, query, at.queries), op.head_size,
+      load_tile<kThreads>(tile_rows(op.q, op.q_stride, column, at.first_query, query, at.queries), op, shared.q[stage]);
+      load_tile<kThreads>(tile_rows(gradient.d_out, op.width, column, at.first_query, query, at.queries), op,
                           shared.d_out[stage]);
     }
     end_copy_group();
@@ -124,20 +125,20 @@ __global__ void __launch_bounds__(32 * Warps, kHeadBlocks<D, Warps>)
   const auto load_rows = [&](int query, int stage) {
     if (query >= at.queries) return;
     load_row_facts<kThreads, D>(gradient, at, query, shared.rows[stage]);
-    if (op.table == nullptr) return;
-    for (int t = threadIdx.x; t < kTile + Tiles::kKeys - 1; t += kThreads)
-      shared.bias[stage].set(t, bias_of(op, at.head, block + Tiles::kKeys - 1 - t - query) * kLog2OfE);
+    if (op.table == nullptr || stage == 1) return;
+    for (int t = threadIdx.x; t < 2 * kTile + Tiles::kKeys - 1; t += kThreads)
+      shared.bias[query >> kPairShift & 1].set(t,
+                                               bias_of(op, at.head, block + Tiles::kKeys - 1 - t - query) * kLog2OfE);
   };
-  load_tile<kThreads>(tile_rows(op.k, op.k_stride, column, at.first_key, block, at.keys), op.head_size, shared.k);
-  load_tile<kThreads>(tile_rows(op.v, op.v_stride, column, at.first_key, block, at.keys), op.head_size, shared.v);
-  const int start = op.causal ? block : 0;
+  load_tile<kThreads>(tile_rows(op.k, op.k_stride, column, at.first_key, block, at.keys), op, shared.k);
+  load_tile<kThreads>(tile_rows(op.v, op.v_stride, column, at.first_key, block, at.keys), op, shared.v);
   load(start, 0);
   load(start + kTile, 1);
   load_rows(start, 0);
 
   float d_k[D / 8][4] = {}, d_v[D / 8][4] = {};
   for (int query = start; query < at.queries; query += kTile) {
-    const int stage = (query - start) / kTile % 2;
+    const int stage = query >> kTileShift & 1;
     load_rows(query + kTile, 1 - stage);
     wait_for_copies<1>();
     __syncthreads();
@@ -149,8 +150,9 @@ __global__ void __launch_bounds__(32 * Warps, kHeadBlocks<D, Warps>)
         if (seen) {
           mma_scores(pairs.scores, shared.k, place, shared.q[stage], local);
           mma_scores(pairs.d_scores, shared.v, place, shared.d_out[stage], local);
-          const int index = local + lane % 4 * 2 - place - lane / 4 + Tiles::kKeys - 1;
-          differentiate(op, at, key, query + local, local, shared.rows[stage], shared.bias[stage].pairs(index), pairs);
+          const int index = stage * kTile + local + lane % 4 * 2 - place - lane / 4 + Tiles::kKeys - 1;
+          differentiate(op, at, key, query + local, local, shared.rows[stage],
+                        shared.bias[query >> kPairShift & 1].pairs(index), pairs);
         }
         if (Whole && gradient.d_buckets != nullptr) sums.add(pairs.d_scores);
 #pragma unroll
@@ -176,9 +178,9 @@ __global__ void __launch_bounds__(32 * Warps, kHeadBlocks<D, Warps>)
   __syncthreads();
   if (key < at.keys) {
     store_sums<T>(d_k, 1.0F, 1.0F, shared.k, place, 0,
-                  tile_rows(gradient.d_k, op.k_stride, column, at.first_key, block, at.keys), op.head_size);
+                  tile_rows(gradient.d_k, op.k_stride, column, at.first_key, block, at.keys), op);
     store_sums<T>(d_v, op.scale, op.scale, shared.v, place, 0,
-                  tile_rows(gradient.d_v, op.v_stride, column, at.first_key, block, at.keys), op.head_size);
+                  tile_rows(gradient.d_v, op.v_stride, column, at.first_key, block, at.keys), op);
     if (Whole && gradient.d_buckets != nullptr) sums.finish();
   }
   if (!Whole || gradient.d_buckets == nullptr) return;

@@ -16,7 +16,7 @@ struct HeadTiles {
   OperandTile<T, D> q[2], d_out[2];
   OperandTile<T, kTile, kKeys> d_scores;  // keys, queries
   RowFacts rows[2];
-  DistanceWindow<kTile + kKeys> bias[2];
+  DistanceWindow<2 * kTile + kKeys> bias[2];  // each for two tiles of queries
   DiagonalSums::Exchange exchange[Warps];
 
   /// Diagonals of a warp.

@@ -28,16 +28,17 @@ int most_shared_bytes(const void* kernel, int device) {
   return most;
 }
 
-/// A thread block for each block of rows of each head of each sequence.
+/// A thread block for each block of rows of each head of each sequence. Those of one sequence follow each other: what they read lies side
+/// by side.
 template <typename T>
 dim3 head_grid(const AttentionArguments<T>& op, int blocks) {
-  return {static_cast<unsigned>(op.sequences), static_cast<unsigned>(op.heads), static_cast<unsigned>(blocks)};
+  return {static_cast<unsigned>(blocks), static_cast<unsigned>(op.heads), static_cast<unsigned>(op.sequences)};
 }
 
 /// Launches a kernel on the tensor cores, of sm_`Architecture` and later, with `bytes` of shared memory. What the GPU can do is asked once for each
 /// kernel and GPU: an op is launched many times a step.
-/// \param grid  sequences, heads, blocks of a sequence
-/// \return false if the GPU has not the instructions or the memory, and then nothing is launched
+/// \param grid  blocks of a sequence, heads, sequences
+/// \return false if the GPU has not the instructions or the memory, or no grid is as large, and then nothing is launched
 template <auto Kernel, int Architecture, typename Arguments>
 bool launch_on_tensor_cores(cudaStream_t stream, const char* name, const dim3& grid, int threads, std::size_t bytes,
                             const Arguments& arguments) {
@@ -51,7 +52,8 @@ bool launch_on_tensor_cores(cudaStream_t stream, const char* name, const dim3& g
     most = most_shared_bytes<Architecture>(reinterpret_cast<const void*>(Kernel), device);
     entry.store(most + 1);
   }
-  if (static_cast<int>(bytes) > most) return false;
+  constexpr unsigned kMostHigh = 65535;  // of y and z
+  if (static_cast<int>(bytes) > most || grid.y > kMostHigh || grid.z > kMostHigh) return false;
   Kernel<<<grid, static_cast<unsigned>(threads), bytes, stream>>>(arguments);
   spillway::cuda::check(cudaGetLastError(), name);
   return true;

@@ -35,24 +35,24 @@ __device__ void load_row_facts(const AttentionGradientArguments<T>& gradient, co
   constexpr int kShare = Threads / kTile;  // threads for a query
   static_assert(kShare >= 1 && kShare <= 32 && sizeof(T) == 2);
   const AttentionArguments<T>& op = gradient.forward;
-  const int row = static_cast<int>(threadIdx.x) / kShare;
-  const int share = static_cast<int>(threadIdx.x) % kShare;
+  const int row = static_cast<int>(threadIdx.x / kShare);
+  const int share = static_cast<int>(threadIdx.x % kShare);
   const bool inside = query + row < at.queries;
   const std::int64_t place = static_cast<std::int64_t>(at.first_query + query + row) * op.heads + at.head;
   float delta = 0.0F;
   if (inside) {
-    const TileRows<const T> out{op.out + place * op.head_size, op.width, 1};
-    const TileRows<const T> d_out{gradient.d_out + place * op.head_size, op.width, 1};
-    if (in_pieces(out, op.head_size) && in_pieces(d_out, op.head_size)) {
+    const T* const out = op.out + place * op.head_size;
+    const T* const d_out = gradient.d_out + place * op.head_size;
+    if (op.in_pieces) {
 #pragma unroll
       for (int t = 0; t < D / 8; t += kShare) {
         const int column = 8 * (t + share);
-        if (column < op.head_size) delta = product_of_pieces(out.first + column, d_out.first + column, delta);
+        if (column < op.head_size) delta = product_of_pieces(out + column, d_out + column, delta);
       }
     } else {
 #pragma unroll 1
       for (int column = share; column < op.head_size; column += kShare)
-        delta = __fmaf_rn(widen(out.first[column]), widen(d_out.first[column]), delta);
+        delta = __fmaf_rn(widen(out[column]), widen(d_out[column]), delta);
     }
   }
 #pragma unroll

@@ -10,6 +10,9 @@
 namespace spillway::kernels::cuda {
 
 inline constexpr int kTile = kAttentionTile;
+inline constexpr int kTileShift = 6;               // bit of a row's number: whether its tile is an odd one
+inline constexpr int kPairShift = kTileShift + 1;  // likewise its pair of tiles
+static_assert(kTile == 1 << kTileShift);
 
 /// One head of one sequence, and which block of its rows a CTA works on.
 struct AttentionPlace {
@@ -25,15 +28,15 @@ struct AttentionPlace {
   /// CTA `index` of sequences · heads · blocks.
   template <typename T>
   __device__ static AttentionPlace of(const AttentionArguments<T>& op, unsigned index, int blocks) {
-    return of(op, dim3(index / blocks / op.heads, index / blocks % op.heads, index % blocks));
+    return of(op, dim3(index % blocks, index / blocks % op.heads, index / blocks / op.heads));
   }
-  /// CTA of a grid of sequences, heads and blocks.
+  /// CTA of a grid of blocks, heads and sequences.
   template <typename T>
   __device__ static AttentionPlace of(const AttentionArguments<T>& op, const dim3& index) {
     AttentionPlace at;
-    at.sequence = static_cast<int>(index.x);
+    at.block = static_cast<int>(index.x);
     at.head = static_cast<int>(index.y);
-    at.block = static_cast<int>(index.z);
+    at.sequence = static_cast<int>(index.z);
     at.first_query = op.query_offsets[at.sequence];
     at.queries = op.query_offsets[at.sequence + 1] - at.first_query;
     at.first_key = op.key_offsets[at.sequence];
@@ -48,14 +51,14 @@ struct AttentionPlace {
 template <typename T>
 struct TileRows {
   T* first;
-  std::int64_t stride;
+  int stride;
   int valid;
 };
 
 /// The head's columns of a tensor's rows [begin, begin + kTile) of a sequence that has `count` from row `first` on.
 template <typename T>
 __device__ TileRows<T> tile_rows(T* tensor, std::int64_t stride, std::int64_t column, int first, int begin, int count) {
-  return {tensor + static_cast<std::int64_t>(first + begin) * stride + column, stride, count - begin};
+  return {tensor + static_cast<std::int64_t>(first + begin) * stride + column, static_cast<int>(stride), count - begin};
 }
 
 /// The bucket of a distance of key from query, of those that `starts` tell and the ones after them; -1 if it is in one before.

@@ -251,13 +251,14 @@ void expect_close(const std::vector<float>& found, const std::vector<float>& exp
   EXPECT_LE(std::sqrt(error), norm * std::sqrt(size) + floor * std::sqrt(static_cast<double>(found.size()))) << what;
 }
 
-void expect_close(const Outcome& found, const Outcome& expected, double norm, double floor) {
+/// \param bias_norm  of d_bias, where what rounding does to each row's out · d_out adds up over all rows
+void expect_close(const Outcome& found, const Outcome& expected, double norm, double floor, double bias_norm) {
   expect_close(found.out, expected.out, norm, floor, "out");
   expect_close(found.lse, expected.lse, 1e-5, 1e-5, "log_sum_exp");
   expect_close(found.d_q, expected.d_q, norm, floor, "d_q");
   expect_close(found.d_k, expected.d_k, norm, floor, "d_k");
   expect_close(found.d_v, expected.d_v, norm, floor, "d_v");
-  expect_close(found.d_bias, expected.d_bias, norm, floor, "d_bias");
+  expect_close(found.d_bias, expected.d_bias, bias_norm, floor, "d_bias");
 }
 
 class CudaAttention : public testing::TestWithParam<AttentionCase> {
@@ -276,7 +277,7 @@ TEST_P(CudaAttention, InF32_IsThatOfTheCpu) {
 
     const Outcome found = run<float>(true, reference_, values_, rows);
 
-    expect_close(found, expected, 1e-5, 1e-6);
+    expect_close(found, expected, 1e-5, 1e-6, 1e-5);
   }
 }
 
@@ -286,7 +287,7 @@ TEST_P(CudaAttention, InBf16_IsThatOfTheCpu_ButForRoundedProbabilities) {
 
     const Outcome found = run<BFloat16>(true, reference_, values_, rows);
 
-    expect_close(found, expected, 1.0 / 128.0, 2e-3);
+    expect_close(found, expected, 1.0 / 128.0, 2e-3, 1.0 / 64.0);
   }
 }
 
