@@ -41,6 +41,7 @@ Ledger make_ledger(const JobFacts& job, const Choice& choice) {
                 .tier = Tier::device,
                 .bytes = job.gradient_sum_bytes + (several_groups ? job.group_sum_bytes : 0)});
     ledger.add({.name = entry::kFactors, .tier = Tier::host, .bytes = job.factor_bytes});
+    ledger.add({.name = entry::kStepFactors, .tier = Tier::device, .bytes = job.step_factor_bytes});
     ledger.add({.name = entry::kReduce, .tier = Tier::host, .bytes = job.reduce_bytes});
     ledger.add({.name = entry::kStaging, .tier = Tier::host, .bytes = job.staging_bytes});
   }

@@ -22,6 +22,7 @@ inline constexpr const char* kGradients = "gradient buffers of units";
 inline constexpr const char* kGrad = "grad";
 inline constexpr const char* kGradientSums = "sums of gradients over groups";
 inline constexpr const char* kFactors = "factored optimizer state";
+inline constexpr const char* kStepFactors = "factors of an update";
 inline constexpr const char* kRing = "ring of optimizer state";
 inline constexpr const char* kReduce = "reduction pieces";
 inline constexpr const char* kActivations = "residuals and scratch";
@@ -76,6 +77,7 @@ struct JobFacts {
   std::size_t gradient_sum_bytes = 0;    // besides, in any case
   std::size_t group_sum_bytes = 0;       // besides, with several groups of micro-batches
   std::size_t factor_bytes = 0;          // Adafactor's rows and columns
+  std::size_t step_factor_bytes = 0;     // what an update makes of them
   std::size_t program_bytes = 0;         // resident before anything is allocated
   std::size_t data_bytes = 0;
   std::size_t residual_bytes = 0;  // all stages of one micro-batch

@@ -13,7 +13,8 @@ std::int64_t signed_size(std::size_t size) { return static_cast<std::int64_t>(si
 }  // namespace
 
 Adafactor::Adafactor(const OptimizerParts& parts, const model::T5Layout& layout, kernels::AdafactorSettings settings,
-                     double weight_decay, AdafactorState& state, comm::Communicator& world)
+                     double weight_decay, AdafactorState& state, comm::Communicator& world,
+                     const std::vector<plan::UnitRole>& units)
     : Optimizer(parts),
       layout_(layout),
       settings_(settings),
@@ -34,25 +35,40 @@ Adafactor::Adafactor(const OptimizerParts& parts, const model::T5Layout& layout,
     sums.parameter = size++;
     sums_[static_cast<std::size_t>(tensors[i].unit)].push_back(sums);
   }
+  const bool from_nvme =
+      settings_.scale_parameter && (parts_.state.on_nvme(StateKind::weight) || parts_.state.on_nvme(StateKind::master));
+  const Workspace needed = workspace(parts_.zero, units, from_nvme);
+  memory_ = parts_.device.allocate(MemoryKind::pinned_host, needed.bytes());
+  auto* const floats = reinterpret_cast<float*>(memory_.data() + needed.sums * sizeof(double));
+  vector_ = {floats, needed.vector};
+  parameters_ = {floats + needed.vector, needed.parameters};
+}
+
+Adafactor::Workspace Adafactor::workspace(const Zero& zero, const std::vector<plan::UnitRole>& units,
+                                          bool parameters_from_nvme) {
+  std::vector<std::size_t> sums(units.size(), 0);
+  Workspace needed;
+  for (const TensorSpec& tensor : zero.map->tensors()) {
+    const bool matrix = tensor.shape.rank() == 2;
+    sums[static_cast<std::size_t>(tensor.unit)] +=
+        static_cast<std::size_t>(tensor.shape[0] + (matrix ? tensor.shape[1] : 0) + 1);
+    if (!matrix) needed.vector = std::max(needed.vector, static_cast<std::size_t>(tensor.shape.elements()));
+  }
+  for (int unit = 0; unit < zero.map->units(); ++unit) {
+    if (!units[static_cast<std::size_t>(unit)].trainable) continue;
+    needed.sums = std::max(needed.sums, sums[static_cast<std::size_t>(unit)]);
+    if (parameters_from_nvme)
+      needed.parameters = std::max(needed.parameters, static_cast<std::size_t>(zero.map->shard_elements(unit)));
+  }
+  return needed;
 }
 
 std::size_t Adafactor::workspace_bytes(const Zero& zero, const std::vector<plan::UnitRole>& units,
-                                       bool scale_parameter) {
-  std::vector<std::size_t> sums(units.size(), 0);
-  for (const TensorSpec& tensor : zero.map->tensors()) {
-    const std::int64_t lines = tensor.shape[0] + (tensor.shape.rank() == 2 ? tensor.shape[1] : 0);
-    sums[static_cast<std::size_t>(tensor.unit)] += static_cast<std::size_t>(lines + 1) * sizeof(double);
-  }
-  std::size_t largest = 0;
-  const auto copies =
-      static_cast<std::size_t>(zero.map->ranks()) + 3;  // of all ranks, and mine, one of theirs, the total
-  for (int unit = 0; unit < zero.map->units(); ++unit) {
-    if (!units[static_cast<std::size_t>(unit)].trainable) continue;
-    const std::size_t piece =
-        scale_parameter ? 2 * static_cast<std::size_t>(zero.map->shard_elements(unit)) * sizeof(float) : 0;
-    largest = std::max(largest, copies * sums[static_cast<std::size_t>(unit)] + piece);
-  }
-  return largest;
+                                       bool parameters_from_nvme) {
+  const Workspace needed = workspace(zero, units, parameters_from_nvme);
+  // Of all ranks, one of theirs, and the messages.
+  const auto copies = static_cast<std::size_t>(zero.map->ranks()) + 2;
+  return needed.bytes() + copies * needed.sums * sizeof(double);
 }
 
 bool Adafactor::is_matrix(int tensor) const {
@@ -70,29 +86,39 @@ kernels::MatrixPiece Adafactor::matrix_piece(int tensor, std::int64_t tensor_beg
 }
 
 void Adafactor::prepare(int unit, const UpdateNumbers& numbers) {
-  std::vector<double> sums = sum_over_pieces(sums_of_piece(unit, numbers));
-  update_factors(unit, sums, numbers);
-  const std::vector<double> update_sums = sum_over_pieces(update_sums_of_piece(unit, numbers));
   const std::vector<Sums>& of_unit = sums_[static_cast<std::size_t>(unit)];
+  sum_piece(unit, numbers);
+  sum_over_pieces(sums_of_unit_);
+  update_factors(unit, numbers);
+  std::vector<double> parameter_sums;
+  for (const Sums& at : of_unit) parameter_sums.push_back(sums_of_unit_[at.parameter]);
+  sum_updates_of_piece(unit, numbers);
+  sum_over_pieces(sums_of_unit_);
   for (std::size_t i = 0; i < of_unit.size(); ++i) {
     const auto tensor = static_cast<std::size_t>(of_unit[i].tensor);
     const auto elements = static_cast<double>(parts_.zero.map->tensors()[tensor].shape.elements());
-    steps_[tensor] = {
-        .learning_rate = kernels::adafactor_learning_rate(settings_, numbers.learning_rate, numbers.step,
-                                                          std::sqrt(sums[of_unit[i].parameter] / elements)),
-        .divisor = kernels::adafactor_divisor(settings_, std::sqrt(update_sums[i] / elements))};
+    steps_[tensor] = {.learning_rate = kernels::adafactor_learning_rate(settings_, numbers.learning_rate, numbers.step,
+                                                                        std::sqrt(parameter_sums[i] / elements)),
+                      .divisor = kernels::adafactor_divisor(settings_, std::sqrt(sums_of_unit_[i] / elements))};
   }
 }
 
-/// Sums of this rank's piece; nothing where it has no part of a tensor.
-std::vector<double> Adafactor::sums_of_piece(int unit, const UpdateNumbers& numbers) {
+/// sums_of_unit_: `count` zeros.
+std::span<double> Adafactor::zeroed_sums(std::size_t count) {
+  sums_of_unit_ = {reinterpret_cast<double*>(memory_.data()), count};
+  std::ranges::fill(sums_of_unit_, 0.0);
+  return sums_of_unit_;
+}
+
+/// Sums of this rank's piece; zero where it has no part of a tensor.
+void Adafactor::sum_piece(int unit, const UpdateNumbers& numbers) {
   const Zero& zero = parts_.zero;
   const Range mine = zero.map->shard(unit, zero.piece());
   const TensorView gradient = parts_.gradients.piece(unit);
-  std::vector<float> parameters = parameters_of_piece(unit);
-  std::vector<double> sums(sums_size_[static_cast<std::size_t>(unit)], 0.0);
+  const kernels::ParameterView parameters = parameters_of_piece(unit);
+  const std::span<double> sums = zeroed_sums(sums_size_[static_cast<std::size_t>(unit)]);
   const auto view = [&](std::size_t begin, std::int64_t count) {
-    return TensorView(std::span(sums).subspan(begin, static_cast<std::size_t>(count)), Shape{count});
+    return TensorView(sums.subspan(begin, static_cast<std::size_t>(count)), Shape{count});
   };
   for (const TensorPiece& piece : zero.map->pieces(unit, mine)) {
     const Sums& at = *std::ranges::find(sums_[static_cast<std::size_t>(unit)], piece.tensor, &Sums::tensor);
@@ -110,52 +136,49 @@ std::vector<double> Adafactor::sums_of_piece(int unit, const UpdateNumbers& numb
       op.column_sums = view(at.columns, op.piece.columns);
     } else {
       // A vector is not summed over anything: all ranks get its gradient, exactly.
-      std::vector<float> values(static_cast<std::size_t>(piece.count));
+      const std::span<float> values = vector_.first(static_cast<std::size_t>(piece.count));
       parts_.ops.decode_state(
           *queue_, {.state = {.values = TensorView(const_cast<std::byte*>(part.data()), part.dtype(), part.shape()),
                               .scales = {}},
-                    .values = TensorView(std::span(values), Shape{piece.count})});
+                    .values = TensorView(values, Shape{piece.count})});
       queue_->synchronize();
       std::copy(values.begin(), values.end(), sums.begin() + signed_size(at.rows) + piece.tensor_begin);
     }
     if (settings_.scale_parameter) {
-      const auto all = std::span(parameters)
-                           .subspan(static_cast<std::size_t>(piece.range_begin), static_cast<std::size_t>(piece.count));
-      op.parameter = {.weight = TensorView(all, Shape{piece.count}), .master = {}};
+      op.parameter = parameters.flat(piece.range_begin, piece.count);
       op.parameter_sum = view(at.parameter, 1);
     }
     parts_.ops.adafactor_sums(*queue_, op);
   }
   queue_->synchronize();
-  return sums;
 }
 
-/// In fp32; nothing if parameters are not looked at.
-std::vector<float> Adafactor::parameters_of_piece(int unit) {
+/// Nothing if parameters are not looked at. They are read where they lie, or brought from nvme in fp32.
+kernels::ParameterView Adafactor::parameters_of_piece(int unit) {
   if (!settings_.scale_parameter) return {};
-  const ShardState& state = parts_.state;
-  if (state.on_nvme(StateKind::weight) || state.on_nvme(StateKind::master)) finish();  // the ring must be idle
   const Range piece = parts_.zero.piece_in_owned(unit);
-  std::vector<float> values(static_cast<std::size_t>(piece.size()));
+  if (parameters_.empty()) return parts_.state.parameter(unit, piece);
+  finish();  // the ring must be idle
+  const std::span<float> values = parameters_.first(static_cast<std::size_t>(piece.size()));
   parts_.state.read(name_of(StateKind::master), unit, piece, values);
-  return values;
+  return {.weight = TensorView(values, Shape{piece.size()}), .master = {}};
 }
 
-std::vector<double> Adafactor::sum_over_pieces(const std::vector<double>& mine) {
-  const auto all = world_.exchange(std::as_bytes(std::span(mine)));
-  std::vector<double> sums(mine.size(), 0.0);
-  std::vector<double> part(mine.size());
+void Adafactor::sum_over_pieces(std::span<double> sums) {
+  const auto all = world_.exchange(std::as_bytes(sums));
+  std::ranges::fill(sums, 0.0);
+  std::vector<double> part(sums.size());
   for (const std::size_t rank : parts_.zero.rank_of_piece()) {
     if (!part.empty()) std::memcpy(part.data(), all[rank].data(), part.size() * sizeof(double));
     for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += part[i];
   }
-  return sums;
 }
 
-void Adafactor::update_factors(int unit, std::vector<double>& sums, const UpdateNumbers& numbers) {
+void Adafactor::update_factors(int unit, const UpdateNumbers& numbers) {
   const double beta2 = kernels::adafactor_beta2(settings_, numbers.step);
-  const auto view = [](auto& values, std::size_t begin, std::size_t count) {
-    return TensorView(std::span(values).subspan(begin, count), Shape{signed_size(count)});
+  const std::span<double> sums = sums_of_unit_;
+  const auto view = [](auto values, std::size_t begin, std::size_t count) {
+    return TensorView(values.subspan(begin, count), Shape{signed_size(count)});
   };
   for (const Sums& at : sums_[static_cast<std::size_t>(unit)]) {
     const AdafactorState::Factors& factors = state_.factors(at.tensor);
@@ -170,13 +193,14 @@ void Adafactor::update_factors(int unit, std::vector<double>& sums, const Update
                                              .column_factors = view(factors.column_factors, 0, columns)});
     } else {
       const std::size_t count = factors.exp_avg_sq.size();
-      std::vector<float> gradient(sums.begin() + signed_size(at.rows), sums.begin() + signed_size(at.rows + count));
+      std::ranges::transform(sums.subspan(at.rows, count), vector_.begin(),
+                             [](double value) { return static_cast<float>(value); });
       parts_.ops.adafactor_second_moment(
-          *queue_, {.gradient = {.values = view(gradient, 0, count), .scale = numbers.gradient_scale},
+          *queue_, {.gradient = {.values = view(vector_, 0, count), .scale = numbers.gradient_scale},
                     .beta2 = beta2,
                     .eps1 = settings_.eps1,
                     .exp_avg_sq = view(factors.exp_avg_sq, 0, count)});
-      queue_->synchronize();  // `gradient` ends here
+      queue_->synchronize();  // the next vector takes the same memory
     }
   }
   queue_->synchronize();
@@ -202,21 +226,21 @@ kernels::AdafactorUpdate Adafactor::update_of(const TensorPiece& piece, std::int
   return update;
 }
 
-std::vector<double> Adafactor::update_sums_of_piece(int unit, const UpdateNumbers& numbers) {
+/// Σ u² of each tensor of the unit, in this rank's piece.
+void Adafactor::sum_updates_of_piece(int unit, const UpdateNumbers& numbers) {
   const Zero& zero = parts_.zero;
   const Range mine = zero.map->shard(unit, zero.piece());
   const TensorView gradient = parts_.gradients.piece(unit);
   const std::vector<Sums>& of_unit = sums_[static_cast<std::size_t>(unit)];
-  std::vector<double> sums(of_unit.size(), 0.0);
+  const std::span<double> sums = zeroed_sums(of_unit.size());
   for (const TensorPiece& piece : zero.map->pieces(unit, mine)) {
     const auto at = std::ranges::find(of_unit, piece.tensor, &Sums::tensor) - of_unit.begin();
     parts_.ops.adafactor_update_sum(
         *queue_,
         {.update = update_of(piece, mine.begin, gradient.flat(piece.range_begin, piece.count), numbers.gradient_scale),
-         .sum = TensorView(std::span(sums).subspan(static_cast<std::size_t>(at), 1), Shape{1})});
+         .sum = TensorView(sums.subspan(static_cast<std::size_t>(at), 1), Shape{1})});
   }
   queue_->synchronize();
-  return sums;
 }
 
 void Adafactor::update_extent(const Extent& extent, const StateViews& views, const UpdateNumbers& numbers) {

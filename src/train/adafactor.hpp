@@ -18,18 +18,26 @@ class Adafactor : public Optimizer {
  public:
   /// \param layout  whose traits say what decays; \param state  bound to memory. They outlive this object, as `world` does.
   Adafactor(const OptimizerParts& parts, const model::T5Layout& layout, kernels::AdafactorSettings settings,
-            double weight_decay, AdafactorState& state, comm::Communicator& world);
+            double weight_decay, AdafactorState& state, comm::Communicator& world,
+            const std::vector<plan::UnitRole>& units);
   ~Adafactor() override { stop(); }
 
   /// Bytes that a rank takes for a unit's sums, its own and those of all ranks, and for looking at the unit's parameters.
   [[nodiscard]] static std::size_t workspace_bytes(const Zero& zero, const std::vector<plan::UnitRole>& units,
-                                                   bool scale_parameter);
+                                                   bool parameters_from_nvme);
 
  protected:
   void prepare(int unit, const UpdateNumbers& numbers) override;
   void update_extent(const Extent& extent, const StateViews& views, const UpdateNumbers& numbers) override;
 
  private:
+  /// Numbers that the largest unit's update needs in memory of the host that the device reads too.
+  struct Workspace {
+    std::size_t sums = 0, vector = 0, parameters = 0;
+    [[nodiscard]] std::size_t bytes() const { return sums * sizeof(double) + (vector + parameters) * sizeof(float); }
+  };
+  [[nodiscard]] static Workspace workspace(const Zero& zero, const std::vector<plan::UnitRole>& units,
+                                           bool parameters_from_nvme);
   /// What the current step does with a tensor.
   struct Step {
     double learning_rate = 0.0;
@@ -46,11 +54,12 @@ class Adafactor : public Optimizer {
                                                   std::int64_t first) const;
   [[nodiscard]] kernels::AdafactorUpdate update_of(const TensorPiece& piece, std::int64_t unit_begin,
                                                    ConstTensorView gradient, float gradient_scale) const;
-  [[nodiscard]] std::vector<double> sums_of_piece(int unit, const UpdateNumbers& numbers);
-  [[nodiscard]] std::vector<double> update_sums_of_piece(int unit, const UpdateNumbers& numbers);
-  [[nodiscard]] std::vector<float> parameters_of_piece(int unit);
-  [[nodiscard]] std::vector<double> sum_over_pieces(const std::vector<double>& mine);
-  void update_factors(int unit, std::vector<double>& sums, const UpdateNumbers& numbers);
+  void sum_piece(int unit, const UpdateNumbers& numbers);
+  void sum_updates_of_piece(int unit, const UpdateNumbers& numbers);
+  [[nodiscard]] kernels::ParameterView parameters_of_piece(int unit);
+  void sum_over_pieces(std::span<double> sums);
+  void update_factors(int unit, const UpdateNumbers& numbers);
+  [[nodiscard]] std::span<double> zeroed_sums(std::size_t count);
 
   const model::T5Layout& layout_;
   kernels::AdafactorSettings settings_;
@@ -61,6 +70,10 @@ class Adafactor : public Optimizer {
   std::vector<std::vector<Sums>> sums_;  // of each unit
   std::vector<std::size_t> sums_size_;   // likewise
   std::vector<Step> steps_;              // of each tensor
+  Buffer memory_;                        // pinned: the ops and this class read and write it in turn
+  std::span<double> sums_of_unit_;       // in it
+  std::span<float> vector_;              // likewise: of the longest vector
+  std::span<float> parameters_;          // likewise: of the largest piece, if parameters come from nvme
 };
 
 }  // namespace spillway::train

@@ -44,23 +44,31 @@ AdafactorState::AdafactorState(const ShardMap& map, const std::vector<plan::Unit
   }
 }
 
-std::size_t AdafactorState::bytes() const {
+std::size_t AdafactorState::mean_bytes() const {
   std::int64_t elements = 0;
-  for (const Kind& kind : kinds_) elements += kind.elements * (kind.name == kWhole ? 1 : 2);  // means and factors
+  for (const Kind& kind : kinds_) elements += kind.elements;
   return static_cast<std::size_t>(elements) * sizeof(float);
 }
 
-void AdafactorState::bind(std::span<std::byte> memory) {
-  if (memory.size() < bytes())
-    throw Error(fmt::format("Adafactor's state: expected {} bytes, found {}", bytes(), memory.size()));
-  auto* next = reinterpret_cast<float*>(memory.data());
-  const auto take = [&next](std::int64_t elements) {
-    next += elements;
-    return std::span(next - elements, static_cast<std::size_t>(elements));
+std::size_t AdafactorState::factor_bytes() const {
+  std::int64_t elements = 0;
+  for (const Kind& kind : kinds_) elements += kind.name == kWhole ? 0 : kind.elements;
+  return static_cast<std::size_t>(elements) * sizeof(float);
+}
+
+void AdafactorState::bind(std::span<std::byte> means, std::span<std::byte> step_factors) {
+  if (means.size() < mean_bytes() || step_factors.size() < factor_bytes())
+    throw Error(fmt::format("Adafactor's state: expected {} and {} bytes, found {} and {}", mean_bytes(),
+                            factor_bytes(), means.size(), step_factors.size()));
+  const auto take = [](std::span<std::byte>& memory, std::int64_t elements) {
+    const auto count = static_cast<std::size_t>(elements);
+    const std::span<float> taken(reinterpret_cast<float*>(memory.data()), count);
+    memory = memory.subspan(count * sizeof(float));
+    return taken;
   };
   for (Kind& kind : kinds_) {
-    kind.values = take(kind.elements);
-    const std::span<float> factors = kind.name == kWhole ? std::span<float>{} : take(kind.elements);
+    kind.values = take(means, kind.elements);
+    const std::span<float> factors = kind.name == kWhole ? std::span<float>{} : take(step_factors, kind.elements);
     for (std::size_t i = 0; i < kind.tensors.size(); ++i) {
       const TensorSpec& spec = kind.map->tensors()[i];
       const auto begin = static_cast<std::size_t>(spec.offset);

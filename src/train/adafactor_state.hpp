@@ -26,10 +26,11 @@ class AdafactorState {
 
   /// \param map  of the model's tensors
   AdafactorState(const ShardMap& map, const std::vector<plan::UnitRole>& units);
-  /// Bytes that bind() needs.
-  [[nodiscard]] std::size_t bytes() const;
-  /// \param memory  zeros; outlives this object
-  void bind(std::span<std::byte> memory);
+  /// Bytes that bind() needs for what is kept, and for what each step makes of it.
+  [[nodiscard]] std::size_t mean_bytes() const;
+  [[nodiscard]] std::size_t factor_bytes() const;
+  /// \param means    zeros that the host reads and writes too; \param factors  of the device. Both outlive this object.
+  void bind(std::span<std::byte> means, std::span<std::byte> factors);
 
   [[nodiscard]] const Factors& factors(int tensor) const { return factors_[static_cast<std::size_t>(tensor)]; }
 

@@ -167,8 +167,6 @@ void lay_out_state(Job& job, const Runtime& runtime) {
   if (weight == DType::f32 && offload.master != TierChoice::automatic && offload.master != offload.weight)
     throw ConfigError("offload.master: in fp32 the weight is its own master; set offload.weight");
   const TierChoice weight_tier = offload.weight != TierChoice::automatic ? offload.weight : offload.placement;
-  if (job.on_gpu && o.optimizer.name == OptimizerName::adafactor && job.purpose == Purpose::train)
-    throw ConfigError("optimizer.name = \"adafactor\" on a GPU is not in this version yet; set train.device = \"cpu\"");
   if (job.on_gpu && weight_tier == TierChoice::host)
     throw ConfigError(
         "offload.weight = \"host\" with a GPU needs weights that are streamed to it, which this version does not have "

@@ -114,8 +114,14 @@ void add_training_facts(plan::JobFacts& facts, const Job& job) {
   facts.gradient_sum_bytes = sums(false);
   facts.group_sum_bytes = sums(true) - sums(false);
   if (job.adafactor) {
-    facts.factor_bytes = job.adafactor->bytes();
-    facts.workspace_bytes += Adafactor::workspace_bytes(job.zero, job.units, job.options.optimizer.scale_parameter);
+    facts.factor_bytes = job.adafactor->mean_bytes();
+    facts.step_factor_bytes = job.adafactor->factor_bytes();
+    // Weights and masters are on nvme only where that is asked for.
+    const bool from_nvme = std::ranges::any_of(std::span(facts.kinds).first(2), [](const plan::KindFacts& kind) {
+      return kind.bytes > 0 && kind.wish == plan::Tier::nvme;
+    });
+    facts.workspace_bytes +=
+        Adafactor::workspace_bytes(job.zero, job.units, job.options.optimizer.scale_parameter && from_nvme);
   }
   facts.residual_bytes = TrainingResiduals::bytes(job.training_stage_bytes());
   model::Carver scratch;

@@ -60,6 +60,10 @@ class ShardState {
   [[nodiscard]] bool uses_ring() const noexcept { return ring_ != nullptr; }
   /// A unit's weights in memory: whole ones, or what this rank owns. Not for weights on nvme.
   [[nodiscard]] TensorView weights(int unit) const;
+  /// Part of what this rank owns of a unit, exactly, where it lies. Not for weights or masters on nvme.
+  [[nodiscard]] kernels::ParameterView parameter(int unit, Range owned) const {
+    return {resident(StateKind::weight, unit, owned).values, resident(StateKind::master, unit, owned).values};
+  }
   /// The files of the extents, and the number that a kind has there.
   [[nodiscard]] offload::ExtentStore& files() const { return *files_; }
   [[nodiscard]] std::optional<std::size_t> nvme_kind(StateKind kind) const {
