@@ -151,7 +151,7 @@ std::vector<Placement> every_combination_of_tiers() {
 }
 
 StateHashes train_placed(const std::string& folder, const Numerics& numerics, const Placement& placement,
-                         comm::Communicator& communicator) {
+                         comm::Communicator& communicator, Device* gpu) {
   train::RunOptions options = training_options(folder);
   set_numerics(options, numerics);
   options.zero.stage = placement.stage;
@@ -167,13 +167,14 @@ StateHashes train_placed(const std::string& folder, const Numerics& numerics, co
       placement.recompute ? train::GradientCheckpointing::on : train::GradientCheckpointing::off;
   if (placement.nodes > 1) options.zero.shard_group = train::ShardGroup::node;
   const auto in_two_groups = [](train::Job& job) {
+    constexpr std::size_t kPlenty = std::size_t{1} << 40;
     plan::JobFacts facts = job.facts;
     facts.program.group_size = (job.micro_batches + 1) / 2;
-    job.plan = plan::make_plan(facts, {.host = std::size_t{1} << 40, .nvme = std::size_t{1} << 40});
+    job.plan = plan::make_plan(facts, {.device = kPlenty, .host = kPlenty, .nvme = kPlenty});
     EXPECT_EQ(job.plan.program.groups, 2);
   };
   Trainee trainee(options, communicator, {}, numerics.two_groups ? in_two_groups : std::function<void(train::Job&)>(),
-                  comm::NodeLayout::filled(placement.nodes, communicator.size() / placement.nodes));
+                  comm::NodeLayout::filled(placement.nodes, communicator.size() / placement.nodes), gpu);
 
   trainee.run(kSteps);
   const StateHashes hashes = trainee.hashes();

@@ -45,8 +45,8 @@ std::ostream& operator<<(std::ostream& out, const Placement& placement);
 [[nodiscard]] std::vector<Placement> every_combination_of_tiers();
 
 /// Trains kSteps steps with a placement on this rank, with dropout and with clipping in every step, and expects that the tiers asked
-/// for were used. \return the hashes of all state
+/// for were used. \return the hashes of all state. With `gpu` it trains there instead of on the host.
 [[nodiscard]] StateHashes train_placed(const std::string& folder, const Numerics& numerics, const Placement& placement,
-                                       comm::Communicator& communicator);
+                                       comm::Communicator& communicator, Device* gpu = nullptr);
 
 }  // namespace spillway::test

@@ -84,8 +84,8 @@ train::RunOptions training_options(const std::string& folder) {
 }
 
 Trainee::Trainee(const train::RunOptions& options, comm::Communicator& communicator, train::EngineSwitches switches,
-                 const std::function<void(train::Job&)>& replan, std::optional<comm::NodeLayout> nodes)
-    : communicator_(communicator), runtime_{.device = *device_, .communicator = communicator} {
+                 const std::function<void(train::Job&)>& replan, std::optional<comm::NodeLayout> nodes, Device* gpu)
+    : communicator_(communicator), runtime_{.device = gpu != nullptr ? *gpu : *device_, .communicator = communicator} {
   log::quiet();
   runtime_.nodes = nodes.value_or(comm::NodeLayout::filled(1, communicator.size()));
   job_ = train::prepare_job(options, train::Purpose::train, runtime_);

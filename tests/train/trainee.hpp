@@ -40,8 +40,10 @@ class Trainee {
  public:
   /// \param replan  may give the job another plan before it is executed
   /// \param nodes   which ranks share a node; not given: all
+  /// \param gpu     to train on instead of the host
   Trainee(const train::RunOptions& options, comm::Communicator& communicator, train::EngineSwitches switches = {},
-          const std::function<void(train::Job&)>& replan = {}, std::optional<comm::NodeLayout> nodes = {});
+          const std::function<void(train::Job&)>& replan = {}, std::optional<comm::NodeLayout> nodes = {},
+          Device* gpu = nullptr);
 
   /// Collective, as all that follows. A step that overflows under `loss_scale` does not count for the optimizer and the schedule.
   train::StepResult step(std::optional<double> loss_scale = {});

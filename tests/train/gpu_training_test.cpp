@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whole training steps on a GPU: beside the CPU's, and the same bits wherever its state lies.
+#include <gtest/gtest.h>
+
+#include "core/cuda_device.hpp"
+#include "core/error.hpp"
+#include "support/scratch_directory.hpp"
+#include "train/same_bits_suite.hpp"
+
+namespace spillway::test {
+namespace {
+
+class GpuTraining : public testing::Test {
+ protected:
+  void SetUp() override {
+    try {
+      gpu_ = make_cuda_device({});
+    } catch (const std::exception& error) {  // no CUDA in this build, no driver, or no GPU
+      GTEST_SKIP() << error.what();
+    }
+    write_training_folder(folder_.path());
+  }
+
+  std::vector<double> losses(const Numerics& numerics, Device* device, std::vector<double>* norms = nullptr) {
+    train::RunOptions options = training_options(folder_.path());
+    set_numerics(options, numerics);
+    const auto communicator = comm::make_single_communicator();
+    Trainee trainee(options, *communicator, {}, {}, {}, device);
+    trainee.run(10);
+    if (norms != nullptr) *norms = trainee.gradient_norms();
+    return trainee.losses();
+  }
+  StateHashes hashes(const Numerics& numerics, const Placement& placement) {
+    const auto communicator = comm::make_single_communicator();
+    return train_placed(folder_.path(), numerics, placement, *communicator, gpu_.get());
+  }
+
+  ScratchDirectory folder_;
+  std::unique_ptr<Device> gpu_;
+};
+
+/// The same masks are dropped, so that only the order of sums and, in bf16, what it rounds to are between them.
+TEST_F(GpuTraining, LossesAndNorms_AreThoseOfTheCpu) {
+  for (const Numerics& numerics : all_numerics()) {
+    SCOPED_TRACE(testing::Message() << numerics);
+    const bool exact = numerics.precision == train::Precision::fp32;
+    std::vector<double> cpu_norms, gpu_norms;
+    const std::vector<double> cpu = losses(numerics, nullptr, &cpu_norms);
+
+    const std::vector<double> gpu = losses(numerics, gpu_.get(), &gpu_norms);
+
+    for (std::size_t step = 0; step < cpu.size(); ++step) {
+      EXPECT_NEAR(gpu[step], cpu[step], (exact ? 1e-5 : 1e-2) * cpu[step]) << "step " << step;
+      EXPECT_NEAR(gpu_norms[step], cpu_norms[step], (exact ? 1e-4 : 5e-2) * cpu_norms[step]) << "step " << step;
+    }
+  }
+}
+
+TEST_F(GpuTraining, PlacementAndRecomputation_ChangeNoBit) {
+  for (const Numerics& numerics : all_numerics()) {
+    SCOPED_TRACE(testing::Message() << numerics);
+    const StateHashes expected = hashes(numerics, {.stage = 0});
+    for (const Placement& placement : placements(1)) {
+      if (placement.weight == train::TierChoice::host) continue;  // refused: nothing streams weights from there yet
+      EXPECT_EQ(hashes(numerics, placement), expected) << placement;
+    }
+  }
+}
+
+TEST_F(GpuTraining, WeightsInHostMemory_AreRefused) {
+  train::RunOptions options = training_options(folder_.path());
+  options.offload.weight = train::TierChoice::host;
+  const auto communicator = comm::make_single_communicator();
+
+  EXPECT_THROW(Trainee(options, *communicator, {}, {}, {}, gpu_.get()), std::exception);
+}
+
+TEST_F(GpuTraining, WhatDoesNotFitItsBudget_IsRefusedBeforeAnythingIsAllocated) {
+  train::RunOptions options = training_options(folder_.path());
+  options.memory.device = std::uint64_t{64} << 20;
+  const auto communicator = comm::make_single_communicator();
+
+  EXPECT_THROW(Trainee(options, *communicator, {}, {}, {}, gpu_.get()), std::exception);
+}
+
+}  // namespace
+}  // namespace spillway::test
