@@ -43,7 +43,7 @@ struct AttentionGradientArguments {
   AttentionArguments<T> forward;
   const T* d_out;
   T *d_q, *d_k, *d_v;
-  float* delta;      // out · d_out (query rows, heads)
+  float* delta;      // out · d_out (query rows, heads), for fp32 arithmetic
   float* d_buckets;  // (sequences, heads, query_blocks, buckets); nullptr: not wanted
   int buckets;
 };

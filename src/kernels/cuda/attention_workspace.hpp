@@ -18,8 +18,9 @@ struct AttentionSizes {
   std::int64_t buckets = 0;  // of the bias table; 0: none
 };
 
-/// Device memory that attention and attention_gradient take besides their tensors, in bytes: the bias by distance, out · d_out of
-/// every row, and d_bias of every block of queries. It grows with each size. No score is in it.
+/// Device memory that attention and attention_gradient take besides their tensors, in bytes: the bias by distance where there are many
+/// buckets, out · d_out of every row for fp32 arithmetic, and d_bias of every block of queries. It grows with each size. No score is in
+/// it.
 [[nodiscard]] std::size_t attention_workspace_bytes(const AttentionSizes& sizes) noexcept;
 
 /// Where the parts of a workspace begin, in bytes, each on a multiple of 256.
