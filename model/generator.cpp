@@ -171,7 +171,7 @@ void Generator::choose(Queue& queue, const TokenWork& work) {
 }
 
 void Generator::encode(Queue& queue, const MicroBatch& batch) {
-  const PassOptions options{.dropout = 0.0F, .keep_activations = false};
+  const PassOptions options{.dropout = 0.0F};
   const std::vector<Stage>& stages = t5_.stages();
   for (int stage = 0; stages[static_cast<std::size_t>(stage)].kind != StageKind::decoder_embedding; ++stage) {
     const int unit = stages[static_cast<std::size_t>(stage)].unit;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #include "kernels/common.hpp"
 
@@ -31,7 +32,11 @@ struct MicroBatch {
 struct PassOptions {
   float dropout = 0.0F;  // probability; 0 in evaluation
   float label_smoothing = 0.0F;
-  bool keep_activations = true;  // false: only block inputs are kept and blocks recomputed (activation checkpointing)
+  /// Activation checkpointing: of blocks before this stage only the input is kept, and the backward pass runs them again.
+  int first_kept_stage = 0;
+
+  static constexpr int kRecomputeAll = std::numeric_limits<int>::max();
+  [[nodiscard]] bool keeps(int stage) const noexcept { return stage >= first_kept_stage; }
 };
 
 }  // namespace spillway::model

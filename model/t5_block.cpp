@@ -80,7 +80,7 @@ void T5Model::block(Queue& queue, int stage, const MicroBatch& batch, const Pass
   const int unit = stages_[static_cast<std::size_t>(stage)].unit;
   const BlockOffsets& at = decoder ? layout_.decoder_block() : layout_.encoder_block();
   const kernels::PackedSequences& sequences = rows_of(stage, batch);
-  const BlockActivations a = block_of(stage, batch, needs_gradient(stage, batch) && options.keep_activations);
+  const BlockActivations a = block_of(stage, batch, needs_gradient(stage, batch) && options.keeps(stage));
   const std::int64_t d = config_.d_model;
   const std::int64_t inner = config_.inner();
   const TensorView input = input_of(stage, batch);
@@ -134,12 +134,12 @@ void T5Model::block(Queue& queue, int stage, const MicroBatch& batch, const Pass
 }
 
 void T5Model::block_backward(Queue& queue, int stage, const MicroBatch& batch, const PassOptions& options) {
-  if (!options.keep_activations) block(queue, stage, batch, options, true);
+  if (!options.keeps(stage)) block(queue, stage, batch, options, true);
   const bool decoder = in_decoder(stage);
   const int unit = stages_[static_cast<std::size_t>(stage)].unit;
   const BlockOffsets& at = decoder ? layout_.decoder_block() : layout_.encoder_block();
   const kernels::PackedSequences& sequences = rows_of(stage, batch);
-  const BlockActivations a = block_of(stage, batch, options.keep_activations);
+  const BlockActivations a = block_of(stage, batch, options.keeps(stage));
   const std::int64_t rows = sequences.rows;
   const std::int64_t d = config_.d_model;
   const std::int64_t inner = config_.inner();

@@ -106,8 +106,9 @@ std::vector<ConfigKey> training_keys() {
                           {word("fp32"), Precision::fp32},
                           {word("bf16"), Precision::bf16},
                           {word("fp16"), Precision::fp16}}),
-       .doc = "of weights and activations: \"bf16\", with an exact fp32 master in 2 bytes more; \"fp16\" (GPU), with an "
-              "fp32 master and loss scaling; \"auto\": bf16 on a GPU that has it, fp16 on an older one, fp32 on the CPU"},
+       .doc =
+           "of weights and activations: \"bf16\", with an exact fp32 master in 2 bytes more; \"fp16\" (GPU), with an "
+           "fp32 master and loss scaling; \"auto\": bf16 on a GPU that has it, fp16 on an older one, fp32 on the CPU"},
       {.section = "train",
        .key = "per_device_train_batch_size",
        .binding = integer(&Run::train, &TrainOptions::per_device_train_batch_size, 1),
@@ -144,7 +145,8 @@ std::vector<ConfigKey> training_keys() {
                          {{word("auto"), GradientCheckpointing::automatic},
                           {word("off"), GradientCheckpointing::off},
                           {word("on"), GradientCheckpointing::on}}),
-       .doc = "\"auto\" (off), \"off\", \"on\": recompute in the backward pass instead of keeping",
+       .doc = "\"on\": recompute blocks in the backward pass instead of keeping their activations; \"off\"; \"auto\": "
+              "as few as memory asks",
        .missing = asked_by({{word("host"), "residuals kept in host memory"}})},
       {.section = "train",
        .key = "freeze_embeds",

@@ -2,6 +2,7 @@
 #include "plan/plan.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -12,8 +13,31 @@ namespace {
 
 struct Choice {
   int group_size = 1;
+  int first_kept_stage = 0;
   std::vector<Tier> tiers;
 };
+
+std::size_t residual_bytes(const JobFacts& job, int first_kept_stage) {
+  std::size_t sum = 0;
+  for (std::size_t stage = 0; stage < job.kept_bytes.size(); ++stage)
+    sum += static_cast<int>(stage) < first_kept_stage ? job.recomputed_bytes[stage] : job.kept_bytes[stage];
+  return sum;
+}
+
+/// Group size and first stage whose activations are kept, the fastest first: groups cost less than running stages again.
+std::vector<std::pair<int, int>> shapes(const JobFacts& job) {
+  const int largest_group = std::max(1, std::min(job.program.group_size, job.program.micro_batches));
+  const int stages = static_cast<int>(job.kept_bytes.size());
+  std::vector<std::pair<int, int>> all;
+  const int kept = job.checkpointing == Checkpointing::on ? stages : 0;
+  for (int group = largest_group; group >= 1; --group) all.emplace_back(group, kept);
+  if (job.checkpointing == Checkpointing::as_needed)
+    for (int first = 1; first <= stages; ++first)
+      if (job.recomputed_bytes[static_cast<std::size_t>(first) - 1] <
+          job.kept_bytes[static_cast<std::size_t>(first) - 1])
+        all.emplace_back(1, first);
+  return all;
+}
 
 Ledger make_ledger(const JobFacts& job, const Choice& choice) {
   const bool several_groups = job.program.micro_batches > choice.group_size;
@@ -48,7 +72,7 @@ Ledger make_ledger(const JobFacts& job, const Choice& choice) {
   ledger.add({.name = entry::kResults, .tier = Tier::host, .bytes = job.result_bytes});
   ledger.add({.name = entry::kTransfer, .tier = Tier::host, .bytes = job.transfer_bytes});
   ledger.add({.name = entry::kRing, .tier = Tier::host, .bytes = ring_bytes});
-  const std::size_t step = job.training ? group * job.residual_bytes + job.scratch_bytes : 0;
+  const std::size_t step = job.training ? group * residual_bytes(job, choice.first_kept_stage) + job.scratch_bytes : 0;
   ledger.add({.name = entry::kActivations, .tier = Tier::device, .bytes = std::max(step, job.evaluation_bytes)});
   ledger.add({.name = entry::kGeneration, .tier = Tier::device, .bytes = job.generation_bytes});
   ledger.add({.name = entry::kGenerationLists, .tier = Tier::host, .bytes = job.generation_list_bytes});
@@ -95,19 +119,24 @@ std::vector<std::vector<Tier>> placements(const JobFacts& job) {
 
 }  // namespace
 
+std::vector<std::size_t> Plan::stage_bytes(const JobFacts& job) const {
+  std::vector<std::size_t> bytes = job.kept_bytes;
+  std::copy_n(job.recomputed_bytes.begin(), first_kept_stage, bytes.begin());
+  return bytes;
+}
+
 Plan make_plan(const JobFacts& job, const Budgets& budgets) {
   std::string last_shortage;
   Ledger smallest;
-  const int largest_group = std::max(1, std::min(job.program.group_size, job.program.micro_batches));
-  // A smaller group costs less time than state that is further away.
+  // Running stages again costs less time than state that is further away.
   for (const std::vector<Tier>& tiers : placements(job)) {
-    for (int group = largest_group; group >= 1; --group) {
-      Ledger ledger = make_ledger(job, {group, tiers});
+    for (const auto& [group, first_kept] : shapes(job)) {
+      Ledger ledger = make_ledger(job, {group, first_kept, tiers});
       std::string missing = shortage(ledger, budgets, job.gpu.present);
       if (missing.empty()) {
         ProgramFacts facts = job.program;
         facts.group_size = group;
-        return {make_step_program(facts), std::move(ledger), tiers};
+        return {make_step_program(facts), std::move(ledger), tiers, first_kept};
       }
       last_shortage = std::move(missing);
       smallest = std::move(ledger);

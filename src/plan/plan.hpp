@@ -64,6 +64,9 @@ struct GpuFacts {
   std::size_t batch_bytes = 0;      // of a micro-batch's copy in host memory
 };
 
+/// Activation checkpointing.
+enum class Checkpointing { off, on, as_needed };
+
 /// A job as sizes: all that the plan needs to know, as data. Bytes are those of one rank.
 struct JobFacts {
   ProgramFacts program;                  // group_size is the largest to try
@@ -80,7 +83,9 @@ struct JobFacts {
   std::size_t step_factor_bytes = 0;     // what an update makes of them
   std::size_t program_bytes = 0;         // resident before anything is allocated
   std::size_t data_bytes = 0;
-  std::size_t residual_bytes = 0;  // all stages of one micro-batch
+  /// Of each stage of one micro-batch, if it keeps its activations, and if it runs again in the backward pass.
+  std::vector<std::size_t> kept_bytes, recomputed_bytes;
+  Checkpointing checkpointing = Checkpointing::as_needed;
   std::size_t scratch_bytes = 0;
   std::size_t batch_bytes = 0;       // ids, labels and losses of one micro-batch
   std::size_t evaluation_bytes = 0;  // residuals and scratch of an evaluation batch
@@ -106,10 +111,14 @@ struct Budgets {
 struct Plan {
   StepProgram program;
   Ledger ledger;
-  std::vector<Tier> tiers;  // of JobFacts::kinds
+  std::vector<Tier> tiers;   // of JobFacts::kinds
+  int first_kept_stage = 0;  // stages before it run again in the backward pass
+
+  /// Bytes that each stage of one micro-batch keeps.
+  [[nodiscard]] std::vector<std::size_t> stage_bytes(const JobFacts& job) const;
 };
 
-/// The largest group of micro-batches that fits; kinds that spill on the first of device, host, nvme that has room for all of them,
+/// The largest group of micro-batches that fits with all activations kept, or no group and as few stages run again as memory asks; kinds that spill on the first of device, host, nvme that has room for all of them,
 /// unless the job says where.
 /// \throws PlanError with the ledger, the tier that is short and by how much
 [[nodiscard]] Plan make_plan(const JobFacts& job, const Budgets& budgets);

@@ -113,8 +113,10 @@ void Engine::make_parameters() {
 
 void Engine::make_training(Runtime& runtime) {
   std::byte* memory = arena_.bytes(plan::entry::kActivations).data();
-  training_residuals_ = std::make_unique<TrainingResiduals>(job_.training_stage_bytes(), memory);
-  model::Carver scratch(memory + static_cast<std::size_t>(job_.plan.program.group_size) * job_.facts.residual_bytes);
+  const std::vector<std::size_t> stage_bytes = job_.plan.stage_bytes(job_.facts);
+  training_residuals_ = std::make_unique<TrainingResiduals>(stage_bytes, memory);
+  model::Carver scratch(memory +
+                        static_cast<std::size_t>(job_.plan.program.group_size) * TrainingResiduals::bytes(stage_bytes));
   training_model_ = std::make_unique<model::T5Model>(
       job_.source.config, *job_.layout, *kernels_.model, *parameters_, *training_residuals_,
       model::carve_scratch(scratch, job_.source.config, job_.dtype(), job_.train_limits, true, job_.head_chunk()));
@@ -211,6 +213,7 @@ StepResult Engine::step(const std::vector<std::int64_t>& samples, std::int64_t t
   StepInput input;
   input.batches = &batches;
   input.pass = job_.pass;
+  input.pass.first_kept_stage = job_.plan.first_kept_stage;
   input.learning_rate = learning_rate;
   input.optimizer_step = optimizer_step;
   input.loss_scale = loss_scale;
@@ -225,7 +228,7 @@ std::vector<double> Engine::losses(const std::vector<std::int64_t>& samples) {
   model::MicroBatch batch;
   if (!items.empty())
     batch = batches_[0].pack(*queue_, *job_.eval_examples, items, job_.source.config.decoder_start_token_id);
-  const model::PassOptions pass{.label_smoothing = 0.0F, .keep_activations = false};
+  const model::PassOptions pass{.label_smoothing = 0.0F};
   for (int stage = 0; stage < static_cast<int>(job_.stages.size()); ++stage) {
     const int unit = job_.stages[static_cast<std::size_t>(stage)].unit;
     if (!persistent(unit)) parameters_->acquire(unit);

@@ -77,11 +77,9 @@ void size_batches(Job& job, int ranks, const GenerateLimits& generate) {
         o.train.max_steps > 0
             ? o.train.max_steps
             : static_cast<std::int64_t>(std::ceil(o.train.num_train_epochs * static_cast<double>(steps_per_epoch)));
-    job.keep_activations = o.train.gradient_checkpointing != GradientCheckpointing::on;
     job.pass = {.dropout = static_cast<float>(o.model.dropout_rate < 0.0 ? job.source.config.dropout_rate
                                                                          : o.model.dropout_rate),
-                .label_smoothing = static_cast<float>(o.train.label_smoothing_factor),
-                .keep_activations = job.keep_activations};
+                .label_smoothing = static_cast<float>(o.train.label_smoothing_factor)};
   }
   if (job.eval_examples) {
     job.eval_limits = batch_limits(*job.eval_examples, o.eval.per_device_eval_batch_size);
@@ -191,11 +189,33 @@ void lay_out_state(Job& job, const Runtime& runtime) {
                    .units = job.units};
 }
 
+/// What a job that does not fit could do with. The job is not to be used any more.
+std::string largest_batch_note(Job& job, const plan::Budgets& budgets, int ranks) {
+  std::int64_t& batch = job.options.train.per_device_train_batch_size;
+  const auto fits = [&](std::int64_t samples) {
+    batch = samples;
+    size_batches(job, ranks, {});
+    try {
+      (void)plan::make_plan(facts_of(job), budgets);
+      return true;
+    } catch (const PlanError&) {
+      return false;
+    }
+  };
+  std::int64_t fit = 0, too_many = batch;
+  while (too_many - fit > 1) {
+    const std::int64_t middle = fit + (too_many - fit) / 2;
+    (fits(middle) ? fit : too_many) = middle;
+  }
+  if (fit == 0) return "not even train.per_device_train_batch_size = 1 fits\n";
+  return fmt::format("the largest train.per_device_train_batch_size that fits is {}\n", fit);
+}
+
 }  // namespace
 
 bool Job::gathers_weights() const { return facts.gathers_weights || tier(StateKind::weight) == plan::Tier::nvme; }
 
-std::vector<std::size_t> Job::training_stage_bytes() const {
+std::vector<std::size_t> Job::training_stage_bytes(bool keep_activations) const {
   std::vector<std::size_t> bytes;
   for (const model::Stage& stage : stages)
     bytes.push_back(model::stage_bytes(stage, source.config, dtype(), train_limits, true, keep_activations));
@@ -250,7 +270,14 @@ std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Run
     budgets = budgets_of(*job, runtime);
   });
   agree_on_budgets(budgets, job->facts, communicator);
-  agree(communicator, [&] { job->plan = plan::make_plan(job->facts, budgets); });
+  agree(communicator, [&] {
+    try {
+      job->plan = plan::make_plan(job->facts, budgets);
+    } catch (const PlanError& error) {
+      if (purpose != Purpose::train) throw;
+      throw PlanError(fmt::format("{}{}", error.what(), largest_batch_note(*job, budgets, ranks)));
+    }
+  });
   return job;
 }
 

@@ -56,7 +56,6 @@ struct Job {
   std::int64_t global_batch_size = 0;
   int micro_batches = 1;  // of one rank in one step
   std::int64_t total_steps = 0;
-  bool keep_activations = true;
   model::BatchLimits train_limits, eval_limits;
   model::GenerationLimits generation;  // items 0: no generation
   model::PassOptions pass;             // of training
@@ -76,7 +75,7 @@ struct Job {
   [[nodiscard]] bool gathers_weights() const;
   [[nodiscard]] plan::Tier tier(StateKind kind) const { return plan.tiers.at(static_cast<std::size_t>(kind)); }
   /// Bytes that one stage keeps for one micro-batch of a training step, for every stage; likewise of a forward pass alone.
-  [[nodiscard]] std::vector<std::size_t> training_stage_bytes() const;
+  [[nodiscard]] std::vector<std::size_t> training_stage_bytes(bool keep_activations) const;
   [[nodiscard]] std::vector<std::size_t> inference_stage_bytes() const;
 };
 

@@ -62,6 +62,15 @@ std::size_t workspace_bytes(const Job& job) {
          kernels::cpu::mixed_gemm_workspace_bytes(job.dtype(), job.threads) + top_continuations;
 }
 
+plan::Checkpointing checkpointing_of(GradientCheckpointing choice) {
+  switch (choice) {
+    case GradientCheckpointing::automatic: return plan::Checkpointing::as_needed;
+    case GradientCheckpointing::off: return plan::Checkpointing::off;
+    case GradientCheckpointing::on: return plan::Checkpointing::on;
+  }
+  return plan::Checkpointing::as_needed;
+}
+
 std::optional<plan::Tier> wish_of(TierChoice own, TierChoice placement) {
   const TierChoice choice = own != TierChoice::automatic ? own : placement;
   switch (choice) {
@@ -123,7 +132,9 @@ void add_training_facts(plan::JobFacts& facts, const Job& job) {
     facts.workspace_bytes +=
         Adafactor::workspace_bytes(job.zero, job.units, job.options.optimizer.scale_parameter && from_nvme);
   }
-  facts.residual_bytes = TrainingResiduals::bytes(job.training_stage_bytes());
+  facts.kept_bytes = job.training_stage_bytes(true);
+  facts.recomputed_bytes = job.training_stage_bytes(false);
+  facts.checkpointing = checkpointing_of(job.options.train.gradient_checkpointing);
   model::Carver scratch;
   (void)model::carve_scratch(scratch, job.source.config, job.dtype(), job.train_limits, true, job.head_chunk());
   facts.scratch_bytes = scratch.bytes();

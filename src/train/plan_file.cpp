@@ -89,6 +89,13 @@ std::string plan_summary(const Job& job) {
   for (const StateKind kind : kAllStateKinds)
     if (job.facts.kinds[static_cast<std::size_t>(kind)].bytes > 0)
       places += fmt::format("{}{} on {}", places.empty() ? "" : ", ", name_of(kind), plan::name_of(job.tier(kind)));
+  int again = 0;
+  for (const model::Stage& stage : job.stages) {
+    const auto i = static_cast<std::size_t>(&stage - job.stages.data());
+    if (static_cast<int>(i) < job.plan.first_kept_stage && job.facts.recomputed_bytes[i] < job.facts.kept_bytes[i])
+      ++again;
+  }
+  if (again > 0) places += fmt::format("; {} block{} recomputed", again, again == 1 ? "" : "s");
   return fmt::format(
       "{} parameters on {} rank{}, ZeRO stage {}, {} thread{} a rank\n"
       "{} steps of {} samples, up to {} + {} tokens a micro-batch\n"

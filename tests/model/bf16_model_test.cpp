@@ -79,7 +79,7 @@ TEST_P(Bf16Model, GradientsAreThoseOfFp32WithinRounding_LikeTransformers) {
 
 TEST_P(Bf16Model, ActivationCheckpointing_GivesTheSameBits) {
   PassOptions recomputing = with_dropout;
-  recomputing.keep_activations = false;
+  recomputing.first_kept_stage = PassOptions::kRecomputeAll;
 
   EXPECT_EQ(pass(DType::bf16, recomputing), pass(DType::bf16, with_dropout));
 }

@@ -123,7 +123,7 @@ class WholeModel : public ::testing::TestWithParam<const char*> {
 TEST_P(WholeModel, ActivationCheckpointing_GivesTheSameBits) {
   const auto batch = with_key(samples(0, 3), kKey);
   PassOptions recomputing = with_dropout;
-  recomputing.keep_activations = false;
+  recomputing.first_kept_stage = PassOptions::kRecomputeAll;
 
   const double kept_loss = model->loss_and_gradients({batch.get()}, with_dropout);
   const Gradients kept = copy_gradients(*model);
@@ -181,7 +181,7 @@ TEST_P(WholeModel, Dropout_DrawsTheMasksThatItAlwaysDrew) {
 TEST_P(WholeModel, Frozen_TheOtherGradientsAreThoseOfTheWholeModel) {
   for (const bool keep : {true, false}) {
     PassOptions options = with_dropout;
-    options.keep_activations = keep;
+    options.first_kept_stage = keep ? 0 : PassOptions::kRecomputeAll;
     const auto batch = with_key(samples(0, 3), kKey);
     const double loss = model->loss_and_gradients({batch.get()}, options);
     std::map<std::string, std::vector<float>> wanted;

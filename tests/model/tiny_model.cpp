@@ -174,7 +174,7 @@ double TinyModel::run(const std::vector<PackedBatch*>& batches, const PassOption
   const BatchLimits limits = limits_of(batches);
   const OwnedScratch scratch(config_, parameters_.dtype(), limits, training);
   const std::vector<Stage> stages = t5_stages(config_, layout_);
-  VectorResiduals residuals(stages, config_, parameters_.dtype(), limits, training, options.keep_activations,
+  VectorResiduals residuals(stages, config_, parameters_.dtype(), limits, training, options.keeps(0),
                             static_cast<int>(batches.size()));
   T5Model t5(config_, layout_, *ops_, parameters_, residuals, scratch.views);
   std::int64_t tokens = 0;

@@ -35,7 +35,9 @@ JobFacts job_facts(int micro_batches = 4) {
   job.group_sum_bytes = 8 * kMiB;
   job.program_bytes = 10 * kMiB;
   job.data_bytes = 2 * kMiB;
-  job.residual_bytes = 16 * kMiB;
+  job.kept_bytes = {2 * kMiB, 7 * kMiB, 7 * kMiB};
+  job.recomputed_bytes = {2 * kMiB, kMiB, kMiB};
+  job.checkpointing = Checkpointing::off;
   job.scratch_bytes = 3 * kMiB;
   job.batch_bytes = kMiB;
   job.reduce_bytes = 5 * kMiB;
@@ -109,6 +111,39 @@ TEST(MakePlan, AGroupThatDoesNotFit_Shrinks) {
   EXPECT_EQ(plan.ledger.bytes(entry::kBatches), 3 * kMiB);
   EXPECT_EQ(plan.tiers[kExpAvg], Tier::device);
   EXPECT_LE(plan.ledger.peak(Tier::device), *budgets.device);
+}
+
+TEST(MakePlan, ActivationsThatDoNotFit_AreKeptOfAsManyStagesAsDo) {
+  JobFacts job = job_facts();
+  job.checkpointing = Checkpointing::as_needed;
+  Budgets budgets = plenty();
+  const std::size_t one_micro_batch = kDevice - 3 * (16 + 1) * kMiB + 8 * kMiB;  // with sums over groups
+  budgets.device = one_micro_batch;
+
+  const Plan kept = make_plan(job, budgets);
+  budgets.device = one_micro_batch - 1;
+  const Plan one_again = make_plan(job, budgets);
+  budgets.device = one_micro_batch - 12 * kMiB;
+  const Plan all_again = make_plan(job, budgets);
+
+  EXPECT_EQ(kept.first_kept_stage, 0);
+  EXPECT_EQ(one_again.first_kept_stage, 2);  // the first stage keeps no more than it needs to run again
+  EXPECT_EQ(one_again.program.group_size, 1);
+  EXPECT_EQ(one_again.ledger.bytes(entry::kActivations), (16 - 6 + 3) * kMiB);
+  EXPECT_EQ(one_again.stage_bytes(job), (std::vector<std::size_t>{2 * kMiB, kMiB, 7 * kMiB}));
+  EXPECT_EQ(all_again.first_kept_stage, 3);
+  EXPECT_EQ(all_again.tiers[kExpAvg], Tier::device);  // before state moves away
+}
+
+TEST(MakePlan, CheckpointingThatIsAskedFor_RunsAllStagesAgain) {
+  JobFacts job = job_facts();
+  job.checkpointing = Checkpointing::on;
+
+  const Plan plan = make_plan(job, plenty());
+
+  EXPECT_EQ(plan.first_kept_stage, 3);
+  EXPECT_EQ(plan.program.group_size, 4);
+  EXPECT_EQ(plan.ledger.bytes(entry::kActivations), (4 * 4 + 3) * kMiB);
 }
 
 TEST(MakePlan, MomentsThatDoNotFitOnTheDevice_GoToTheHost) {
