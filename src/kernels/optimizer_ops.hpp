@@ -27,7 +27,11 @@ struct AdamWStep {
   StochasticRounding rounding;  // of moments in bf16: exp_avg at `site`, exp_avg_sq at `site + 1`
 };
 
-/// partial_sums[b] = Σ x² over block b of `block` elements (the last may be shorter), in fp64, in a fixed order inside the block.
+/// The order of a sum of squares: number i of a block goes to sum i % kSquareLanes of its run of kSquareRun numbers, the sums of a run
+/// are added halves first, runs one after the other. Wide enough for a thread of a GPU to read 16 bytes at a time, short enough for many.
+inline constexpr std::int64_t kSquareLanes = 64, kSquareRun = 2048;
+
+/// partial_sums[b] = Σ x² over block b of `block` elements (the last may be shorter), in fp64, in that order inside the block.
 struct SumOfSquares {
   ConstTensorView x;  // f32, bf16 or f16 (n); 16 bits give what the same numbers in f32 give
   std::int64_t block = 0;

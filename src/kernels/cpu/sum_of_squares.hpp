@@ -7,7 +7,7 @@
 
 namespace spillway::kernels::cpu {
 
-/// Inside a block: as WideSum.
+/// Inside a block: as kSquareLanes says.
 /// \param set  must be supported here; all give the same bits
 void sum_of_squares(ThreadPool& pool, const SumOfSquares& op, InstructionSet set = widest_instruction_set());
 
