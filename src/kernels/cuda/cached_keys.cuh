@@ -36,6 +36,10 @@ struct SelfRow {
   [[nodiscard]] __device__ std::int64_t source(std::int64_t key) const {
     return key == position ? row : static_cast<std::int64_t>(ancestry[key]);
   }
+  /// As source, of any key before `position`, without waiting for that.
+  [[nodiscard]] __device__ std::int64_t ancestor(std::int64_t key) const {
+    return key < capacity ? static_cast<std::int64_t>(ancestry[key]) : 0;
+  }
   [[nodiscard]] __device__ std::int64_t k_place(std::int64_t source, std::int64_t key) const {
     return (source * capacity + key) * width;
   }
@@ -92,6 +96,7 @@ struct CrossRow {
 
   [[nodiscard]] __device__ std::int64_t count() const { return keys; }
   [[nodiscard]] __device__ std::int64_t source(std::int64_t /*key*/) const { return first; }
+  [[nodiscard]] __device__ std::int64_t ancestor(std::int64_t /*key*/) const { return first; }
   [[nodiscard]] __device__ std::int64_t k_place(std::int64_t source, std::int64_t key) const {
     return (source + key) * k_stride;
   }
