@@ -35,6 +35,11 @@ __device__ inline float2 widened_pair(std::uint32_t pair, __half /*of*/) {
 /// 16 keys' scores of a lane: of its query those with keys 2c, 2c + 1, 2c + 8, 2c + 9.
 using LaneScores = float[4];
 
+/// Their powers as a right operand: rounded to 16 bits, and what the rounding took away.
+struct Powers {
+  std::uint32_t rounded[2], rests[2];
+};
+
 [[nodiscard]] __device__ inline int lane_key(int c, int j) { return j / 2 * 8 + 2 * c + j % 2; }
 
 /// The queries' softmax so far, of the keys that one warp has seen.
@@ -49,8 +54,8 @@ struct WarpSums {
     const int c = static_cast<int>(threadIdx.x % 4);
     return __shfl_sync(0xFFFFFFFFU, of_row, 8 * c + 4 * which);
   }
-  /// \param v  of key lane_key(c, j) the 8 columns from 8g on, of each 64
-  __device__ void add(LaneScores& scores, const uint4 (&v)[4][kSize / 64]) {
+  /// Weighs what there is anew where there is a larger score. \return the powers of the scores
+  [[nodiscard]] __device__ Powers weigh(const LaneScores& scores) {
     float largest = fmaxf(fmaxf(fmaxf(scores[0], scores[1]), fmaxf(scores[2], scores[3])), peak);
     largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFU, largest, 1));
     largest = fmaxf(largest, __shfl_xor_sync(0xFFFFFFFFU, largest, 2));
@@ -67,30 +72,31 @@ struct WarpSums {
         sums[i][3] *= second;
       }
     }
-    std::uint32_t powers[2], rests[2];
+    Powers powers;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const float p0 = power_of(scores[2 * half], peak), p1 = power_of(scores[2 * half + 1], peak);
       total += p0 + p1;
-      powers[half] = rounded_pair<T>(p0, p1);
-      const float2 rounded = widened_pair(powers[half], T{});
-      rests[half] = rounded_pair<T>(p0 - rounded.x, p1 - rounded.y);
+      powers.rounded[half] = rounded_pair<T>(p0, p1);
+      const float2 rounded = widened_pair(powers.rounded[half], T{});
+      powers.rests[half] = rounded_pair<T>(p0 - rounded.x, p1 - rounded.y);
     }
+    return powers;
+  }
+  /// Values so weighted, of the head's columns from 64 p on. \param v  of key lane_key(c, j) the 8 columns from 64 p + 8g on
+  __device__ void add(int p, const Powers& powers, const uint4 (&v)[4]) {
+    const std::uint32_t words[4][4] = {{v[0].x, v[0].y, v[0].z, v[0].w},
+                                       {v[1].x, v[1].y, v[1].z, v[1].w},
+                                       {v[2].x, v[2].y, v[2].z, v[2].w},
+                                       {v[3].x, v[3].y, v[3].z, v[3].w}};
 #pragma unroll
-    for (int p = 0; p < kSize / 64; ++p) {
-      const std::uint32_t words[4][4] = {{v[0][p].x, v[0][p].y, v[0][p].z, v[0][p].w},
-                                         {v[1][p].x, v[1][p].y, v[1][p].z, v[1][p].w},
-                                         {v[2][p].x, v[2][p].y, v[2][p].z, v[2][p].w},
-                                         {v[3][p].x, v[3][p].y, v[3][p].z, v[3][p].w}};
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        constexpr unsigned kLow = 0x5410, kHigh = 0x7632;  // of two words, the halves of the same column
-        const LeftOperand columns{
-            {__byte_perm(words[0][i], words[1][i], kLow), __byte_perm(words[0][i], words[1][i], kHigh),
-             __byte_perm(words[2][i], words[3][i], kLow), __byte_perm(words[2][i], words[3][i], kHigh)}};
-        multiply_add<T>(sums[4 * p + i], columns, powers[0], powers[1]);
-        multiply_add<T>(sums[4 * p + i], columns, rests[0], rests[1]);
-      }
+    for (int i = 0; i < 4; ++i) {
+      constexpr unsigned kLow = 0x5410, kHigh = 0x7632;  // of two words, the halves of the same column
+      const LeftOperand columns{
+          {__byte_perm(words[0][i], words[1][i], kLow), __byte_perm(words[0][i], words[1][i], kHigh),
+           __byte_perm(words[2][i], words[3][i], kLow), __byte_perm(words[2][i], words[3][i], kHigh)}};
+      multiply_add<T>(sums[4 * p + i], columns, powers.rounded[0], powers.rounded[1]);
+      multiply_add<T>(sums[4 * p + i], columns, powers.rests[0], powers.rests[1]);
     }
   }
   __device__ void sum_total() {
@@ -124,7 +130,7 @@ __global__ void __launch_bounds__(32 * kCachedWarps, kSize == 64 ? 5 : 4)
       (static_cast<std::int64_t>(blockIdx.x) * (kCachedWarps / kSplit) + warp / kSplit) * together;
   const std::int64_t end = min(queries.rows, begin + together);
   auto its = keys.of(min(begin, queries.rows - 1));
-  std::int64_t ancestor = its.ancestor(part * kCachedTile + lane % kCachedTile);  // of the tile's key lane % 16
+  std::int32_t ancestor = its.ancestor(part * kCachedTile + lane % kCachedTile);  // of the tile's key lane % 16
   if (keys.reaches > 0) {                                                         // while those are on their way
     for (int reach = thread; reach < keys.reaches; reach += 32 * kCachedWarps) biases[reach] = keys.bias(head, reach);
     __syncthreads();
@@ -145,25 +151,29 @@ __global__ void __launch_bounds__(32 * kCachedWarps, kSize == 64 ? 5 : 4)
     const auto count = static_cast<int>(its.count());
     WarpSums<T, kSize> found;
     for (int base = part * kCachedTile; base < count; base += kSplit * kCachedTile) {
-      uint4 k[2][kOfKey], v[4][kOfValue];
+      uint4 k[2][kOfKey], v[kOfValue][4];
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int key = base + 8 * half + g;
-        const std::int64_t source = __shfl_sync(kAllLanes, ancestor, 8 * half + g);
+        const std::int32_t source = __shfl_sync(kAllLanes, ancestor, 8 * half + g);
         const T* const from = its.k_now(keys.k, source, key) + head * kSize + 8 * c;
 #pragma unroll
         for (int p = 0; p < kOfKey; ++p)
           k[half][p] = key < count ? *reinterpret_cast<const uint4*>(from + 32 * p) : make_uint4(0, 0, 0, 0);
       }
+      const T* values[4];
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        const int key = base + lane_key(c, j);
-        const std::int64_t source = __shfl_sync(kAllLanes, ancestor, lane_key(c, j));
-        const T* const from = its.v_now(keys.v, source, key) + head * kSize + 8 * g;
-#pragma unroll
-        for (int p = 0; p < kOfValue; ++p)
-          v[j][p] = key < count ? *reinterpret_cast<const uint4*>(from + 64 * p) : make_uint4(0, 0, 0, 0);
+        const std::int32_t source = __shfl_sync(kAllLanes, ancestor, lane_key(c, j));
+        values[j] = its.v_now(keys.v, source, base + lane_key(c, j)) + head * kSize + 8 * g;
       }
+      const auto load_values = [&](int p) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+          v[p][j] = base + lane_key(c, j) < count ? *reinterpret_cast<const uint4*>(values[j] + 64 * p)
+                                                  : make_uint4(0, 0, 0, 0);
+      };
+      load_values(0);
       ancestor = its.ancestor(base + kSplit * kCachedTile + lane % kCachedTile);
       float products[2][4] = {};
 #pragma unroll
@@ -174,6 +184,8 @@ __global__ void __launch_bounds__(32 * kCachedWarps, kSize == 64 ? 5 : 4)
           multiply_add<T>(products[half], {{query[p].z, 0, query[p].w, 0}}, k[half][p].z, k[half][p].w);
         }
       }
+#pragma unroll
+      for (int p = 1; p < kOfValue; ++p) load_values(p);  // into the registers of the keys
       LaneScores scores;
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
@@ -181,7 +193,9 @@ __global__ void __launch_bounds__(32 * kCachedWarps, kSize == 64 ? 5 : 4)
         scores[j] = key < count ? products[j / 2][j % 2] : -INFINITY;
         if (keys.reaches > 0 && key < count) scores[j] += biases[min(count - 1 - key, keys.reaches - 1)];
       }
-      found.add(scores, v);
+      const Powers powers = found.weigh(scores);
+#pragma unroll
+      for (int p = 0; p < kOfValue; ++p) found.add(p, powers, v[p]);
     }
     found.sum_total();
     if constexpr (kSplit == 1) {
