@@ -97,15 +97,15 @@ struct Outputs {
 /// The candidates of an item's rows lie in the order of (row, part, score, token): of equal scores the one in front is better, and
 /// one of NaN is none.
 __global__ void __launch_bounds__(kItemThreads)
-    merge_rows(const Candidate* candidates, std::int64_t beams, std::int64_t per_row, std::int64_t count, Outputs out) {
-  const std::int64_t item = blockIdx.x, size = beams * per_row;
+    merge_rows(const Candidate* candidates, std::int64_t beams, std::int64_t of_row, std::int64_t count, Outputs out) {
+  const std::int64_t item = blockIdx.x, size = beams * of_row;
   const Candidate* const its = candidates + item * size;
   select<kItemThreads>(
       size, count, [&](std::int64_t place) { return its[place].score; },
       [&](std::int64_t c, const Found& found) {
         const std::int64_t to = item * count + c;
         out.scores[to] = found.score;
-        out.rows[to] = static_cast<std::int32_t>(item * beams + found.place / per_row);
+        out.rows[to] = static_cast<std::int32_t>(item * beams + found.place / of_row);
         out.tokens[to] = its[found.place].token;
       });
 }
@@ -114,10 +114,10 @@ constexpr int kHeldCandidates = 8;  // of an item, that each thread of a warp ke
 
 /// As merge_rows, one warp for an item of at most 32 · kHeldCandidates candidates. The same results.
 __global__ void __launch_bounds__(32) merge_held_rows(const Candidate* candidates, std::int32_t beams,
-                                                      std::int32_t per_row, std::int32_t count, Outputs out) {
+                                                      std::int32_t of_row, std::int32_t count, Outputs out) {
   const std::int64_t item = blockIdx.x;
   const auto lane = static_cast<std::int32_t>(threadIdx.x);
-  const std::int32_t size = beams * per_row;
+  const std::int32_t size = beams * of_row;
   const Candidate* const its = candidates + item * size;
   float held[kHeldCandidates];
 #pragma unroll
@@ -137,7 +137,7 @@ __global__ void __launch_bounds__(32) merge_held_rows(const Candidate* candidate
     if (best.place % 32 != lane) continue;
     const std::int64_t to = item * count + c;
     out.scores[to] = best.score;
-    out.rows[to] = static_cast<std::int32_t>(item) * beams + best.place / per_row;
+    out.rows[to] = static_cast<std::int32_t>(item) * beams + best.place / of_row;
     out.tokens[to] = its[best.place].token;
     mine = best_after(best);
   }
