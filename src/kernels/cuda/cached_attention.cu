@@ -3,6 +3,7 @@
 
 #include "core/cuda/check.hpp"
 #include "kernels/cuda/cached_attention.hpp"
+#include "kernels/cuda/cached_attention_mma.cuh"
 #include "kernels/cuda/cached_attention_wide.cuh"
 #include "kernels/cuda/cached_keys.cuh"
 #include "kernels/cuda/combine_block.cuh"
@@ -130,9 +131,11 @@ void cached_self_attention(cudaStream_t stream, const CachedSelfAttention& op) {
                            .reaches = static_cast<std::int32_t>(reaches),
                            .buckets = buckets_of(op.bias, reaches)};
     constexpr const char* kName = "cached_self_attention";
-    const bool wide = reaches <= kWideReaches &&
-                      reads_16_bytes<T>({queries.q, keys.k, keys.v, keys.new_k, keys.new_v}, {op.stride, width});
-    if (!wide || !launch_wide<1>(stream, queries, keys, kName)) launch(stream, queries, keys, kName);
+    const bool wide =
+        reaches <= kWideReaches &&
+        reads_16_bytes<T>({queries.q, queries.out, keys.k, keys.v, keys.new_k, keys.new_v}, {op.stride, width});
+    if (!wide || !(launch_mma(stream, queries, keys, 1, kName) || launch_wide<1>(stream, queries, keys, kName)))
+      launch(stream, queries, keys, kName);
   });
 }
 
@@ -153,10 +156,13 @@ void cached_cross_attention(cudaStream_t stream, const CachedCrossAttention& op)
                             .k_stride = op.k_stride,
                             .v_stride = op.v_stride};
     constexpr const char* kName = "cached_cross_attention";
-    const bool wide = reads_16_bytes<T>({queries.q, keys.k, keys.v}, {width, op.k_stride, op.v_stride}) &&
-                      // Beams of an item follow one another; as many as there are of them share what is read.
-                      (op.rows < 2 * op.keys.count ? launch_wide<1>(stream, queries, keys, kName)
-                                                   : launch_wide<4>(stream, queries, keys, kName));
+    // Beams of an item follow one another; as many as there are of them share what is read.
+    const std::int64_t beams = op.rows / std::max<std::int64_t>(op.keys.count, 1);
+    const auto together = static_cast<int>(std::clamp<std::int64_t>(beams, 1, kCachedQueries));
+    const bool wide =
+        reads_16_bytes<T>({queries.q, queries.out, keys.k, keys.v}, {width, op.k_stride, op.v_stride}) &&
+        (launch_mma(stream, queries, keys, together, kName) ||
+         (beams < 2 ? launch_wide<1>(stream, queries, keys, kName) : launch_wide<4>(stream, queries, keys, kName)));
     if (!wide) launch(stream, queries, keys, kName);
   });
 }

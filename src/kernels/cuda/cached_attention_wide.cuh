@@ -107,8 +107,9 @@ __global__ void __launch_bounds__(kWideThreads) attend_wide(const Queries<T> que
         const std::int64_t key = base + group + u * kGroups;
         k_bits[u] = v_bits[u] = make_uint4(0, 0, 0, 0);
         if (key >= count) continue;
-        k_bits[u] = *reinterpret_cast<const uint4*>(its.k_now(keys.k, sources[u], key) + column);
-        v_bits[u] = *reinterpret_cast<const uint4*>(its.v_now(keys.v, sources[u], key) + column);
+        const auto source = static_cast<std::int32_t>(sources[u]), near = static_cast<std::int32_t>(key);
+        k_bits[u] = *reinterpret_cast<const uint4*>(its.k_now(keys.k, source, near) + column);
+        v_bits[u] = *reinterpret_cast<const uint4*>(its.v_now(keys.v, source, near) + column);
       }
 #pragma unroll
       for (int u = 0; u < kTogether; ++u) {  // where the next ones lie is known when it is their turn

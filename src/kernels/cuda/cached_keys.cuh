@@ -36,18 +36,27 @@ struct SelfRow {
   [[nodiscard]] __device__ std::int64_t source(std::int64_t key) const {
     return key == position ? row : static_cast<std::int64_t>(ancestry[key]);
   }
+  /// As source, of any key before `position`, without waiting for that.
+  [[nodiscard]] __device__ std::int32_t ancestor(std::int32_t key) const {
+    return key < static_cast<std::int32_t>(capacity) ? ancestry[key] : 0;
+  }
   [[nodiscard]] __device__ std::int64_t k_place(std::int64_t source, std::int64_t key) const {
     return (source * capacity + key) * width;
   }
   [[nodiscard]] __device__ std::int64_t v_place(std::int64_t source, std::int64_t key) const {
     return k_place(source, key);
   }
-  /// Where they are in this very step, in which the new token's may not have reached the cache yet.
-  [[nodiscard]] __device__ const T* k_now(const T* cache, std::int64_t source, std::int64_t key) const {
-    return key == position ? new_k : cache + k_place(source, key);
+  /// Where they are in this very step, in which the new token's may not have reached the cache yet. No cache has 2^31 tokens, and
+  /// addresses from 32-bit numbers take a third of the instructions.
+  [[nodiscard]] __device__ const T* k_now(const T* cache, std::int32_t source, std::int32_t key) const {
+    return key == static_cast<std::int32_t>(position) ? new_k : cache + offset(source, key);
   }
-  [[nodiscard]] __device__ const T* v_now(const T* cache, std::int64_t source, std::int64_t key) const {
-    return key == position ? new_v : cache + v_place(source, key);
+  [[nodiscard]] __device__ const T* v_now(const T* cache, std::int32_t source, std::int32_t key) const {
+    return key == static_cast<std::int32_t>(position) ? new_v : cache + offset(source, key);
+  }
+  [[nodiscard]] __device__ std::int64_t offset(std::int32_t source, std::int32_t key) const {
+    return static_cast<std::int64_t>(source * static_cast<std::int32_t>(capacity) + key) *
+           static_cast<std::int32_t>(width);
   }
 };
 
@@ -92,17 +101,20 @@ struct CrossRow {
 
   [[nodiscard]] __device__ std::int64_t count() const { return keys; }
   [[nodiscard]] __device__ std::int64_t source(std::int64_t /*key*/) const { return first; }
+  [[nodiscard]] __device__ std::int32_t ancestor(std::int32_t /*key*/) const {
+    return static_cast<std::int32_t>(first);
+  }
   [[nodiscard]] __device__ std::int64_t k_place(std::int64_t source, std::int64_t key) const {
     return (source + key) * k_stride;
   }
   [[nodiscard]] __device__ std::int64_t v_place(std::int64_t source, std::int64_t key) const {
     return (source + key) * v_stride;
   }
-  [[nodiscard]] __device__ const T* k_now(const T* keys_begin, std::int64_t source, std::int64_t key) const {
-    return keys_begin + k_place(source, key);
+  [[nodiscard]] __device__ const T* k_now(const T* keys_begin, std::int32_t source, std::int32_t key) const {
+    return keys_begin + static_cast<std::int64_t>(source + key) * static_cast<std::int32_t>(k_stride);
   }
-  [[nodiscard]] __device__ const T* v_now(const T* values_begin, std::int64_t source, std::int64_t key) const {
-    return values_begin + v_place(source, key);
+  [[nodiscard]] __device__ const T* v_now(const T* values_begin, std::int32_t source, std::int32_t key) const {
+    return values_begin + static_cast<std::int64_t>(source + key) * static_cast<std::int32_t>(v_stride);
   }
 };
 

@@ -75,11 +75,11 @@ void prefer(const Preference& preference, cublasLtMatmulPreferenceAttributes_t a
         "cublasLtMatmulPreferenceSetAttribute");
 }
 
-/// Batches have any number of tokens; products of about as many are made in the same way.
+/// Batches have any number of tokens; products of about as many are made in the same way. Those of a few rows, as generation makes them
+/// a token at a time, end in tiles of which a coarser class would leave half empty.
 std::int64_t token_class(std::int64_t tokens) {
-  constexpr std::int64_t kStep = 128;
-  if (tokens > kStep) return round_up(tokens, kStep);
-  return static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(std::max<std::int64_t>(tokens, 16))));
+  constexpr std::int64_t kFew = 256, kFine = 16, kStep = 128;
+  return round_up(std::max<std::int64_t>(tokens, 1), tokens <= kFew ? kFine : kStep);
 }
 
 /// The power of two, up to 16, that all three addresses are multiples of. No kernel needs more, and where a buffer happens to lie

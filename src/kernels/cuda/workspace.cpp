@@ -38,7 +38,8 @@ std::size_t model_ops_workspace_bytes(const ModelOpsSizes& sizes) noexcept {
 std::size_t optimizer_workspace_bytes() noexcept { return kTableBytes + kAdafactorBlockSums * sizeof(double); }
 
 std::size_t top_continuations_workspace_bytes(std::int64_t items, std::int64_t beams, std::int64_t count) noexcept {
-  return static_cast<std::size_t>(items * beams * count) * sizeof(Candidate);
+  const auto parts = static_cast<std::size_t>(items * beams * kRowParts);
+  return parts * (sizeof(PartSum) + static_cast<std::size_t>(count) * sizeof(Candidate));
 }
 
 std::size_t generation_workspace_bytes(std::int64_t items, std::int64_t beams, std::int64_t count) noexcept {

@@ -45,6 +45,15 @@ struct Candidate {
   std::int32_t token;
 };
 
+/// Thread blocks that share a row of logits.
+inline constexpr int kRowParts = 8;
+
+/// Of a part of a row of logits: its largest, and the sum of exp(logit - largest).
+struct PartSum {
+  double total;
+  float peak;
+};
+
 /// What the GPU has to say of a row that has no distribution, in host memory that the GPU writes to.
 struct NoDistribution {
   std::int32_t row;  // a row whose logits hold NaN or infinity; -1: none
@@ -57,7 +66,7 @@ void require_workspace(const char* op, std::size_t needed, std::size_t found);
 
 [[nodiscard]] std::size_t residual_norm_workspace_bytes(std::int64_t width) noexcept;
 [[nodiscard]] std::size_t embedding_workspace_bytes(std::int64_t rows) noexcept;
-/// Of each row of `items` times `beams` its `count` best.
+/// Of each part of each row of `items` times `beams` its sum and its `count` best.
 [[nodiscard]] std::size_t top_continuations_workspace_bytes(std::int64_t items, std::int64_t beams,
                                                             std::int64_t count) noexcept;
 /// Of each of the sort's arrays: ids and row numbers, from and to.

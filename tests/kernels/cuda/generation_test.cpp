@@ -92,7 +92,9 @@ TYPED_TEST(CachedAttentionOnGpu, SelfAttention_IsTheCpus) {
   };
   for (const auto& [heads, head_size, at, pad] :
        {Size{1, 1, 0, 3}, Size{3, 12, 16, 3}, Size{2, 64, 700, 3}, Size{2, 20, 70, 3}, Size{2, 64, 700, 8},
-        Size{3, 64, 0, 0}, Size{2, 64, 127, 16}, Size{2, 128, 45, 8}, Size{1, 32, 5, 8}, Size{1, 256, 131, 0}}) {
+        Size{3, 64, 0, 0}, Size{2, 64, 127, 16}, Size{2, 128, 45, 8}, Size{1, 32, 5, 8}, Size{1, 256, 131, 0},
+        // Enough heads for a warp each.
+        Size{211, 64, 40, 8}, Size{208, 128, 16, 0}, Size{205, 64, 0, 0}}) {
     const std::int64_t rows = 5, capacity = at + 2, width = heads * head_size;
     const Shape cache{rows, capacity, width};
     const auto elements = static_cast<std::size_t>(rows * capacity * width);
@@ -145,7 +147,8 @@ TYPED_TEST(CachedAttentionOnGpu, CrossAttention_IsTheCpus_HoweverManyRowsShareAS
   const std::vector<std::int32_t> offsets = {0, 1, 38, 166};
   for (const std::int64_t head_size : {12, 32, 64, 128, 256})
     for (const std::int64_t beams : {1, 2, 3, 4, 6}) {
-      const std::int64_t heads = 3, width = heads * head_size, rows = 3 * beams, keys = offsets.back();
+      const std::int64_t heads = head_size == 64 && beams >= 4 ? 350 : 3;  // of the former enough for a warp each
+      const std::int64_t width = heads * head_size, rows = 3 * beams, keys = offsets.back();
       const std::vector<T> q = stored<T>(normals(static_cast<std::size_t>(rows * width), 1));
       const std::vector<T> kv = stored<T>(normals(static_cast<std::size_t>(keys * 2 * width), 2));
       std::vector<std::int32_t> sequences;
