@@ -169,6 +169,10 @@ void lay_out_state(Job& job, const Runtime& runtime) {
     throw ConfigError(
         "offload.weight = \"host\" with a GPU needs weights that are streamed to it, which this version does not have "
         "yet; set offload.weight = \"device\", or \"nvme\"");
+  if (job.on_gpu && offload.optimizer_on == OptimizerPlace::cpu)
+    throw ConfigError(
+        "offload.optimizer_on = \"cpu\" with a GPU is not in this version yet: the GPU updates state wherever it lies; "
+        "leave it out");
   const bool training = job.purpose == Purpose::train;
   if (training) check_optimizer(o);
   const bool adamw = o.optimizer.name == OptimizerName::adamw;
