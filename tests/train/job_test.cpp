@@ -104,6 +104,33 @@ TEST_F(JobTest, SettingsOfGeneration_AreNotLookedAtWhereNothingIsGenerated) {
   EXPECT_THROW((void)prepared(options(), Purpose::train, pairs), Error);
 }
 
+TEST_F(JobTest, ABatchThatDoesNotFit_IsRefusedWithTheLargestThatDoes) {
+  RunOptions asked = options();
+  asked.train.per_device_train_batch_size = asked.train.global_batch_size = 32;
+  asked.train.gradient_checkpointing = train::GradientCheckpointing::off;
+  const plan::Ledger whole = prepared(asked, Purpose::train)->plan.ledger;
+  asked.memory.device = whole.peak(plan::Tier::device) * 2 / 3;
+  const auto message_of = [&](std::int64_t batch) -> std::string {
+    asked.train.per_device_train_batch_size = asked.train.global_batch_size = batch;
+    try {
+      (void)prepared(asked, Purpose::train);
+      return "it fits";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.exit_code(), ExitCode::plan) << error.what();
+      return error.what();
+    }
+  };
+
+  const std::string message = message_of(32);
+
+  const std::string words = "the largest train.per_device_train_batch_size that fits is ";
+  ASSERT_THAT(message, HasSubstr(words));
+  const std::int64_t largest = std::stoll(message.substr(message.find(words) + words.size()));
+  EXPECT_GT(largest, 1);
+  EXPECT_EQ(message_of(largest), "it fits");
+  EXPECT_THAT(message_of(largest + 1), HasSubstr("does not fit"));
+}
+
 TEST_F(JobTest, AnotherActivation_IsAnotherModel) {
   const auto contents = [&](const std::string& activation) {
     const std::string path = folder_.file("model/config.json");
