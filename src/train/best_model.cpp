@@ -3,7 +3,10 @@
 
 #include <fmt/format.h>
 
+#include "checkpoint/directory.hpp"
 #include "core/error.hpp"
+#include "core/log.hpp"
+#include "train/agreement.hpp"
 
 namespace spillway::train {
 namespace {
@@ -34,6 +37,22 @@ bool note_evaluation(RunState& state, const Evaluation& evaluation) {
   if (evaluation.bleu) return take_if_best(state, "bleu", evaluation.bleu->score, true);
   if (evaluation.rouge) return take_if_best(state, "rougeL", evaluation.rouge->rouge_l, true);
   return take_if_best(state, "loss", evaluation.loss, false);
+}
+
+std::string best_checkpoint(const RunState& state, const std::string& directory, comm::Communicator& communicator) {
+  if (state.best_step < 0) {
+    log::warning("no step had both a checkpoint and an evaluation: the model is that of the last step");
+    return {};
+  }
+  const std::string folder = text_of_rank_0(communicator, [&] {
+    for (const checkpoint::CheckpointEntry& entry : checkpoint::list(directory))
+      if (entry.step == state.best_step) return entry.path;
+    return std::string();
+  });
+  if (folder.empty())
+    log::warning(fmt::format("the best checkpoint, that of step {}, is not in {}: the model is that of the last step",
+                             state.best_step, directory));
+  return folder;
 }
 
 }  // namespace spillway::train

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <string>
+
+#include "comm/communicator.hpp"
 #include "train/evaluation.hpp"
 #include "train/run_state.hpp"
 
@@ -14,5 +17,10 @@ void check_best_model_options(const RunOptions& options);
 /// the lowest loss. To be called for steps that have a checkpoint. What another metric liked best is forgotten.
 /// \return whether it is the best
 bool note_evaluation(RunState& state, const Evaluation& evaluation);
+
+/// The folder of the checkpoint of `state.best_step` in `directory`, as rank 0 finds it, on every rank; empty if there is none, of
+/// which the log warns. Collective.
+[[nodiscard]] std::string best_checkpoint(const RunState& state, const std::string& directory,
+                                          comm::Communicator& communicator);
 
 }  // namespace spillway::train

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/interval_metrics.hpp"
+
+#include <algorithm>
+#include <array>
+
+#include "train/machine.hpp"
+
+namespace spillway::train {
+
+void IntervalMetrics::add(const CountedStep& step) {
+  sum_.loss += step.loss;
+  sum_.target_tokens += step.target_tokens;
+  sum_.tokens += step.tokens;
+  sum_.samples += step.samples;
+  sum_.seconds += step.seconds;
+  if (step.skipped) ++skipped_;
+  ++steps_;
+}
+
+StepMetrics IntervalMetrics::take() {
+  StepMetrics metrics;
+  metrics.loss = sum_.loss / static_cast<double>(sum_.target_tokens);
+  metrics.skipped = skipped_;
+  metrics.seconds_per_step = sum_.seconds / static_cast<double>(steps_);
+  metrics.tokens_per_second = static_cast<double>(sum_.tokens) / sum_.seconds;
+  metrics.samples_per_second = static_cast<double>(sum_.samples) / sum_.seconds;
+  metrics.device_bytes = job_.plan.ledger.total(plan::Tier::device, plan::Phase::step);
+  metrics.host_bytes = job_.plan.ledger.total(plan::Tier::host, plan::Phase::step);
+  const std::array<double, 1> peak = {static_cast<double>(peak_resident_bytes())};
+  metrics.peak_host_bytes = static_cast<std::size_t>(std::ranges::max(comm::all_gather_doubles(communicator_, peak)));
+  if (engine_.store() != nullptr) {
+    const offload::StoreCounters now = engine_.store()->counters();
+    metrics.nvme = {.read_bytes = now.read_bytes - counted_.read_bytes,
+                    .written_bytes = now.written_bytes - counted_.written_bytes};
+    counted_ = now;
+  }
+  metrics.clock = engine_.clock();
+  engine_.clock().reset();
+  sum_ = {};
+  steps_ = skipped_ = 0;
+  return metrics;
+}
+
+}  // namespace spillway::train

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/training_run.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "checkpoint/root_lock.hpp"
+#include "core/log.hpp"
+#include "train/agreement.hpp"
+#include "train/best_model.hpp"
+#include "train/checkpoints.hpp"
+#include "train/due.hpp"
+#include "train/evaluation.hpp"
+#include "train/hugging_face.hpp"
+#include "train/interval_metrics.hpp"
+#include "train/loss_scaler.hpp"
+#include "train/progress.hpp"
+#include "train/resume.hpp"
+#include "train/run_outputs.hpp"
+#include "train/schedule.hpp"
+#include "train/stop_agreement.hpp"
+#include "train/weights.hpp"
+
+namespace spillway::train {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+/// One training run from its first step to its last.
+class Run {
+ public:
+  Run(const TrainRequest& request, Runtime& runtime, const Job& job, Engine& engine, const StopRequest& stop,
+      std::optional<std::string> resume_from, RunState state)
+      : request_(request),
+        options_(job.options),
+        communicator_(runtime.communicator),
+        job_(job),
+        engine_(engine),
+        checkpoints_(engine_, communicator_),
+        state_(std::move(state)),
+        sampler_(job.train_examples->size(), job.global_batch_size, options_.train.seed, options_.data.shuffle),
+        stop_(stop, job, sampler_, communicator_, engine_.clock()),
+        interval_(job, engine_, communicator_),
+        progress_(state_.step, job.total_steps, request.progress_bar && communicator_.rank() == 0) {
+    if (job.dtype() == DType::f16) {
+      scaler_.emplace(options_.loss_scale);
+      if (state_.loss_scale) scaler_->restore(*state_.loss_scale);
+      state_.loss_scale = scaler_->state();
+    } else {
+      state_.loss_scale.reset();
+    }
+    if (resume_from) {
+      checkpoints_.restore(*resume_from);
+      log::info(fmt::format("resumed from {} at step {}", *resume_from, state_.step));
+    } else {
+      agree(communicator_, [&] {
+        load_weights(job.source, *job.layout, options_.train.seed, options_.model.embedding_std, job.zero,
+                     engine_.state());
+      });
+    }
+    agree(communicator_, [&] {
+      if (!root()) return;
+      lock_.emplace(job_.options.checkpoint_dir());
+      unmark_results(options_);
+      outputs_.emplace(job_, request_.config);
+    });
+  }
+
+  Outcome execute() {
+    last_saved_ = state_.step;
+    while (state_.step < job_.total_steps) {
+      step();
+      const bool last = state_.step == job_.total_steps;
+      if (due(options_.train.logging_steps) || last) write_metrics();
+      if (last) break;
+      if (stop_.seen() == StopReason::none && due(options_.eval.eval_steps)) {
+        evaluate_now();
+        stop_.share({}, state_);  // it may have taken long
+      }
+      if (stop_.seen() != StopReason::none) return stopped();
+      if (due(options_.checkpoint.save_steps)) save();
+    }
+    return finished();
+  }
+
+ private:
+  [[nodiscard]] bool root() const { return communicator_.rank() == 0; }
+  [[nodiscard]] bool due(const StepInterval& every) const { return train::due(every, state_.step, state_.cursor); }
+  [[nodiscard]] double epoch() const {
+    return static_cast<double>(state_.cursor.epoch) +
+           static_cast<double>(state_.cursor.position) / static_cast<double>(job_.train_examples->size());
+  }
+
+  void step() {
+    const auto start = Clock::now();
+    data::BatchSampler::GlobalBatch batch = sampler_.next(state_.cursor);
+    std::int64_t target_tokens = 0;
+    std::int64_t tokens = 0;
+    for (const std::int64_t sample : batch.samples) {
+      target_tokens += static_cast<std::int64_t>(job_.train_examples->target(sample).size());
+      tokens += static_cast<std::int64_t>(job_.train_examples->source(sample).size() +
+                                          job_.train_examples->target(sample).size());
+    }
+    learning_rate_ =
+        learning_rate_at(options_.schedule, options_.optimizer.learning_rate, state_.optimizer_step, job_.total_steps);
+    engine_.clock().add(Activity::data, seconds_since(start));
+    const StepResult result = engine_.step(batch.samples, target_tokens, state_.step, learning_rate_,
+                                           state_.optimizer_step + 1, loss_scale());
+
+    // One exchange a step: the loss for the log, and whether somebody asked any rank to stop.
+    const double loss_sum = stop_.share(result.loss_sum, state_);
+
+    state_.cursor = batch.next;
+    ++state_.step;
+    if (!result.overflow) {
+      ++state_.optimizer_step;
+      grad_norm_ = result.grad_norm;
+    }
+    if (scaler_) update_loss_scale(result.overflow);
+    CountedStep counted{.tokens = tokens,
+                        .samples = static_cast<std::int64_t>(batch.samples.size()),
+                        .skipped = result.overflow.has_value()};
+    if (!result.overflow || std::isfinite(loss_sum)) {
+      state_.loss_sum += loss_sum / static_cast<double>(target_tokens);
+      counted.loss = loss_sum;
+      counted.target_tokens = target_tokens;
+    }
+    const double seconds = seconds_since(start);
+    counted.seconds = seconds;
+    interval_.add(counted);
+    stop_.step_took(seconds);
+    state_.train_seconds += seconds;
+    progress_.show(state_.step, fmt::format("loss {:.4f}", loss_sum / static_cast<double>(target_tokens)));
+  }
+
+  [[nodiscard]] std::optional<double> loss_scale() const {
+    return scaler_ ? std::optional(scaler_->scale()) : std::nullopt;
+  }
+
+  /// After the step that is counted by now. Every rank does the same.
+  void update_loss_scale(const std::optional<Overflow>& overflow) {
+    const double before = scaler_->scale();
+    const bool exhausted = scaler_->exhausted();
+    scaler_->update(overflow.has_value());
+    state_.loss_scale = scaler_->state();
+    if (!overflow) return;
+    const std::string what =
+        fmt::format("step {}: an overflow, first in the {} of {}", state_.step,
+                    overflow->forward ? "forward pass" : "gradient", job_.layout->unit_name(overflow->unit));
+    if (exhausted)
+      throw AgreedFailure(fmt::format("{}, at loss scale {}, the smallest that loss_scale.min allows: training has "
+                                      "diverged; nothing was updated in this step",
+                                      what, before),
+                          ExitCode::failure);
+    progress_.hide();
+    log::warning(fmt::format("{}: skipped; loss scale {} -> {}", what, before, scaler_->scale()));
+  }
+
+  void write_metrics() {
+    StepMetrics metrics = interval_.take();
+    metrics.step = state_.step;
+    metrics.epoch = epoch();
+    metrics.grad_norm = grad_norm_;
+    metrics.learning_rate = learning_rate_;
+    metrics.loss_scale = loss_scale();
+    if (root()) {
+      outputs_->write(metrics);
+      progress_.hide();
+      log::info(fmt::format(
+          "step {}/{}  epoch {:.2f}  loss {:.4f}  grad_norm {:.3f}  lr {:.3g}  {:.1f} samples/s  {:.0f} tokens/s",
+          state_.step, job_.total_steps, metrics.epoch, metrics.loss, metrics.grad_norm, metrics.learning_rate,
+          metrics.samples_per_second, metrics.tokens_per_second));
+    }
+  }
+
+  void evaluate_now() {
+    if (!job_.eval_examples) return;
+    progress_.hide();
+    engine_.finish_update();
+    last_evaluation_ = evaluate(engine_, communicator_);
+    stop_.evaluation_took(last_evaluation_->seconds);
+    evaluated_step_ = state_.step;
+    agree(communicator_, [&] {
+      if (root()) outputs_->write(state_.step, epoch(), *last_evaluation_);
+    });
+    log::info(fmt::format("evaluation at step {}: {}", state_.step, evaluation_text(*last_evaluation_)));
+  }
+
+  void save() {
+    if (last_saved_ == state_.step) return;
+    progress_.hide();
+    const auto start = Clock::now();
+    if (evaluated_step_ == state_.step) note_evaluation(state_, *last_evaluation_);
+    const std::string folder = checkpoints_.save(state_);
+    stop_.save_took(seconds_since(start));
+    last_saved_ = state_.step;
+    log::info(fmt::format("saved {} in {:.1f} s", folder, seconds_since(start)));
+  }
+
+  void save_stopped() {
+    state_.stopped = true;
+    last_saved_ = -1;
+    save();
+    agree(communicator_, [&] {
+      if (root())
+        outputs_->ask_for_requeue(
+            fmt::format("stopped at step {} of {} by {}\n", state_.step, job_.total_steps, name_of(stop_.seen())));
+    });
+  }
+
+  Outcome stopped() {
+    save_stopped();
+    log::info(fmt::format("stopped at step {} of {} by {}: run the same command again to go on", state_.step,
+                          job_.total_steps, name_of(stop_.seen())));
+    return Outcome::stopped;
+  }
+
+  Outcome finished() {
+    // There may be no time for what follows; then the next run does it.
+    if (stop_.seen() != StopReason::none) save_stopped();
+    evaluate_now();
+    const bool saves =
+        options_.checkpoint.save_final || due(options_.checkpoint.save_steps) || last_saved_ == state_.step;
+    // A checkpoint that is there already must be written again to say that it is the best.
+    if (saves && last_evaluation_ && note_evaluation(state_, *last_evaluation_)) last_saved_ = -1;
+    if (saves) save();
+    engine_.finish_update();
+    if (options_.checkpoint.load_best_model_at_end) load_best_model();
+    if (options_.checkpoint.export_model) {
+      const std::string folder = options_.train.output_dir + "/model";
+      export_model(folder, job_.source, *job_.layout, job_.zero, engine_.state(), communicator_);
+      log::info(fmt::format("the model is in {}", folder));
+    }
+    const RunTotals totals{.epoch = epoch(),
+                           .train_seconds = state_.train_seconds,
+                           .train_loss = state_.loss_sum / static_cast<double>(std::max<std::int64_t>(1, state_.step)),
+                           .train_samples = job_.train_examples->size(),
+                           .samples_seen = state_.cursor.epoch * job_.train_examples->size() + state_.cursor.position,
+                           .steps = state_.step};
+    agree(communicator_, [&] {
+      if (!root()) return;
+      outputs_->finish(totals, last_evaluation_ ? &*last_evaluation_ : nullptr);
+      mark_results(options_, state_);
+      fs::remove(outputs_->path("REQUEUE"));
+    });
+    log::info(fmt::format("trained {} steps in {}, {:.1f} samples/s; results in {}", state_.step,
+                          duration_text(state_.train_seconds),
+                          static_cast<double>(totals.samples_seen) / state_.train_seconds,
+                          options_.train.output_dir + "/all_results.json"));
+    return Outcome::finished;
+  }
+
+  /// Puts the weights of the best checkpoint in the place of the last ones and evaluates them.
+  void load_best_model() {
+    if (state_.best_step == state_.step) return;
+    const std::string folder = best_checkpoint(state_, job_.options.checkpoint_dir(), communicator_);
+    if (folder.empty()) return;
+    checkpoints_.restore_weights(folder);
+    log::info(fmt::format("the best model is that of step {}: {} {:.4f}", state_.best_step, state_.best_metric_name,
+                          *state_.best_metric));
+    evaluate_now();
+  }
+
+  const TrainRequest& request_;
+  const RunOptions& options_;
+  comm::Communicator& communicator_;
+  const Job& job_;
+  Engine& engine_;
+  Checkpoints checkpoints_;
+  RunState state_;
+  data::BatchSampler sampler_;
+  StopAgreement stop_;
+  IntervalMetrics interval_;
+  Progress progress_;
+  std::optional<checkpoint::RootLock> lock_;  // rank 0, as what follows
+  std::optional<RunOutputs> outputs_;
+  std::optional<Evaluation> last_evaluation_;
+  std::optional<LossScaler> scaler_;  // fp16
+  std::int64_t last_saved_ = -1, evaluated_step_ = -1;
+  double learning_rate_ = 0.0, grad_norm_ = 0.0;
+};
+
+}  // namespace
+
+Outcome run_training(const TrainRequest& request, Runtime& runtime, const Job& job, Engine& engine,
+                     const StopRequest& stop, std::optional<std::string> resume_from, RunState state) {
+  return Run(request, runtime, job, engine, stop, std::move(resume_from), std::move(state)).execute();
+}
+
+}  // namespace spillway::train
