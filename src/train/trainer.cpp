@@ -26,6 +26,7 @@
 #include "train/resume.hpp"
 #include "train/run_outputs.hpp"
 #include "train/schedule.hpp"
+#include "train/trace_file.hpp"
 #include "train/weights.hpp"
 
 namespace spillway::train {
@@ -79,6 +80,8 @@ class Run {
     last_saved_ = state_.step;
     while (state_.step < job_.total_steps) {
       step();
+      // One step later, so that the last one's update overlaps what follows as always.
+      if (engine_.trace() != nullptr && state_.step == engine_.trace()->last() + 1) write_trace_file();
       const bool last = state_.step == job_.total_steps;
       if (due(options_.train.logging_steps) || last) write_metrics();
       if (last) break;
@@ -243,6 +246,23 @@ class Run {
     log::info(fmt::format("evaluation at step {}: {}", state_.step, evaluation_text(*last_evaluation_)));
   }
 
+  /// If there is anything to write: a run that goes on behind the traced steps leaves the file as it is.
+  void write_trace_file() {
+    Trace* trace = engine_.trace();
+    if (trace == nullptr || trace_written_) return;
+    trace_written_ = true;
+    engine_.finish_update();
+    trace->finish();
+    if (trace->spans().empty()) {
+      log::warning(
+          fmt::format("report.trace: no step from {} to {} was run; there is no trace", trace->first(), trace->last()));
+      return;
+    }
+    const std::string path = options_.train.output_dir + "/trace.json";
+    write_trace(path, *trace, communicator_);
+    log::info(fmt::format("the trace is in {}", path));
+  }
+
   void save() {
     if (last_saved_ == state_.step) return;
     progress_.hide();
@@ -267,6 +287,7 @@ class Run {
 
   Outcome stopped() {
     save_stopped();
+    write_trace_file();
     log::info(fmt::format("stopped at step {} of {} by {}: run the same command again to go on", state_.step,
                           job_.total_steps, name_of(stop_seen_)));
     return Outcome::stopped;
@@ -282,6 +303,7 @@ class Run {
     if (saves && last_evaluation_ && note_evaluation(state_, *last_evaluation_)) last_saved_ = -1;
     if (saves) save();
     engine_.finish_update();
+    write_trace_file();
     if (options_.checkpoint.load_best_model_at_end) load_best_model();
     if (options_.checkpoint.export_model) {
       const std::string folder = options_.train.output_dir + "/model";
@@ -353,6 +375,7 @@ class Run {
   Interval interval_;
   std::optional<LossScaler> scaler_;  // fp16
   offload::StoreCounters counted_;
+  bool trace_written_ = false;
   std::int64_t last_saved_ = -1, evaluated_step_ = -1;
   double learning_rate_ = 0.0, grad_norm_ = 0.0;
   double longest_step_ = 0.0, longest_save_ = 0.0, longest_evaluation_ = 0.0;
@@ -387,6 +410,9 @@ Outcome train(const TrainRequest& request, Runtime& runtime) {
 
   agree(communicator, [&] {
     check_best_model_options(options);
+    if (options.report.trace && options.report.trace_last < options.report.trace_first)
+      throw ConfigError(fmt::format("report.trace_last = {} is before report.trace_first = {}",
+                                    options.report.trace_last, options.report.trace_first));
     if (request.dry_run) return;
     if (communicator.rank() == 0) {
       std::error_code ignored;
