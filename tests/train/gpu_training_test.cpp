@@ -92,7 +92,9 @@ TEST_F(GpuTraining, ATraceHasTheGpusTimes_InsideTheStepsThatItShows) {
     if (span.row == train::TraceRow::main) continue;
     EXPECT_GE(span.end, span.begin) << span.name;
     EXPECT_GE(span.begin + slack, steps.at(span.step).first) << span.name;
-    if (span.row == train::TraceRow::compute) EXPECT_LE(span.end, steps.at(span.step).second + slack) << span.name;
+    if (span.row == train::TraceRow::compute) {
+      EXPECT_LE(span.end, steps.at(span.step).second + slack) << span.name;
+    }
     if (span.row == train::TraceRow::update) ++updates;
     if (span.op->kind != plan::OpKind::forward) continue;
     ++forward;

@@ -47,8 +47,9 @@ class TraceOfARun : public ::testing::TestWithParam<int> {
   [[nodiscard]] std::string path() const { return options_.train.output_dir + "/trace.json"; }
   [[nodiscard]] std::vector<Event> spans() const {
     std::ifstream file(path());
+    const json trace = json::parse(file);
     std::vector<Event> events;
-    for (const json& event : json::parse(file).at("traceEvents")) {
+    for (const json& event : trace.at("traceEvents")) {
       if (event.at("ph") != "X") continue;
       const double begin = event.at("ts");
       events.push_back({.name = event.at("name"),
@@ -108,7 +109,9 @@ TEST_P(TraceOfARun, SpansOfARowNestOrFollowOneAnother) {
     std::vector<Event> open;
     for (const Event& event : events) {
       while (!open.empty() && open.back().end <= event.begin + kRounding) open.pop_back();
-      if (!open.empty()) EXPECT_LE(event.end, open.back().end + kRounding) << event.name << " in " << open.back().name;
+      if (!open.empty()) {
+        EXPECT_LE(event.end, open.back().end + kRounding) << event.name << " in " << open.back().name;
+      }
       open.push_back(event);
     }
   }
