@@ -19,13 +19,6 @@ MissingFeature asked_when_set(std::string feature) {
   return asked_if(std::move(feature), [](const ConfigValue&) { return true; });
 }
 
-MissingFeature asked_when_true(std::string feature) {
-  return asked_if(std::move(feature), [](const ConfigValue& value) {
-    const auto* content = std::get_if<bool>(&value.content);
-    return content != nullptr && *content;
-  });
-}
-
 MissingFeature asked_when_above(double limit, std::string feature) {
   return asked_if(std::move(feature), [=](const ConfigValue& value) {
     const std::optional<double> content = number_in(value);

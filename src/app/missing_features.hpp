@@ -11,7 +11,6 @@ namespace spillway::app {
 
 /// Whatever the value is: the key as a whole belongs to the feature.
 [[nodiscard]] MissingFeature asked_when_set(std::string feature);
-[[nodiscard]] MissingFeature asked_when_true(std::string feature);
 /// A number above `limit`.
 [[nodiscard]] MissingFeature asked_when_above(double limit, std::string feature);
 /// One of some values, each with its feature.

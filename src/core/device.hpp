@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <memory>
@@ -95,6 +96,21 @@ class Recording {
   virtual void run(Queue& queue) = 0;
 };
 
+/// Times at which the compute queues of a device came to marks in their work. All that it needs is made with it; a mark may be set again.
+class Marks {
+ public:
+  virtual ~Marks() = default;
+  /// Sets mark `index` after everything submitted to `queue`, a compute queue of the device. Does not block. Threads may set different
+  /// marks at the same time.
+  virtual void set(Queue& queue, std::size_t index) = 0;
+  /// Compares the device's clock with the host's, so that at() drifts little for the marks set from now on. Does not wait for queues.
+  virtual void synchronize_clocks() = 0;
+  /// When a mark was reached, to about a microsecond. Blocks until then; the mark must have been set.
+  [[nodiscard]] virtual std::chrono::steady_clock::time_point at(std::size_t index) = 0;
+  /// Seconds from one mark to another. Blocks as at() does.
+  [[nodiscard]] virtual double seconds(std::size_t from, std::size_t to) = 0;
+};
+
 /// Memory, queues and copies of one accelerator, or of the host.
 class Device {
  public:
@@ -119,6 +135,8 @@ class Device {
   /// it must not wait, nor call submit(), record() or wait() of the queue. The host calls `work` again each time.
   /// \throws CudaError if the driver cannot record it, or what `work` throws
   [[nodiscard]] virtual std::unique_ptr<Recording> record_work(Queue& queue, std::function<void()> work) = 0;
+  /// \param count  of marks; the host's clock and the device's are compared once
+  [[nodiscard]] virtual std::unique_ptr<Marks> create_marks(std::size_t count) = 0;
 };
 
 /// The host as a device: device memory and pinned host memory are both ordinary memory.

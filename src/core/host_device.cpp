@@ -3,6 +3,7 @@
 #include <cstring>
 #include <limits>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <sys/mman.h>
@@ -28,6 +29,26 @@ class RepeatedCall : public Recording {
 
  private:
   std::function<void()> work_;
+};
+
+/// The host's clock is the device's.
+class HostMarks : public Marks {
+  using Clock = std::chrono::steady_clock;
+
+ public:
+  explicit HostMarks(std::size_t count) : times_(count) {}
+  void set(Queue& queue, std::size_t index) override {
+    Clock::time_point& time = times_.at(index);
+    queue.submit([&time] { time = Clock::now(); });
+  }
+  void synchronize_clocks() override {}
+  Clock::time_point at(std::size_t index) override { return times_.at(index); }
+  double seconds(std::size_t from, std::size_t to) override {
+    return std::chrono::duration<double>(times_.at(to) - times_.at(from)).count();
+  }
+
+ private:
+  std::vector<Clock::time_point> times_;
 };
 
 class HostDevice : public Device {
@@ -60,6 +81,7 @@ class HostDevice : public Device {
   std::unique_ptr<Recording> record_work(Queue& /*queue*/, std::function<void()> work) override {
     return std::make_unique<RepeatedCall>(std::move(work));
   }
+  std::unique_ptr<Marks> create_marks(std::size_t count) override { return std::make_unique<HostMarks>(count); }
 };
 
 }  // namespace

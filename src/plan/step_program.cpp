@@ -102,6 +102,8 @@ class Builder {
 
 }  // namespace
 
+const char* name_of(OpKind kind) noexcept { return kOpNames[static_cast<std::size_t>(kind)]; }
+
 std::uint64_t StepProgram::hash() const noexcept {
   std::uint64_t hash = 0xcbf29ce484222325ULL;  // FNV-1a
   const auto mix = [&hash](int value) { hash = (hash ^ static_cast<std::uint32_t>(value)) * 0x100000001b3ULL; };
@@ -113,7 +115,7 @@ std::uint64_t StepProgram::hash() const noexcept {
 std::string StepProgram::text() const {
   std::string out;
   for (const Op& op : ops) {
-    out += kOpNames[static_cast<std::size_t>(op.kind)];
+    out += name_of(op.kind);
     if (op.unit >= 0) out += fmt::format(" unit {}", op.unit);
     if (op.stage >= 0) out += fmt::format(" stage {} slot {}", op.stage, op.slot);
     out += fmt::format(" group {}\n", op.group);

@@ -21,6 +21,9 @@ enum class OpKind {
   update    // the unit's optimizer step, in the background
 };
 
+/// "forward", "begin_gradient".
+[[nodiscard]] const char* name_of(OpKind kind) noexcept;
+
 struct Op {
   OpKind kind = OpKind::forward;
   int unit = -1;   // what it is about, where it is about a unit

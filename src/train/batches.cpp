@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <functional>
 #include <numeric>
+#include <optional>
 
 #include <fmt/format.h>
 
@@ -114,8 +115,10 @@ void BatchMemory::fill_sources(std::span<const std::span<const std::int32_t>> so
   batch.source_ids = on_device_.source_ids.rows(0, rows);
 }
 
-void BatchMemory::send(Queue& queue) {
+void BatchMemory::send(Queue& queue, StallClock* stalls) {
   if (sent_bytes_ == 0) return;
+  std::optional<StallClock::Span> span;
+  if (stalls != nullptr) span.emplace(*stalls, Activity::h2d);
   device_.copy(queue, on_device_.source.offsets.data(), on_host_.source.offsets.data(), sent_bytes_);
   sent_ = queue.record();
 }
@@ -123,12 +126,12 @@ void BatchMemory::send(Queue& queue) {
 model::MicroBatch BatchMemory::pack_sources(Queue& queue, std::span<const std::span<const std::int32_t>> sources) {
   model::MicroBatch batch;
   fill_sources(sources, batch);
-  send(queue);
+  send(queue, nullptr);
   return batch;
 }
 
 model::MicroBatch BatchMemory::pack(Queue& queue, const data::Examples& examples, std::span<const BatchItem> items,
-                                    std::int32_t start_token) {
+                                    std::int32_t start_token, StallClock* stalls) {
   std::vector<std::span<const std::int32_t>> sources;
   for (const BatchItem& item : items) sources.push_back(examples.source(item.example));
   model::MicroBatch batch;
@@ -162,7 +165,7 @@ model::MicroBatch BatchMemory::pack(Queue& queue, const data::Examples& examples
   batch.labels = on_device_.labels.rows(0, rows);
   batch.decoder_ids = on_device_.decoder_ids.rows(0, rows);
   batch.losses = on_device_.losses.rows(0, rows);
-  send(queue);
+  send(queue, stalls);
   return batch;
 }
 

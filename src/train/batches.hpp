@@ -9,6 +9,7 @@
 #include "data/examples.hpp"
 #include "model/activations.hpp"
 #include "model/micro_batch.hpp"
+#include "train/stall_clock.hpp"
 
 namespace spillway::train {
 
@@ -34,9 +35,9 @@ class BatchMemory {
 
   /// Packs the samples end to end in the order given, and copies them to the device in the queue's order. Blocks until the copy of
   /// the batch before is over.
-  /// \param start_token  what the decoder reads first
+  /// \param start_token  what the decoder reads first; \param stalls  told of the copy; null: nobody is
   [[nodiscard]] model::MicroBatch pack(Queue& queue, const data::Examples& examples, std::span<const BatchItem> items,
-                                       std::int32_t start_token);
+                                       std::int32_t start_token, StallClock* stalls = nullptr);
   /// Sources alone, for generation: targets are left empty.
   [[nodiscard]] model::MicroBatch pack_sources(Queue& queue, std::span<const std::span<const std::int32_t>> sources);
 
@@ -59,7 +60,7 @@ class BatchMemory {
   static kernels::PackedSequences sequences_of(const Side& side, std::int64_t count, std::int64_t rows,
                                                std::int64_t longest);
   void fill_sources(std::span<const std::span<const std::int32_t>> sources, model::MicroBatch& batch);
-  void send(Queue& queue);
+  void send(Queue& queue, StallClock* stalls);
 
   model::BatchLimits limits_;
   Device& device_;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/engine.hpp"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -48,7 +50,10 @@ Engine::Engine(const Job& job, Runtime& runtime, std::unique_ptr<RankGroups> gro
   make_state(runtime);
   if (job_.purpose == Purpose::train) make_gradients();
   make_parameters();
-  if (job_.purpose == Purpose::train) make_training(runtime);
+  if (job_.purpose == Purpose::train) {
+    make_instruments(runtime);
+    make_training(runtime);
+  }
   if (job_.eval_limits.sequences > 0) make_evaluation(runtime);
 }
 
@@ -111,6 +116,21 @@ void Engine::make_parameters() {
                                              gradients_.get(), job_.units, *queue_);
 }
 
+void Engine::make_instruments(Runtime& runtime) {
+  const plan::StepProgram& program = job_.plan.program;
+  names_.emplace(program, *job_.layout, job_.stages);
+  // A wait for each acquire, a batch and its losses for each micro-batch.
+  const auto acquires =
+      static_cast<std::size_t>(std::ranges::count(program.ops, plan::OpKind::acquire, &plan::Op::kind));
+  const std::size_t micro_batches =
+      static_cast<std::size_t>(program.groups) * static_cast<std::size_t>(program.group_size);
+  stalls_.emplace(runtime.device, *queue_, acquires + 2 * micro_batches, clock_);
+  const ReportOptions& report = job_.options.report;
+  if (report.trace)
+    trace_ = std::make_unique<Trace>(runtime.device, program, *names_, job_.map->units(), report.trace_first,
+                                     report.trace_last);
+}
+
 void Engine::make_training(Runtime& runtime) {
   std::byte* memory = arena_.bytes(plan::entry::kActivations).data();
   const std::vector<std::size_t> stage_bytes = job_.plan.stage_bytes(job_.facts);
@@ -128,6 +148,8 @@ void Engine::make_training(Runtime& runtime) {
                              .gradients = *gradients_,
                              .ops = *kernels_.optimizer,
                              .device = runtime.device,
+                             .names = *names_,
+                             .trace = trace_.get(),
                              .wait_at_once = wait_at_once_};
   if (job_.adafactor) {
     const TensorView means = arena_.bytes(plan::entry::kFactors), factors = arena_.bytes(plan::entry::kStepFactors);
@@ -144,7 +166,8 @@ void Engine::make_training(Runtime& runtime) {
   }
   executor_ = std::make_unique<StepExecutor>(job_.plan.program, job_.zero, groups_->world(), *training_model_,
                                              *kernels_.optimizer, *queue_, *parameters_, *gradients_, *optimizer_,
-                                             clock_, norm_sums(job_, arena_), wait_at_once_);
+                                             StepInstruments{clock_, *stalls_, *names_, trace_.get()},
+                                             norm_sums(job_, arena_), wait_at_once_);
 }
 
 void Engine::make_evaluation(Runtime& runtime) {
@@ -189,12 +212,15 @@ class Engine::StepBatches : public MicroBatchSource {
         items.push_back({.example = samples_[static_cast<std::size_t>(index)], .stream = index});
     if (items.empty()) return {};
     model::MicroBatch batch = memory(slot).pack(*engine_.queue_, *engine_.job_.train_examples, items,
-                                                engine_.job_.source.config.decoder_start_token_id);
+                                                engine_.job_.source.config.decoder_start_token_id, &*engine_.stalls_);
     batch.gradient_scale = gradient_scale_;
     batch.dropout_key = dropout_key_;
     return batch;
   }
-  void fetch_losses(int slot) override { memory(slot).fetch_losses(*engine_.queue_); }
+  void fetch_losses(int slot) override {
+    const StallClock::Span stall(*engine_.stalls_, Activity::d2h);
+    memory(slot).fetch_losses(*engine_.queue_);
+  }
   std::vector<double> losses(int slot) const override { return memory(slot).sample_losses(); }
 
  private:
@@ -209,6 +235,7 @@ class Engine::StepBatches : public MicroBatchSource {
 
 StepResult Engine::step(const std::vector<std::int64_t>& samples, std::int64_t tokens, std::int64_t data_step,
                         double learning_rate, std::int64_t optimizer_step, std::optional<double> loss_scale) {
+  if (trace_) trace_->begin_step(data_step + 1);
   StepBatches batches(*this, samples, loss_scale.value_or(1.0) / static_cast<double>(tokens), data_step);
   StepInput input;
   input.batches = &batches;
@@ -219,7 +246,9 @@ StepResult Engine::step(const std::vector<std::int64_t>& samples, std::int64_t t
   input.loss_scale = loss_scale;
   input.max_grad_norm = job_.options.train.max_grad_norm;
   input.rounding_key = mix_key(job_.options.train.seed, static_cast<std::uint64_t>(optimizer_step));
-  return executor_->run(input);
+  const StepResult result = executor_->run(input);
+  if (trace_) trace_->end_step();
+  return result;
 }
 
 std::vector<double> Engine::losses(const std::vector<std::int64_t>& samples) {

@@ -14,13 +14,16 @@
 #include "train/job.hpp"
 #include "train/kernel_set.hpp"
 #include "train/nvme_weight_reader.hpp"
+#include "train/op_names.hpp"
 #include "train/optimizer.hpp"
 #include "train/parameters.hpp"
 #include "train/rank_groups.hpp"
 #include "train/residuals.hpp"
 #include "train/shard_state.hpp"
+#include "train/stall_clock.hpp"
 #include "train/step_clock.hpp"
 #include "train/step_executor.hpp"
+#include "train/trace.hpp"
 
 namespace spillway::train {
 
@@ -59,6 +62,8 @@ class Engine {
   void weights_changed();
   [[nodiscard]] StepClock& clock() { return clock_; }
   [[nodiscard]] const offload::BlockStore* store() const { return store_.get(); }
+  /// Null unless report.trace asks for one.
+  [[nodiscard]] Trace* trace() { return trace_.get(); }
   /// Blocks until the last step's update is over.
   void finish_update();
 
@@ -68,6 +73,7 @@ class Engine {
   void make_state(Runtime& runtime);
   void make_gradients();
   void make_parameters();
+  void make_instruments(Runtime& runtime);
   void make_training(Runtime& runtime);
   void make_evaluation(Runtime& runtime);
 
@@ -88,6 +94,9 @@ class Engine {
   std::unique_ptr<model::T5Model> training_model_, inference_model_;
   std::unique_ptr<model::Generator> generator_;
   std::vector<BatchMemory> batches_;
+  std::optional<OpNames> names_;
+  std::optional<StallClock> stalls_;
+  std::unique_ptr<Trace> trace_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<StepExecutor> executor_;
 };

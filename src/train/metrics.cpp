@@ -79,8 +79,8 @@ void MetricsFile::write(const StepMetrics& m) {
   object["nvme_write_bytes"] = m.nvme.written_bytes;
   object["compute_seconds"] = m.clock.seconds(Activity::compute);
   object["data_seconds"] = m.clock.seconds(Activity::data);
-  object["stall_seconds"] = {{"h2d", 0.0},
-                             {"d2h", 0.0},
+  object["stall_seconds"] = {{"h2d", m.clock.seconds(Activity::h2d)},
+                             {"d2h", m.clock.seconds(Activity::d2h)},
                              {"nvme", m.clock.seconds(Activity::nvme)},
                              {"collective", m.clock.seconds(Activity::collective)},
                              {"cpu_update", m.clock.seconds(Activity::cpu_update)}};

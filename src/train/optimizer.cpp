@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "core/error.hpp"
+#include "core/profiler_range.hpp"
 
 namespace spillway::train {
 
@@ -12,19 +13,22 @@ Optimizer::Optimizer(const OptimizerParts& parts)
 
 void Optimizer::update(int unit, const UpdateNumbers& numbers) {
   prepare(unit, numbers);
+  const Trace::UpdateMarks marks = parts_.trace != nullptr ? parts_.trace->update(unit) : Trace::UpdateMarks();
   Event done;
   if (parts_.device.is_host() || parts_.state.uses_ring()) {
-    worker_->submit([this, unit, numbers] { update_now(unit, numbers); });
+    worker_->submit([this, unit, numbers, marks] { update_now(unit, numbers, marks); });
     done = worker_->record();
   } else {
-    update_now(unit, numbers);
+    update_now(unit, numbers, marks);
     done = queue_->record();
   }
   if (parts_.wait_at_once) done.wait();
   parts_.parameters.updating(unit, done);
 }
 
-void Optimizer::update_now(int unit, const UpdateNumbers& numbers) {
+void Optimizer::update_now(int unit, const UpdateNumbers& numbers, const Trace::UpdateMarks& marks) {
+  const ProfilerRange range(parts_.names.update(unit).c_str());
+  marks.begin(*queue_);
   try {
     for (const std::size_t extent : parts_.state.extents_of(unit)) {
       ShardState::Lease lease = parts_.state.acquire(extent);
@@ -38,6 +42,7 @@ void Optimizer::update_now(int unit, const UpdateNumbers& numbers) {
   } catch (const IoError& error) {
     throw IoError(fmt::format("optimizer step {}, update of unit {}: {}", numbers.step, unit, error.what()));
   }
+  marks.end(*queue_);
   nvme_seconds_ = parts_.state.nvme_seconds();
 }
 

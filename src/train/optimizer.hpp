@@ -9,8 +9,10 @@
 #include "core/device.hpp"
 #include "kernels/optimizer_ops.hpp"
 #include "train/gradients.hpp"
+#include "train/op_names.hpp"
 #include "train/parameters.hpp"
 #include "train/shard_state.hpp"
+#include "train/trace.hpp"
 
 namespace spillway::train {
 
@@ -30,6 +32,8 @@ struct OptimizerParts {
   Gradients& gradients;
   kernels::OptimizerOps& ops;
   Device& device;
+  const OpNames& names;
+  Trace* trace = nullptr;     // told of the updates
   bool wait_at_once = false;  // test-only: nothing of the update overlaps anything
 };
 
@@ -64,7 +68,7 @@ class Optimizer {
   OptimizerParts parts_;
 
  private:
-  void update_now(int unit, const UpdateNumbers& numbers);
+  void update_now(int unit, const UpdateNumbers& numbers, const Trace::UpdateMarks& marks);
 
   std::unique_ptr<Queue> queue_;
   std::atomic<double> nvme_seconds_ = 0.0;

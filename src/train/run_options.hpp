@@ -278,7 +278,7 @@ struct EvalOptions {
 struct ReportOptions {
   bool html = true;
   bool trace = false;
-  /// Optimizer steps, both included.
+  /// Optimizer steps from 1 as in metrics.jsonl, both included.
   std::int64_t trace_first = 10;
   std::int64_t trace_last = 12;
   bool tensorboard = false;

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "core/error.hpp"
+#include "core/profiler_range.hpp"
 #include "train/agreement.hpp"
 
 namespace spillway::train {
@@ -17,8 +18,8 @@ using plan::OpKind;
 
 StepExecutor::StepExecutor(const plan::StepProgram& program, const Zero& zero, comm::Communicator& communicator,
                            model::T5Model& t5, kernels::OptimizerOps& ops, Queue& queue, Parameters& parameters,
-                           Gradients& gradients, Optimizer& optimizer, StepClock& clock, TensorView norm_sums,
-                           bool wait_at_once)
+                           Gradients& gradients, Optimizer& optimizer, const StepInstruments& instruments,
+                           TensorView norm_sums, bool wait_at_once)
     : program_(program),
       zero_(zero),
       communicator_(communicator),
@@ -28,7 +29,10 @@ StepExecutor::StepExecutor(const plan::StepProgram& program, const Zero& zero, c
       parameters_(parameters),
       gradients_(gradients),
       optimizer_(optimizer),
-      clock_(clock),
+      clock_(instruments.clock),
+      stalls_(instruments.stalls),
+      names_(instruments.names),
+      trace_(instruments.trace),
       norm_sums_(norm_sums),
       wait_at_once_(wait_at_once),
       batches_(static_cast<std::size_t>(program.group_size)) {}
@@ -39,54 +43,68 @@ StepResult StepExecutor::run(const StepInput& input) {
       .learning_rate = input.learning_rate, .step = input.optimizer_step, .rounding_key = input.rounding_key};
   packed_group_ = -1;
   gradients_.begin_step();
-  for (const Op& op : program_.ops) {
-    switch (op.kind) {
-      case OpKind::prefetch: start_gather(op.unit); break;
-      case OpKind::acquire: acquire(op.unit, input.optimizer_step); break;
-      case OpKind::release: parameters_.release(op.unit); break;
-      case OpKind::begin_gradient: gradients_.begin(op.unit); break;
-      case OpKind::forward: {
-        pack_group(input, op.group, result);
-        const model::MicroBatch& batch = batches_[static_cast<std::size_t>(op.slot)];
-        if (batch.empty()) break;
-        const StepClock::Span span(clock_, Activity::compute);
-        t5_.forward(queue_, op.stage, batch, input.pass);
-        if (t5_.stages()[static_cast<std::size_t>(op.stage)].kind != model::StageKind::head) break;
-        input.batches->fetch_losses(op.slot);
-        break;
-      }
-      case OpKind::backward: {
-        const model::MicroBatch& batch = batches_[static_cast<std::size_t>(op.slot)];
-        if (batch.empty()) break;
-        const StepClock::Span span(clock_, Activity::compute);
-        t5_.backward(queue_, op.stage, batch, input.pass);
-        break;
-      }
-      case OpKind::reduce: start_reduction(op.unit); break;
-      case OpKind::norm: {
-        judge(input, result, numbers);
-        break;
-      }
-      case OpKind::update: {
-        if (result.overflow) break;
-        const StepClock::Span span(clock_,
-                                   Activity::cpu_update);  // only the hand-over, unless the update is waited for
-        optimizer_.update(op.unit, numbers);
-        break;
-      }
+  stalls_.begin_step();
+  for (std::size_t i = 0; i < program_.ops.size(); ++i) {
+    const ProfilerRange range(names_.op(i).c_str());
+    const Trace::OpSpan span(trace_, i, queue_);
+    run_op(program_.ops[i], input, result, numbers);
+  }
+  stalls_.end_step();  // while the device updates
+  return result;
+}
+
+void StepExecutor::run_op(const Op& op, const StepInput& input, StepResult& result, UpdateNumbers& numbers) {
+  switch (op.kind) {
+    case OpKind::prefetch: start_gather(op.unit); break;
+    case OpKind::acquire: acquire(op.unit, input.optimizer_step); break;
+    case OpKind::release: parameters_.release(op.unit); break;
+    case OpKind::begin_gradient: gradients_.begin(op.unit); break;
+    case OpKind::forward: {
+      pack_group(input, op.group, result);
+      const model::MicroBatch& batch = batches_[static_cast<std::size_t>(op.slot)];
+      if (batch.empty()) break;
+      const StepClock::Span span(clock_, Activity::compute);
+      t5_.forward(queue_, op.stage, batch, input.pass);
+      if (t5_.stages()[static_cast<std::size_t>(op.stage)].kind != model::StageKind::head) break;
+      input.batches->fetch_losses(op.slot);
+      break;
+    }
+    case OpKind::backward: {
+      const model::MicroBatch& batch = batches_[static_cast<std::size_t>(op.slot)];
+      if (batch.empty()) break;
+      const StepClock::Span span(clock_, Activity::compute);
+      t5_.backward(queue_, op.stage, batch, input.pass);
+      break;
+    }
+    case OpKind::reduce: start_reduction(op.unit); break;
+    case OpKind::norm: {
+      judge(input, result, numbers);
+      break;
+    }
+    case OpKind::update: {
+      if (result.overflow) break;
+      const StepClock::Span span(clock_,
+                                 Activity::cpu_update);  // only the hand-over, unless the update is waited for
+      optimizer_.update(op.unit, numbers);
+      break;
     }
   }
-  return result;
+}
+
+void StepExecutor::synchronize() {
+  const Trace::PartSpan span(trace_, "wait for the device");
+  queue_.synchronize();
 }
 
 void StepExecutor::pack_group(const StepInput& input, int group, StepResult& result) {
   if (group == packed_group_) return;
   if (packed_group_ >= 0) {
-    queue_.synchronize();
+    synchronize();
     collect_losses(input, result);
   }
   packed_group_ = group;
   const StepClock::Span span(clock_, Activity::data);
+  const Trace::PartSpan part(trace_, "pack micro-batches");
   for (int slot = 0; slot < program_.group_size; ++slot) {
     model::MicroBatch& batch = batches_[static_cast<std::size_t>(slot)];
     batch = input.batches->pack(group * program_.group_size + slot, slot);
@@ -118,12 +136,16 @@ void StepExecutor::acquire(int unit, std::int64_t step) {
   const double nvme_before = optimizer_.nvme_seconds();
   {
     const auto start = std::chrono::steady_clock::now();
-    queue_.wait(parameters_.updated(unit));
+    {
+      const StallClock::Span stall(stalls_, Activity::cpu_update);
+      queue_.wait(parameters_.updated(unit));
+    }
     const double waited = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     // While this thread waited for the update, the update itself may have waited for the drive.
     const double nvme = std::min(waited, optimizer_.nvme_seconds() - nvme_before);
     clock_.add(Activity::nvme, nvme);
     clock_.add(Activity::cpu_update, waited - nvme);
+    stalls_.already_counted(waited);
   }
   {
     // Weights on nvme come after the update, which was waited for above.
@@ -158,7 +180,7 @@ std::span<const double> StepExecutor::norm_sums() {
                         {.x = gradients_.piece(unit), .block = kNormBlock, .partial_sums = sums.flat(begin, blocks)});
     begin += blocks;
   }
-  queue_.synchronize();
+  synchronize();
   return sums.as<double>();
 }
 

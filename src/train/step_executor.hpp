@@ -9,9 +9,12 @@
 #include "plan/step_program.hpp"
 #include "train/batches.hpp"
 #include "train/gradients.hpp"
+#include "train/op_names.hpp"
 #include "train/optimizer.hpp"
 #include "train/parameters.hpp"
+#include "train/stall_clock.hpp"
 #include "train/step_clock.hpp"
+#include "train/trace.hpp"
 
 namespace spillway::train {
 
@@ -51,6 +54,14 @@ struct StepResult {
   std::optional<Overflow> overflow;  // nothing was updated
 };
 
+/// What watches a step.
+struct StepInstruments {
+  StepClock& clock;
+  StallClock& stalls;
+  const OpNames& names;
+  Trace* trace = nullptr;
+};
+
 /// Runs the plan's step program, op by op.
 class StepExecutor {
  public:
@@ -58,7 +69,8 @@ class StepExecutor {
   /// \param wait_at_once  test-only: every gather and reduction is waited for where it starts
   StepExecutor(const plan::StepProgram& program, const Zero& zero, comm::Communicator& communicator, model::T5Model& t5,
                kernels::OptimizerOps& ops, Queue& queue, Parameters& parameters, Gradients& gradients,
-               Optimizer& optimizer, StepClock& clock, TensorView norm_sums, bool wait_at_once = false);
+               Optimizer& optimizer, const StepInstruments& instruments, TensorView norm_sums,
+               bool wait_at_once = false);
 
   /// Of the partial sums of a gradient's norm.
   [[nodiscard]] static std::size_t norm_sum_bytes(const Zero& zero, const std::vector<plan::UnitRole>& units);
@@ -68,6 +80,9 @@ class StepExecutor {
   StepResult run(const StepInput& input);
 
  private:
+  void run_op(const plan::Op& op, const StepInput& input, StepResult& result, UpdateNumbers& numbers);
+  /// Blocks until the device is done.
+  void synchronize();
   void pack_group(const StepInput& input, int group, StepResult& result);
   void collect_losses(const StepInput& input, StepResult& result);
   void acquire(int unit, std::int64_t step);
@@ -91,6 +106,9 @@ class StepExecutor {
   Gradients& gradients_;
   Optimizer& optimizer_;
   StepClock& clock_;
+  StallClock& stalls_;
+  const OpNames& names_;
+  Trace* trace_;
   TensorView norm_sums_;
   bool wait_at_once_;
   std::vector<model::MicroBatch> batches_;  // of the group, by slot

@@ -50,6 +50,9 @@ Outcome train(const TrainRequest& request, Runtime& runtime) {
 
   agree(communicator, [&] {
     check_best_model_options(options);
+    if (options.report.trace && options.report.trace_last < options.report.trace_first)
+      throw ConfigError(fmt::format("report.trace_last = {} is before report.trace_first = {}",
+                                    options.report.trace_last, options.report.trace_first));
     if (request.dry_run) return;
     if (communicator.rank() == 0) {
       std::error_code ignored;

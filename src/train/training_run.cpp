@@ -24,6 +24,7 @@
 #include "train/run_outputs.hpp"
 #include "train/schedule.hpp"
 #include "train/stop_agreement.hpp"
+#include "train/trace_file.hpp"
 #include "train/weights.hpp"
 
 namespace spillway::train {
@@ -78,6 +79,8 @@ class Run {
     last_saved_ = state_.step;
     while (state_.step < job_.total_steps) {
       step();
+      // One step later, so that the last one's update overlaps what follows as always.
+      if (engine_.trace() != nullptr && state_.step == engine_.trace()->last() + 1) write_trace_file();
       const bool last = state_.step == job_.total_steps;
       if (due(options_.train.logging_steps) || last) write_metrics();
       if (last) break;
@@ -194,6 +197,23 @@ class Run {
     log::info(fmt::format("evaluation at step {}: {}", state_.step, evaluation_text(*last_evaluation_)));
   }
 
+  /// If there is anything to write: a run that goes on behind the traced steps leaves the file as it is.
+  void write_trace_file() {
+    Trace* trace = engine_.trace();
+    if (trace == nullptr || trace_written_) return;
+    trace_written_ = true;
+    engine_.finish_update();
+    trace->finish();
+    if (trace->spans().empty()) {
+      log::warning(
+          fmt::format("report.trace: no step from {} to {} was run; there is no trace", trace->first(), trace->last()));
+      return;
+    }
+    const std::string path = options_.train.output_dir + "/trace.json";
+    write_trace(path, *trace, communicator_);
+    log::info(fmt::format("the trace is in {}", path));
+  }
+
   void save() {
     if (last_saved_ == state_.step) return;
     progress_.hide();
@@ -218,6 +238,7 @@ class Run {
 
   Outcome stopped() {
     save_stopped();
+    write_trace_file();
     log::info(fmt::format("stopped at step {} of {} by {}: run the same command again to go on", state_.step,
                           job_.total_steps, name_of(stop_.seen())));
     return Outcome::stopped;
@@ -233,6 +254,7 @@ class Run {
     if (saves && last_evaluation_ && note_evaluation(state_, *last_evaluation_)) last_saved_ = -1;
     if (saves) save();
     engine_.finish_update();
+    write_trace_file();
     if (options_.checkpoint.load_best_model_at_end) load_best_model();
     if (options_.checkpoint.export_model) {
       const std::string folder = options_.train.output_dir + "/model";
@@ -284,6 +306,7 @@ class Run {
   std::optional<RunOutputs> outputs_;
   std::optional<Evaluation> last_evaluation_;
   std::optional<LossScaler> scaler_;  // fp16
+  bool trace_written_ = false;
   std::int64_t last_saved_ = -1, evaluated_step_ = -1;
   double learning_rate_ = 0.0, grad_norm_ = 0.0;
 };

@@ -382,5 +382,33 @@ TEST_F(CudaDevice, ListedGpu_CanBeAskedForByItsUuid) {
   EXPECT_THAT(last.pci_bus_id, testing::HasSubstr(":"));
 }
 
+TEST_F(CudaDevice, Marks_TellWhenTheQueueCameToThem_ByTheHostsClock) {
+  using std::chrono::steady_clock;
+  const std::chrono::duration<double> slack(1e-4);
+  const auto marks = device_->create_marks(3);
+  const Buffer from = device_->allocate(MemoryKind::pinned_host, std::size_t{64} << 20);
+  const Buffer to = device_->allocate(MemoryKind::device, from.bytes());
+  const auto before = steady_clock::now();
+
+  marks->synchronize_clocks();
+  marks->set(*compute_, 2);
+  device_->copy(*compute_, to.data(), from.data(), from.bytes());
+  marks->set(*compute_, 0);
+  const double seconds = marks->seconds(2, 0);
+  const auto after = steady_clock::now();
+
+  EXPECT_GT(seconds, 1e-4);  // at most 640 GB/s
+  EXPECT_LT(seconds, 10.0);
+  EXPECT_GE(marks->at(2) + slack, before);
+  EXPECT_LE(marks->at(0), after + slack);
+  EXPECT_NEAR(std::chrono::duration<double>(marks->at(0) - marks->at(2)).count(), seconds, 1e-5);
+}
+
+TEST_F(CudaDevice, Marks_AreOfComputeQueues) {
+  const auto marks = device_->create_marks(1);
+
+  EXPECT_THROW(marks->set(*worker_, 0), Error);
+}
+
 }  // namespace
 }  // namespace spillway

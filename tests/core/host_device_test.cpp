@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <future>
 #include <thread>
@@ -186,6 +187,20 @@ TEST_F(HostDevice, RecordedWork_RunsWhenAskedAndReadsWhatIsThereThen) {
   recording->run(*queue);
 
   EXPECT_EQ(to, std::byte{3});
+}
+
+TEST_F(HostDevice, Marks_TellWhenTheQueueCameToThem) {
+  const auto queue = device_->create_compute_queue();
+  const auto marks = device_->create_marks(3);
+  const auto before = std::chrono::steady_clock::now();
+
+  marks->set(*queue, 2);
+  queue->submit([] { std::this_thread::sleep_for(std::chrono::milliseconds(2)); });
+  marks->set(*queue, 0);
+
+  EXPECT_GE(marks->seconds(2, 0), 0.002);
+  EXPECT_GE(marks->at(2), before);
+  EXPECT_LE(marks->at(0), std::chrono::steady_clock::now());
 }
 
 }  // namespace

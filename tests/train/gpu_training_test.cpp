@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whole training steps on a GPU: beside the CPU's, and the same bits wherever its state lies.
+#include <chrono>
+#include <map>
+#include <utility>
+
 #include <gtest/gtest.h>
 
 #include "core/cuda_device.hpp"
@@ -65,6 +69,42 @@ TEST_F(GpuTraining, PlacementAndRecomputation_ChangeNoBit) {
       EXPECT_EQ(hashes(numerics, placement), expected) << placement;
     }
   }
+}
+
+TEST_F(GpuTraining, ATraceHasTheGpusTimes_InsideTheStepsThatItShows) {
+  train::RunOptions options = training_options(folder_.path());
+  options.report = {.trace = true, .trace_first = 2, .trace_last = 3};
+  const auto communicator = comm::make_single_communicator();
+  Trainee trainee(options, *communicator, {}, {}, {}, gpu_.get());
+  trainee.run(5);
+  trainee.engine().finish_update();
+  train::Trace& trace = *trainee.engine().trace();
+
+  trace.finish();
+
+  const std::chrono::microseconds slack(200);  // between two clocks
+  std::map<std::int64_t, std::pair<train::Trace::Clock::time_point, train::Trace::Clock::time_point>> steps;
+  for (const train::TraceSpan& span : trace.spans())
+    if (!span.op && span.name.starts_with("step ")) steps[span.step] = {span.begin, span.end};
+  ASSERT_EQ(steps.size(), 2U);
+  int forward = 0, updates = 0;
+  for (const train::TraceSpan& span : trace.spans()) {
+    if (span.row == train::TraceRow::main) continue;
+    EXPECT_GE(span.end, span.begin) << span.name;
+    EXPECT_GE(span.begin + slack, steps.at(span.step).first) << span.name;
+    if (span.row == train::TraceRow::compute) {
+      EXPECT_LE(span.end, steps.at(span.step).second + slack) << span.name;
+    }
+    if (span.row == train::TraceRow::update) ++updates;
+    if (span.op->kind != plan::OpKind::forward) continue;
+    ++forward;
+    EXPECT_GT(span.end, span.begin) << span.name;
+  }
+  EXPECT_GT(forward, 0);
+  EXPECT_EQ(updates, 2 * trainee.job().map->units());
+  for (const train::Activity activity : {train::Activity::h2d, train::Activity::d2h})
+    EXPECT_GT(trainee.engine().clock().seconds(activity), 0.0);
+  EXPECT_GE(trainee.engine().clock().seconds(train::Activity::compute), 0.0);
 }
 
 TEST_F(GpuTraining, WeightsInHostMemory_AreRefused) {

@@ -12,6 +12,7 @@
 
 #include "core/cuda/cuda_event.hpp"
 #include "core/cuda/cuda_graph.hpp"
+#include "core/cuda/cuda_marks.hpp"
 #include "core/cuda/cuda_queue.hpp"
 #include "core/cuda/cuda_worker_queue.hpp"
 #include "core/cuda/gpus.hpp"
@@ -63,6 +64,9 @@ class CudaDevice : public Device {
   std::unique_ptr<Recording> record_work(Queue& queue, std::function<void()> work) override {
     cuda::make_current(index_);
     return std::make_unique<cuda::CudaGraph>(queue, work);
+  }
+  std::unique_ptr<Marks> create_marks(std::size_t count) override {
+    return std::make_unique<cuda::CudaMarks>(index_, count);
   }
 
  private:
