@@ -70,25 +70,6 @@ __global__ void __launch_bounds__(kRowThreads)
       });
 }
 
-/// A score and its place, as Found, for items whose places are few enough.
-struct Best {
-  float score = -INFINITY;
-  std::int32_t place = INT32_MAX;
-
-  [[nodiscard]] __device__ bool better_than(const Best& other) const {
-    return score > other.score || (score == other.score && place < other.place);
-  }
-  /// The best of a warp, for all of its lanes.
-  [[nodiscard]] __device__ Best of_warp() const {
-    Best best = *this;
-    for (int step = 16; step > 0; step /= 2) {
-      const Best other{__shfl_xor_sync(0xFFFFFFFFU, best.score, step), __shfl_xor_sync(0xFFFFFFFFU, best.place, step)};
-      if (other.better_than(best)) best = other;
-    }
-    return best;
-  }
-};
-
 struct Outputs {
   float* scores;
   std::int32_t *rows, *tokens;
@@ -110,37 +91,26 @@ __global__ void __launch_bounds__(kItemThreads)
       });
 }
 
-constexpr int kHeldCandidates = 8;  // of an item, that each thread of a warp keeps in registers
-
-/// As merge_rows, one warp for an item of at most 32 · kHeldCandidates candidates. The same results.
-__global__ void __launch_bounds__(32) merge_held_rows(const Candidate* candidates, std::int32_t beams,
-                                                      std::int32_t of_row, std::int32_t count, Outputs out) {
-  const std::int64_t item = blockIdx.x;
-  const auto lane = static_cast<std::int32_t>(threadIdx.x);
+/// As merge_rows, a thread for each candidate of an item that has at most kItemThreads: its number is that of the better ones.
+__global__ void __launch_bounds__(kItemThreads)
+    rank_rows(const Candidate* candidates, std::int32_t beams, std::int32_t of_row, std::int32_t count, Outputs out) {
+  __shared__ float scores[kItemThreads];
+  const auto item = static_cast<std::int32_t>(blockIdx.x), place = static_cast<std::int32_t>(threadIdx.x);
   const std::int32_t size = beams * of_row;
-  const Candidate* const its = candidates + item * size;
-  float held[kHeldCandidates];
-#pragma unroll
-  for (int i = 0; i < kHeldCandidates; ++i) held[i] = i * 32 + lane < size ? its[i * 32 + lane].score : -INFINITY;
-  const auto best_after = [&](const Best& taken) {
-    Best best;
-#pragma unroll
-    for (int i = 0; i < kHeldCandidates; ++i) {
-      const Best found{held[i], i * 32 + lane};
-      if (taken.better_than(found) && found.better_than(best)) best = found;
-    }
-    return best;
-  };
-  Best mine = best_after({INFINITY, -1});
-  for (std::int32_t c = 0; c < count; ++c) {
-    const Best best = mine.of_warp();
-    if (best.place % 32 != lane) continue;
-    const std::int64_t to = item * count + c;
-    out.scores[to] = best.score;
-    out.rows[to] = static_cast<std::int32_t>(item) * beams + best.place / of_row;
-    out.tokens[to] = its[best.place].token;
-    mine = best_after(best);
+  const Candidate mine = place < size ? candidates[std::int64_t{item} * size + place] : Candidate{NAN, 0};
+  scores[place] = mine.score;
+  __syncthreads();
+  std::int32_t better = 0;
+#pragma unroll 8
+  for (std::int32_t other = 0; other < size; ++other) {
+    const float its = scores[other];
+    better += its > mine.score || (its == mine.score && other < place) ? 1 : 0;
   }
+  if (isnan(mine.score) || better >= count) return;
+  const std::int32_t to = item * count + better;
+  out.scores[to] = mine.score;
+  out.rows[to] = item * beams + place / of_row;
+  out.tokens[to] = mine.token;
 }
 
 }  // namespace
@@ -175,10 +145,10 @@ void top_continuations(cudaStream_t stream, const TopContinuations& op, std::byt
   const Outputs out{reinterpret_cast<float*>(op.scores.data()), reinterpret_cast<std::int32_t*>(op.rows.data()),
                     reinterpret_cast<std::int32_t*>(op.tokens.data())};
   const auto items = static_cast<unsigned>(op.items);
-  if (op.beams * of_row <= 32 * kHeldCandidates)
-    merge_held_rows<<<items, 32, 0, stream>>>(candidates, static_cast<std::int32_t>(op.beams),
-                                              static_cast<std::int32_t>(of_row), static_cast<std::int32_t>(op.count),
-                                              out);
+  if (op.beams * of_row <= kItemThreads)
+    rank_rows<<<items, kItemThreads, 0, stream>>>(candidates, static_cast<std::int32_t>(op.beams),
+                                                  static_cast<std::int32_t>(of_row),
+                                                  static_cast<std::int32_t>(op.count), out);
   else merge_rows<<<items, kItemThreads, 0, stream>>>(candidates, op.beams, of_row, op.count, out);
   spillway::cuda::check(cudaGetLastError(), "top_continuations: items");
 }
