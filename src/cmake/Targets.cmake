@@ -29,8 +29,8 @@ function(spillway_library name)
   target_link_libraries(${name} PUBLIC ${arg_DEPENDS} PRIVATE spillway_flags ${arg_PRIVATE_DEPENDS})
 endfunction()
 
-# What a test that starts MPI ranks needs: any number of them, by any user; Open MPI's own leaks and lock orders are not ours.
-set(SPILLWAY_MPI_ENVIRONMENT OPENBLAS_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+# What a test that starts MPI ranks needs: any number of them, by any user, on the CPUs; Open MPI's own leaks and lock orders are not ours.
+set(SPILLWAY_MPI_ENVIRONMENT CUDA_VISIBLE_DEVICES= OPENBLAS_NUM_THREADS=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
     ASAN_OPTIONS=detect_leaks=0 TSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/tests/support/tsan.supp)
 
 set(SPILLWAY_TEST_SECONDS 300)
