@@ -38,6 +38,8 @@ def arguments():
     parser.add_argument("--peers-data", type=pathlib.Path, help="its --shared, for sentences of newsdev2016")
     parser.add_argument("--cap-gib", type=float, default=0, help="peers' cap, noted; spillway has what is free")
     parser.add_argument("--device-memory", default="auto", help="memory.device of spillway")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for every run of spillway, as its own --set")
+    parser.add_argument("--suffix", default="", help="put behind the names of rows, to tell one --set from another")
     parser.add_argument("--rate", type=float, help="TFLOP/s of the product as measured earlier; row product then needs no run")
     parser.add_argument("--limit", type=float, default=180, help="seconds that one program may take")
     parser.add_argument("--budget", type=float, default=float("inf"), help="seconds after which no further row begins")
@@ -80,6 +82,9 @@ class Bench:
         path.write_text(toml(sections))
         return path
 
+    def overrides(self):
+        return [word for each in self.args.set for word in ("--set", each)]
+
     def utilisation(self, tflops):
         return tflops / self.rate if self.rate else None
 
@@ -100,7 +105,7 @@ class Bench:
         out = self.work / f"{name}.out"
         shutil.rmtree(out, ignore_errors=True)
         with DeviceMemory() as memory:
-            _, _, err, wall = run([self.args.spillway, "train", config], self.args.limit)
+            _, _, err, wall = run([self.args.spillway, "train", config, *self.overrides()], self.args.limit)
         lines = metrics_of(out)
         steady = [line for line in lines if line["step"] > SKIPPED]
         seconds = sum(line["seconds_per_step"] for line in steady) / len(steady)
@@ -116,6 +121,8 @@ class Bench:
                               for key in steady[-1]["stall_seconds"]},
                       **self.memory(memory, err, out / "plan.json"))
         used = "" if result["utilisation"] is None else f" = {100 * result['utilisation']:.1f} % of the product"
+        if (out / "trace.json").exists():
+            shutil.copy(out / "trace.json", self.args.out.with_name(f"{name}{self.args.suffix}-trace.json"))
         shutil.rmtree(out)  # it may hold a checkpoint
         result["shown"] = (f"{result['samples_per_second']:.1f} samples/s, {seconds * 1e3:.1f} ms a step, {tflops:.0f} TFLOP/s"
                            f"{used}; {wall - in_steps:.0f} s to start; {result['memory_shown']}")
@@ -146,7 +153,8 @@ class Bench:
         write_pairs(base, lengths_of(row, row.batch))
         config = self.config(row, name, {"train": str(base)})
         with DeviceMemory() as memory:
-            code, out, err, wall = run([self.args.spillway, "train", config], self.args.limit, tolerated=[3])
+            code, out, err, wall = run([self.args.spillway, "train", config, *self.overrides()], self.args.limit,
+                                      tolerated=[3])
         lines = (err or out).strip().splitlines()
         said = next((line for line in lines if "does not fit" in line), lines[-1] if lines else "nothing was said")
         if code != 3:
@@ -162,8 +170,8 @@ class Bench:
             write_pairs(base, [(LENGTH, 2)] * (row.batch * batches))
             config = self.config(row, name, {"val": str(base), "train": str(base)})
             with DeviceMemory() as memory:
-                _, out, err, wall = run([self.args.spillway, "evaluate", config, "--model", self.model(row.model)],
-                                        self.args.limit)
+                _, out, err, wall = run([self.args.spillway, "evaluate", config, "--model", self.model(row.model),
+                                         *self.overrides()], self.args.limit)
             result = json.loads(out)
             value = lambda key: next(item for given, item in result.items() if given.endswith(key))
             seconds.append(value("runtime"))
@@ -207,13 +215,13 @@ class Bench:
         row = ROWS[name]
         kinds = {"product": self.product, "train": self.train, "refuse": self.refuse, "generate": self.generate,
                  "peer": self.peer, "generate-peer": self.generate_peer}
-        about = dict(row=name, model=row.model, batch=row.batch, what=row.what)
+        about = dict(row=name + self.args.suffix, overrides=self.args.set, model=row.model, batch=row.batch, what=row.what)
         try:
             self.results.add(dict(about, ok=True, **kinds[row.kind](row, name)))
         except (Failed, OSError, ValueError, ArithmeticError, LookupError, TypeError, StopIteration) as error:
             self.results.add(dict(about, ok=False, error=f"{type(error).__name__}: {error}"))
         made = self.results.content["rows"][-1]
-        say(f"{name:22} {row.model:9} BS {row.batch:<4} {made.get('shown') or 'FAILED: ' + made['error']}")
+        say(f"{name + self.args.suffix:22} {row.model:9} BS {row.batch:<4} {made.get('shown') or 'FAILED: ' + made['error']}")
         return made["ok"]
 
 
