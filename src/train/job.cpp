@@ -217,7 +217,7 @@ std::string largest_batch_note(Job& job, const plan::Budgets& budgets, int ranks
 
 }  // namespace
 
-bool Job::gathers_weights() const { return facts.gathers_weights || tier(StateKind::weight) == plan::Tier::nvme; }
+bool Job::gathers_weights() const { return facts.gathers_weights || on_nvme(StateKind::weight); }
 
 std::vector<std::size_t> Job::training_stage_bytes(bool keep_activations) const {
   std::vector<std::size_t> bytes;
