@@ -25,6 +25,15 @@ std::ostream& operator<<(std::ostream& out, const Numerics& numerics);
 /// Makes a configuration one of such runs.
 void set_numerics(train::RunOptions& options, const Numerics& numerics);
 
+/// State that the plan spreads over tiers, extent by extent, because the budgets allow no better.
+enum class Spread {
+  none,              // every kind is where it was asked for
+  device_host,       // moments, some unit's on both
+  host_nvme,         // likewise
+  device_host_nvme,  // likewise, one unit's on all three
+  masters            // some unit's masters on device and host; all moments further away
+};
+
 /// A way to run the same training: where state is and how it moves, which must not change a bit.
 struct Placement {
   int stage = 3;
@@ -34,9 +43,13 @@ struct Placement {
   train::TierChoice exp_avg_sq = train::TierChoice::device;
   train::StoreChoice store = train::StoreChoice::automatic;
   bool recompute = false;  // activation checkpointing
-  int nodes = 1;           // above 1: shards within so many nodes, copies across
+  Spread spread = Spread::none;
+  int nodes = 1;  // above 1: shards within so many nodes, copies across
 };
 std::ostream& operator<<(std::ostream& out, const Placement& placement);
+
+/// Whether a run has kinds that can be spread so.
+[[nodiscard]] bool can_spread(const Numerics& numerics, Spread spread);
 
 /// Every placement that a run at some rank count is held against stage 0 with all on the device.
 [[nodiscard]] std::vector<Placement> placements(int ranks);
