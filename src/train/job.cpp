@@ -11,6 +11,7 @@
 #include "core/log.hpp"
 #include "train/agreement.hpp"
 #include "train/batches.hpp"
+#include "train/budgets.hpp"
 #include "train/generation_settings.hpp"
 #include "train/job_facts.hpp"
 #include "train/machine.hpp"

@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "train/spread_state.hpp"
 #include "train/state_places.hpp"
 
 namespace spillway::test {
@@ -55,48 +56,6 @@ void expect_tiers_used(const train::Job& job, const Placement& placement) {
     EXPECT_GE(job.plan.ledger.bytes(train::StatePlaces::entry_name(kind, *job.state), tier), owned)
         << train::name_of(kind);
   }
-}
-
-std::vector<plan::Tier> tiers_of(Spread spread) {
-  switch (spread) {
-    case Spread::none: break;
-    case Spread::device_host:
-    case Spread::masters: return {plan::Tier::device, plan::Tier::host};
-    case Spread::host_nvme: return {plan::Tier::host, kOnNvme};
-    case Spread::device_host_nvme: return {plan::Tier::device, plan::Tier::host, kOnNvme};
-  }
-  return {};
-}
-
-bool spreads_a_unit(const train::Job& job, const plan::Placement& placement, Spread spread) {
-  const auto kind = static_cast<std::size_t>(spread == Spread::masters ? StateKind::master : StateKind::exp_avg);
-  for (int unit = 0; unit < job.map->units(); ++unit)
-    if (std::ranges::all_of(tiers_of(spread),
-                            [&](plan::Tier tier) { return placement.unit_bytes(job.facts, kind, unit, tier) > 0; }))
-      return true;
-  return false;
-}
-
-/// Looks for budgets under which the plan spreads state so, the shape of a step being the same.
-void spread_state(train::Job& job, Spread spread, const plan::Shape& shape) {
-  constexpr std::size_t kPlenty = std::size_t{1} << 40;
-  constexpr std::size_t kParts = 24;
-  for (plan::KindFacts& kind : job.facts.kinds) kind.wish = std::nullopt;
-  const plan::Candidate all = plan::place(job.facts, {.device = kPlenty, .host = kPlenty, .nvme = kPlenty}, shape);
-  std::size_t movable = 0;
-  for (const StateKind kind : {StateKind::master, StateKind::exp_avg, StateKind::exp_avg_sq})
-    movable += all.placement.bytes(job.facts, static_cast<std::size_t>(kind), plan::Tier::device);
-  const std::size_t device = all.ledger.peak(plan::Tier::device) - movable, host = all.ledger.peak(plan::Tier::host);
-  for (std::size_t on_device = 0; on_device <= kParts; ++on_device)
-    for (std::size_t on_host = 0; on_host <= 2 * kParts; ++on_host) {
-      plan::Budgets budgets{.device = device + movable * on_device / kParts, .nvme = kPlenty};
-      budgets.host = host + movable * on_host / kParts + (job.on_gpu ? 0 : *budgets.device);
-      plan::Candidate candidate = plan::place(job.facts, budgets, shape);
-      if (!candidate.shortage.empty() || !spreads_a_unit(job, candidate.placement, spread)) continue;
-      job.plan = plan::plan_of(job.facts, std::move(candidate));
-      return;
-    }
-  ADD_FAILURE() << "no budgets spread the state of a unit so";
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "train/spread_state.hpp"
 #include "train/trainee.hpp"
 
 namespace spillway::test {
@@ -24,15 +25,6 @@ std::ostream& operator<<(std::ostream& out, const Numerics& numerics);
 
 /// Makes a configuration one of such runs.
 void set_numerics(train::RunOptions& options, const Numerics& numerics);
-
-/// State that the plan spreads over tiers, extent by extent, because the budgets allow no better.
-enum class Spread {
-  none,              // every kind is where it was asked for
-  device_host,       // moments, some unit's on both
-  host_nvme,         // likewise
-  device_host_nvme,  // likewise, one unit's on all three
-  masters            // some unit's masters on device and host; all moments further away
-};
 
 /// A way to run the same training: where state is and how it moves, which must not change a bit.
 struct Placement {
