@@ -131,7 +131,7 @@ std::vector<Placement> placements(int ranks) {
     all.push_back({.stage = 0, .exp_avg = kNvme, .exp_avg_sq = kNvme, .store = uring, .recompute = true});
   }
   all.push_back({.stage = 0, .spread = Spread::device_host});
-  all.push_back({.stage = 3, .store = posix, .spread = Spread::host_nvme});
+  all.push_back({.stage = 3, .store = memory, .spread = Spread::host_nvme});
   all.push_back({.stage = 2, .store = memory, .recompute = true, .spread = Spread::device_host_nvme});
   all.push_back({.stage = 1, .store = memory, .spread = Spread::masters});
   if (ranks % 2 == 0)
