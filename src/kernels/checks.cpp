@@ -107,7 +107,8 @@ void check(const LinearWeightGradient& op) {
   const std::int64_t rows = op.dy.extent(0), out = op.dy.extent(1), in = op.x.extent(1);
   checker.require_f32_or(dtype, op.dy, "dy", {rows, out});
   checker.require(op.x, "x", {rows, in}, dtype);
-  checker.require(op.dw, "dw", {out, in});
+  const bool may_be_narrow = op.output == Output::overwrite && op.dy.dtype() == dtype;
+  checker.require_f32_or(may_be_narrow ? dtype : DType::f32, op.dw, "dw", {out, in});
 }
 
 void check(const Embedding& op) {

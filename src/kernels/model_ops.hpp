@@ -25,8 +25,8 @@ struct LinearInputGradient {
   Output output = Output::overwrite;
 };
 
-/// dw = alpha · dyᵀ x (+ dw). dy (N, out), x (N, in), dw (out, in) f32. dy may be f32 where x is bf16 or f16. A pass that is the first
-/// to write dw overwrites it, which then need not be zero before.
+/// dw = alpha · dyᵀ x (+ dw). dy (N, out), x (N, in), dw (out, in) f32. dy may be f32 where x is bf16 or f16. A pass that is the first to
+/// write dw overwrites it, which then need not be zero before, and if it is the only one and dy is what x is, dw may be that too.
 struct LinearWeightGradient {
   ConstTensorView dy, x;
   TensorView dw;
@@ -171,7 +171,7 @@ struct CrossEntropy {
 /// norm weights) of one op are all f32, all bf16 or all f16, but for what an op says of f32. Around f16 the residual stream and its
 /// gradient (hidden, hidden_in, hidden_out, branch, d_hidden, an embedding's out) may be f32: it adds up over all layers and grows out
 /// of f16's range. f16 is for GPUs: the CPU form refuses it. Nothing saturates: what f16 cannot hold becomes infinity. Always f32: rstd,
-/// log_sum_exp, logits, losses, and the gradients of weights (dw, d_table, d_weight, d_bias). Arithmetic is fp32
+/// log_sum_exp, logits, losses, and the gradients of weights (d_table, d_weight, d_bias; dw but for what is said of it). Arithmetic is fp32
 /// whatever the storage: 16 bits are widened when they are read, an element is rounded once, to nearest even, when it is stored; what
 /// an op adds to (Output::add, d_hidden) is widened, added to and rounded. Nothing else is rounded: no probability, partial sum or
 /// dropped value, but where an op writes a tensor and goes on with it, it goes on with what is stored. With f32 nothing is rounded at

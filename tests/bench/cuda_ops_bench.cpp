@@ -115,10 +115,13 @@ void input_gradient(benchmark::State& state, std::int64_t rows, std::int64_t in,
   measure(
       state, [&] { gpu.ops().linear_input_gradient(gpu.queue(), op); }, 2.0 * static_cast<double>(rows * in * out), 0);
 }
-void weight_gradient(benchmark::State& state, std::int64_t rows, std::int64_t in, std::int64_t out) {
+/// \param dw  f32: added to; bf16: overwritten
+void weight_gradient(benchmark::State& state, std::int64_t rows, std::int64_t in, std::int64_t out, DType dw) {
   Gpu& gpu = Gpu::get();
-  const LinearWeightGradient op{
-      .dy = gpu.tensor({rows, out}), .x = gpu.tensor({rows, in}), .dw = gpu.tensor({out, in}, DType::f32)};
+  const LinearWeightGradient op{.dy = gpu.tensor({rows, out}),
+                                .x = gpu.tensor({rows, in}),
+                                .dw = gpu.tensor({out, in}, dw),
+                                .output = dw == DType::f32 ? Output::add : Output::overwrite};
   measure(
       state, [&] { gpu.ops().linear_weight_gradient(gpu.queue(), op); }, 2.0 * static_cast<double>(rows * in * out), 0);
 }
@@ -297,26 +300,29 @@ void zero_and_convert(benchmark::State& state) {
       0, 10.0 * static_cast<double>(shape.elements()));
 }
 
-#define SPILLWAY_LAYER(name, s)                                                       \
-  BENCHMARK_CAPTURE(linear, name##_qkv, s.rows(), s.d_model, 3 * s.inner());          \
-  BENCHMARK_CAPTURE(linear, name##_o, s.rows(), s.inner(), s.d_model);                \
-  BENCHMARK_CAPTURE(linear, name##_wi, s.rows(), s.d_model, s.d_ff);                  \
-  BENCHMARK_CAPTURE(linear, name##_wo, s.rows(), s.d_ff, s.d_model);                  \
-  BENCHMARK_CAPTURE(input_gradient, name##_qkv, s.rows(), s.d_model, 3 * s.inner());  \
-  BENCHMARK_CAPTURE(input_gradient, name##_wi, s.rows(), s.d_model, s.d_ff);          \
-  BENCHMARK_CAPTURE(input_gradient, name##_wo, s.rows(), s.d_ff, s.d_model);          \
-  BENCHMARK_CAPTURE(weight_gradient, name##_qkv, s.rows(), s.d_model, 3 * s.inner()); \
-  BENCHMARK_CAPTURE(weight_gradient, name##_wi, s.rows(), s.d_model, s.d_ff);         \
-  BENCHMARK_CAPTURE(weight_gradient, name##_wo, s.rows(), s.d_ff, s.d_model);         \
-  BENCHMARK_CAPTURE(attention, name##_self, s, false);                                \
-  BENCHMARK_CAPTURE(attention, name##_cross, s, true);                                \
-  BENCHMARK_CAPTURE(attention_gradient, name##_self, s, false);                       \
-  BENCHMARK_CAPTURE(attention_gradient, name##_cross, s, true);                       \
-  BENCHMARK_CAPTURE(residual_norm, name, s);                                          \
-  BENCHMARK_CAPTURE(residual_norm_gradient, name, s);                                 \
-  BENCHMARK_CAPTURE(activation, name##_forward, s, false, false);                     \
-  BENCHMARK_CAPTURE(activation, name##_gelu_forward, s, false, true);                 \
-  BENCHMARK_CAPTURE(activation, name##_gelu_backward, s, true, true);                 \
+#define SPILLWAY_WEIGHT_GRADIENTS(name, s, dw)                                                        \
+  BENCHMARK_CAPTURE(weight_gradient, name##_qkv_##dw, s.rows(), s.d_model, 3 * s.inner(), DType::dw); \
+  BENCHMARK_CAPTURE(weight_gradient, name##_wi_##dw, s.rows(), s.d_model, s.d_ff, DType::dw);         \
+  BENCHMARK_CAPTURE(weight_gradient, name##_wo_##dw, s.rows(), s.d_ff, s.d_model, DType::dw)
+#define SPILLWAY_LAYER(name, s)                                                      \
+  BENCHMARK_CAPTURE(linear, name##_qkv, s.rows(), s.d_model, 3 * s.inner());         \
+  BENCHMARK_CAPTURE(linear, name##_o, s.rows(), s.inner(), s.d_model);               \
+  BENCHMARK_CAPTURE(linear, name##_wi, s.rows(), s.d_model, s.d_ff);                 \
+  BENCHMARK_CAPTURE(linear, name##_wo, s.rows(), s.d_ff, s.d_model);                 \
+  BENCHMARK_CAPTURE(input_gradient, name##_qkv, s.rows(), s.d_model, 3 * s.inner()); \
+  BENCHMARK_CAPTURE(input_gradient, name##_wi, s.rows(), s.d_model, s.d_ff);         \
+  BENCHMARK_CAPTURE(input_gradient, name##_wo, s.rows(), s.d_ff, s.d_model);         \
+  SPILLWAY_WEIGHT_GRADIENTS(name, s, f32);                                           \
+  SPILLWAY_WEIGHT_GRADIENTS(name, s, bf16);                                          \
+  BENCHMARK_CAPTURE(attention, name##_self, s, false);                               \
+  BENCHMARK_CAPTURE(attention, name##_cross, s, true);                               \
+  BENCHMARK_CAPTURE(attention_gradient, name##_self, s, false);                      \
+  BENCHMARK_CAPTURE(attention_gradient, name##_cross, s, true);                      \
+  BENCHMARK_CAPTURE(residual_norm, name, s);                                         \
+  BENCHMARK_CAPTURE(residual_norm_gradient, name, s);                                \
+  BENCHMARK_CAPTURE(activation, name##_forward, s, false, false);                    \
+  BENCHMARK_CAPTURE(activation, name##_gelu_forward, s, false, true);                \
+  BENCHMARK_CAPTURE(activation, name##_gelu_backward, s, true, true);                \
   BENCHMARK_CAPTURE(activation, name##_backward, s, true, false)
 SPILLWAY_LAYER(t5_large, kLarge);
 SPILLWAY_LAYER(t5_3b, k3b);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // ModelOps on bf16: every op against the same op on f32, whose inputs are the same numbers. What is not a sum of many
 // products is then the f32 result rounded once, bit for bit.
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -261,6 +262,12 @@ TEST_F(Bf16Ops, OperandsOfAnotherDtype_AreRefused) {
                 ops->linear_weight_gradient(*queue, {.dy = y.half.view(), .x = x.half.view(), .dw = w.half.view()});
               }),
               testing::HasSubstr("linear_weight_gradient: dw must be f32"));
+  EXPECT_THAT(message([&] {
+                ops->linear_weight_gradient(
+                    *queue,
+                    {.dy = y.full.view(), .x = x.half.view(), .dw = w.half.view(), .output = Output::overwrite});
+              }),
+              testing::HasSubstr("linear_weight_gradient: dw must be f32"));
   EXPECT_THAT(message([&] { ops->convert(*queue, x.full.view(), f16); }),
               testing::HasSubstr("on the CPU activations are f32 or bf16, found f16"));
   EXPECT_THAT(message([&] { ops->add(*queue, x.full.view(), x.half.view()); }),
@@ -331,6 +338,11 @@ class Bf16Linear : public testing::TestWithParam<ProductShape> {
         *queue, {.dy = dy.half.view(), .x = x.half.view(), .dw = overwritten.view(), .output = Output::overwrite});
     ops->linear_weight_gradient(*queue, {.dy = dy.half.view(), .x = x.half.view(), .dw = expected.view()});
     EXPECT_EQ(overwritten.values, expected.values) << "as if it had been zero";
+    Half narrow(overwritten);
+    std::ranges::fill(narrow.bits, BFloat16{0x7FC0});
+    ops->linear_weight_gradient(
+        *queue, {.dy = dy.half.view(), .x = x.half.view(), .dw = narrow.view(), .output = Output::overwrite});
+    EXPECT_EQ(narrow.bits, Half(overwritten).bits) << "the sum in f32, rounded once";
     return {y.bits, y_added.bits, dx.bits, dx_of_f32.bits, y_f32.values, dw.values, dw_of_f32.values};
   }
 

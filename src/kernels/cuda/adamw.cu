@@ -35,10 +35,14 @@ __global__ void __launch_bounds__(32 * kEightWarps) adamw_kernel(const Arguments
   WarpDraws& mine = draws[threadIdx.x / 32];
   const Eight at = Eight::mine(arguments.place.offset, arguments.elements);
   float gradient[kEach], parameter[kEach], exp_avg[kEach], exp_avg_sq[kEach];
-  arguments.gradient.read(at, gradient);
-  arguments.parameter.read(at, parameter);
-  arguments.exp_avg.read(at, exp_avg);
-  arguments.exp_avg_sq.read(at, exp_avg_sq);
+  // All of it is asked for before any of it is looked at.
+  const RawEight raw_gradient = arguments.gradient.fetch(at);
+  const RawParameters raw_parameter = arguments.parameter.fetch(at);
+  const RawState raw_exp_avg = arguments.exp_avg.fetch(at), raw_exp_avg_sq = arguments.exp_avg_sq.fetch(at);
+  arguments.gradient.widen(raw_gradient, gradient);
+  arguments.parameter.widen(raw_parameter, parameter);
+  arguments.exp_avg.widen(raw_exp_avg, exp_avg);
+  arguments.exp_avg_sq.widen(raw_exp_avg_sq, exp_avg_sq);
   for (int i = 0; i < kEach; ++i) update(arguments.coefficients, gradient[i], parameter[i], exp_avg[i], exp_avg_sq[i]);
   arguments.parameter.write(at, parameter);
   const std::int64_t warp_first = arguments.place.warp_first(at);
