@@ -29,7 +29,8 @@ double distance_to_fp32(const std::string& folder) {
   const auto model = TinyModel::read(folder);
   model->parameters().round_weights(DType::bf16);
   double ours = 0.0, theirs = 0.0;
-  for (const nlohmann::json& item : nlohmann::json::parse(reference_text(folder + "/bf16.json")).at("batches")) {
+  const nlohmann::json numbers = nlohmann::json::parse(reference_text(folder + "/bf16.json"));
+  for (const nlohmann::json& item : numbers.at("batches")) {
     PackedBatch batch(item.at("sources").get<Ids>(), item.at("targets").get<Ids>(),
                       model->config().decoder_start_token_id);
     const double exact = item.at("fp32").get<double>();
