@@ -87,6 +87,10 @@ void Engine::make_state(Runtime& runtime) {
     // Pinned once instead of at every transfer; where that is refused the store says so, and works without.
     const TensorView ring = arena_.bytes(plan::entry::kRing);
     (void)store_->register_buffer({ring.data(), ring.bytes()});
+  } else {
+    // Nothing is moved: units are updated whole, which takes the fewest launches.
+    for (int unit = 0; unit < job_.map->units(); ++unit)
+      options.extent_elements = std::max(options.extent_elements, job_.zero.owned(unit).size());
   }
   state_ = std::make_unique<ShardState>(job_.zero, *job_.state, std::move(options), arena_, store_.get(),
                                         *kernels_.optimizer, runtime.device);
