@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
 #include "core/cuda/check.hpp"
 #include "kernels/cpu/adamw_formula.hpp"
 #include "kernels/cuda/adamw.hpp"
@@ -30,10 +32,10 @@ struct Arguments {
   std::int64_t elements;
 };
 
-__global__ void __launch_bounds__(32 * kEightWarps) adamw_kernel(const Arguments arguments) {
-  __shared__ WarpDraws draws[kEightWarps];
-  WarpDraws& mine = draws[threadIdx.x / 32];
-  const Eight at = Eight::mine(arguments.place.offset, arguments.elements);
+/// Two for each of an H200's SMs: enough for most of its bandwidth, and they leave room for the products of the forward pass beside them.
+constexpr unsigned kMostBlocks = 264;
+
+__device__ void update_eight(const Arguments& arguments, const Eight& at, WarpDraws& mine) {
   float gradient[kEach], parameter[kEach], exp_avg[kEach], exp_avg_sq[kEach];
   // All of it is asked for before any of it is looked at.
   const RawEight raw_gradient = arguments.gradient.fetch(at);
@@ -52,6 +54,15 @@ __global__ void __launch_bounds__(32 * kEightWarps) adamw_kernel(const Arguments
   arguments.exp_avg_sq.write(at, exp_avg_sq, rounding, warp_first, mine);
 }
 
+__global__ void __launch_bounds__(32 * kEightWarps) adamw_kernel(const Arguments arguments, unsigned blocks) {
+  __shared__ WarpDraws draws[kEightWarps];
+  for (unsigned block = blockIdx.x; block < blocks; block += gridDim.x) {
+    const std::int64_t thread = std::int64_t{block} * blockDim.x + threadIdx.x;
+    update_eight(arguments, Eight::of_thread(thread, arguments.place.offset, arguments.elements),
+                 draws[threadIdx.x / 32]);
+  }
+}
+
 }  // namespace
 
 void adamw(cudaStream_t stream, const AdamWStep& step, const StateCodeTables* codes) {
@@ -66,7 +77,8 @@ void adamw(cudaStream_t stream, const AdamWStep& step, const StateCodeTables* co
                             .rounding = step.rounding,
                             .place = UnitPlace::of(step.rounding, rounds),
                             .elements = elements};
-  adamw_kernel<<<eight_blocks(arguments.place.offset, elements), 32 * kEightWarps, 0, stream>>>(arguments);
+  const unsigned blocks = eight_blocks(arguments.place.offset, elements);
+  adamw_kernel<<<std::min(blocks, kMostBlocks), 32 * kEightWarps, 0, stream>>>(arguments, blocks);
   spillway::cuda::check(cudaGetLastError(), "adamw");
 }
 

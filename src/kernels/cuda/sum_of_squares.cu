@@ -16,7 +16,7 @@ constexpr int kBlockThreads = kGroup * kGroups;
 /// of one that rounds the square first.
 template <bool kWhole, typename T>
 __device__ double sum_run(const T* x, std::int64_t begin, std::int64_t end) {
-  constexpr int kAhead = 4;  // octets on their way
+  constexpr int kAhead = kWhole ? 16 / sizeof(T) : 2;  // octets on their way: as many registers whatever T is
   double sums[kOctet] = {};
   for (std::int64_t first = begin + threadIdx.x % kGroup * kOctet; first < end; first += kAhead * kSquareLanes) {
     RawOctet<T> raw[kAhead];
@@ -50,7 +50,7 @@ __device__ double sum_run(const T* x, std::int64_t begin, std::int64_t end) {
 
 /// One thread block sums one block of the op, kGroups runs at a time.
 template <bool kWhole, typename T>
-__global__ void __launch_bounds__(kBlockThreads, 4)
+__global__ void __launch_bounds__(kBlockThreads, 3)
     sum_blocks(const T* x, std::int64_t elements, std::int64_t block, double* partial_sums) {
   __shared__ double of_runs[kGroups];
   const std::int64_t begin = blockIdx.x * block;
