@@ -90,6 +90,20 @@ TEST_P(CudaLinear, WeightGradient_IsThatOfTheCpu) {
   }
 }
 
+TEST_P(CudaLinear, WeightGradientOfTheirOwnDtype_IsThatOfTheCpu) {
+  if (c.wide != c.dtype) GTEST_SKIP() << "a dy in f32 has a dw in f32";
+  Twin dy = Twin::random(c.dtype, {c.rows, c.out}, 1), x = Twin::random(c.dtype, {c.rows, c.in}, 2);
+  Twin dw = Twin::poison(c.dtype, {c.out, c.in});
+  const auto op = [&](auto on) {
+    return LinearWeightGradient{.dy = on(dy), .x = on(x), .dw = on(dw), .alpha = 0.5F, .output = Output::overwrite};
+  };
+
+  run_both([&] { cpu_ops->linear_weight_gradient(*host_queue, op(OnHost{})); },
+           [&] { linear_weight_gradient(stream, *products, pieces(), op(OnDevice{})); }, {&dw});
+
+  expect_product(dw, "dw");
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Shapes, CudaLinear,
     testing::Values(Case{DType::f32, DType::f32, 1, 1, 1}, Case{DType::f32, DType::f32, 37, 147, 51},
@@ -117,6 +131,20 @@ TEST_F(CudaLinearInF16, ASumThatF16CannotHold_IsInfinity_AndInF32ItIsThere) {
 
   EXPECT_EQ(narrow.found()[0], std::numeric_limits<double>::infinity());
   EXPECT_EQ(wide.found()[0], 64.0 * 300.0 * 300.0);
+}
+
+TEST_F(CudaLinearInF16, AWeightGradientThatF16CannotHold_IsInfinity) {
+  const test::DeviceMemory workspace(kProductBytes + kPieceBytes);
+  MatrixProducts products(workspace.span(), {});
+  const std::vector<float> hundreds(64, 300.0F);
+  Twin dy = Twin::of(DType::f16, {64, 1}, hundreds), x = Twin::of(DType::f16, {64, 1}, hundreds);
+  Twin dw = Twin::poison(DType::f16, {1, 1});
+
+  linear_weight_gradient(stream, products, workspace.span().subspan(kProductBytes),
+                         {.dy = dy.device(), .x = x.device(), .dw = dw.device(), .output = Output::overwrite});
+  synchronize();
+
+  EXPECT_EQ(dw.found()[0], std::numeric_limits<double>::infinity());
 }
 
 // A gradient of a loss that is scaled up has numbers of very different sizes: the small ones must not be lost beside f16's weights.
