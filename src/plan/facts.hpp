@@ -48,6 +48,7 @@ struct JobFacts {
   std::vector<KindFacts> kinds;          // see kWeightKind, kMasterKind
   std::vector<int> extent_units;         // the unit of each extent, ascending: extents never cross units
   std::size_t ring_slots = 4;            // extents that pass through memory at once
+  std::size_t link_places = 4;           // in a GPU's memory, for extents from host memory
   std::size_t store_alignment = 4096;    // what extents are padded to in files and in the ring
   bool gathers_weights = false;          // wherever they are: they are shared out over ranks
   std::size_t gathered_bytes = 0;        // places for weights that are gathered, or come from nvme

@@ -126,6 +126,31 @@ std::size_t Placement::ring_bytes(const JobFacts& job) const {
   return slot * job.ring_slots;
 }
 
+bool Placement::passes_link(const JobFacts& job, std::size_t extent) const {
+  bool host = false;
+  for (std::size_t kind = 0; kind < tiers.size(); ++kind) {
+    if (job.kinds[kind].bytes[extent] == 0) continue;
+    if (tiers[kind][extent] == Tier::nvme) return false;
+    host = host || (kind != kWeightKind && tiers[kind][extent] == Tier::host);
+  }
+  return host && job.gpu.present && job.training;
+}
+
+std::vector<std::size_t> Placement::link_offsets(const JobFacts& job) const {
+  constexpr std::size_t kBoundary = 256;  // of device memory
+  std::vector<std::size_t> ends = {0};
+  for (std::size_t kind = 0; kind < tiers.size(); ++kind) {
+    std::size_t largest = 0;
+    for (std::size_t extent = 0; extent < tiers[kind].size(); ++extent)
+      if (kind != kWeightKind && tiers[kind][extent] == Tier::host && passes_link(job, extent))
+        largest = std::max(largest, job.kinds[kind].bytes[extent]);
+    ends.push_back(ends.back() + round_up(largest, kBoundary));
+  }
+  return ends;
+}
+
+std::size_t Placement::link_place_bytes(const JobFacts& job) const { return link_offsets(job).back(); }
+
 std::size_t Placement::parameter_bytes(const JobFacts& job) const {
   const std::vector<int>& units = job.extent_units;
   for (std::size_t first = 0, last = 0; first < units.size(); first = last) {
@@ -141,13 +166,16 @@ Placement place_nearest(const JobFacts& job, Room room) {
   const auto besides = [&](const Placement& placement) {
     return placement.ring_bytes(job) + placement.parameter_bytes(job);
   };
-  std::size_t set_aside = 0;
+  const auto on_device = [&](const Placement& placement) { return placement.link_place_bytes(job) * job.link_places; };
+  std::size_t host = 0, device = 0;
   Placement placement = place(job, room);
-  // What a placement takes besides can send more to nvme, and that can make it more: until it is enough.
-  while (besides(placement) > set_aside) {
-    set_aside = besides(placement);
+  // What a placement takes besides can send more outward, and that can make it more: until it is enough.
+  while (besides(placement) > host || on_device(placement) > device) {
+    host = std::max(host, besides(placement));
+    device = std::max(device, on_device(placement));
     Room less = room;
-    less.host -= std::min(less.host, set_aside);
+    less.host -= std::min(less.host, host);
+    less.device -= std::min(less.device, device);
     placement = place(job, less);
   }
   return placement;

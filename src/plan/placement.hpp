@@ -28,6 +28,13 @@ struct Placement {
   [[nodiscard]] std::size_t bytes_outside(const JobFacts& job) const;
   /// Of the ring that everything on nvme passes through: every slot holds the largest extent of each kind that is there.
   [[nodiscard]] std::size_t ring_bytes(const JobFacts& job) const;
+  /// One place of the ring that extents in host memory pass through to a GPU and back: the largest there is of each kind. 0 without a
+  /// GPU. Weights do not pass; what is on nvme makes its extent pass through the other ring.
+  [[nodiscard]] std::size_t link_place_bytes(const JobFacts& job) const;
+  /// Where a kind begins in such a place.
+  [[nodiscard]] std::vector<std::size_t> link_offsets(const JobFacts& job) const;
+  /// Whether the extent passes.
+  [[nodiscard]] bool passes_link(const JobFacts& job, std::size_t extent) const;
   /// Host memory for a copy of a unit's parameters that the update looks at, where some unit's are not whole in one memory.
   [[nodiscard]] std::size_t parameter_bytes(const JobFacts& job) const;
   friend bool operator==(const Placement&, const Placement&) = default;
@@ -44,7 +51,7 @@ struct Room {
 /// the device, then in host memory, then nvme. Units are updated in forward order and the next step's forward pass starts on those
 /// that are updated, so what is near is there when it is asked for, and the transfers of the last units have the longest time. Kinds that
 /// leave together (both moments) do so extent by extent: an update waits for the slower of them anyway.
-/// \param room  ring_bytes() and parameter_bytes() are taken from it where they are needed
+/// \param room  the rings and parameter_bytes() are taken from it where they are needed
 [[nodiscard]] Placement place_nearest(const JobFacts& job, Room room);
 
 }  // namespace spillway::plan

@@ -75,6 +75,7 @@ void Engine::make_state(Runtime& runtime) {
                                       .folder = scratch_folder(job_.zero.rank),
                                       .kinds = {},
                                       .checksum = o.offload.checksum},
+                            .link_offsets = job_.plan.placement.link_offsets(job_.facts),
                             .wait_at_once = wait_at_once_};
   const bool nvme = std::ranges::any_of(kAllStateKinds, [this](StateKind kind) { return job_.on_nvme(kind); });
   // A name only: the memory store has no directories.

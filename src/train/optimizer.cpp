@@ -40,6 +40,7 @@ Optimizer::Optimizer(const OptimizerParts& parts)
 }
 
 void Optimizer::update(int unit, const UpdateNumbers& numbers) {
+  parts_.state.wait_until_back(*queue_, unit);  // preparing may look at it where it lies
   prepare(unit, numbers);
   const Trace::UpdateMarks marks = parts_.trace != nullptr ? parts_.trace->update(unit) : Trace::UpdateMarks();
   Event done;
@@ -89,12 +90,17 @@ Event Optimizer::start_on_worker(int unit, const UpdateNumbers& numbers, const T
 void Optimizer::update_part(Queue& queue, int unit, const UpdateNumbers& numbers, Part part) {
   const ProfilerRange range(parts_.names.update(unit).c_str());
   try {
-    for (const std::size_t extent : parts_.state.extents_of(unit)) {
-      if (!in(part, extent)) continue;
-      ShardState::Lease lease = parts_.state.acquire(extent);
-      update_extent(queue, parts_.state.extents()[extent], lease.views(), numbers);
+    const std::vector<std::size_t>& extents = parts_.state.extents_of(unit);
+    for (std::size_t i = 0; i < extents.size();) {
+      if (!in(part, extents[i])) {
+        ++i;
+        continue;
+      }
+      ShardState::Lease lease = parts_.state.acquire(extents[i], queue);
+      update_extent(queue, lease.extent(), lease.views(), numbers);
       // What the ring writes back must be updated.
-      if (parts_.state.uses_ring(extent)) queue.synchronize();
+      if (parts_.state.uses_ring(extents[i])) queue.synchronize();
+      i += lease.count();
       lease.release();
     }
     // Moments that are still being written back need not be waited for: the next step's reads find them in order. Weights are

@@ -2,6 +2,7 @@
 #include "train/shard_state.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -48,6 +49,9 @@ ShardState::ShardState(const Zero& zero, StateLayout layout, ShardStateOptions o
   const TensorView transfer = arena.bytes(plan::entry::kTransfer);
   transfer_ = {reinterpret_cast<float*>(transfer.data()), transfer.bytes() / sizeof(float)};
   if (!options_.files.kinds.empty()) make_files(arena, store);
+  if (const TensorView link = arena.bytes(plan::entry::kLinkRing, plan::Tier::device); link.bytes() > 0)
+    link_ =
+        std::make_unique<LinkRing>(device, link, options_.link_offsets.back(), extents_.size(), options_.wait_at_once);
 }
 
 void ShardState::make_files(const Arena& arena, offload::BlockStore* store) {
@@ -122,34 +126,98 @@ kernels::StateView ShardState::resident(StateKind kind, std::size_t extent, Rang
   const StatePlaces::Place& place = places_[index_of(kind)][extent];
   const int unit = extents_[extent].unit;
   const std::int64_t shift = place.begin - extents_[extent].range.begin;
-  return layout_.view(kind, unit, {run(kind, extent), layout_.bytes(kind, unit, place.elements)}, place.elements,
+  const std::int64_t elements = std::max(place.elements, part.end + shift);  // of extents that follow, too
+  return layout_.view(kind, unit, {run(kind, extent), layout_.bytes(kind, unit, elements)}, elements,
                       {part.begin + shift, part.end + shift});
 }
 
-StateViews ShardState::views_of(std::size_t index, const offload::StateRing::Lease* lease) const {
+StateViews ShardState::views_of(std::size_t index, std::size_t count, const offload::StateRing::Lease* lease,
+                                std::byte* on_link) const {
   const Extent& extent = extents_[index];
+  const Range whole{0, extent.range.size()};
   const auto view = [&](StateKind kind) {
-    if (!on_nvme(kind, index)) return resident(kind, index, extent.range);
-    return layout_.view(kind, extent.unit, lease->state(*nvme_kind(kind)), extent.range.size(),
-                        {0, extent.range.size()});
+    if (on_nvme(kind, index)) return layout_.view(kind, extent.unit, lease->state(*nvme_kind(kind)), whole.end, whole);
+    if (on_link != nullptr && passes_link(kind, index))
+      return layout_.view(
+          kind, extent.unit,
+          {on_link + options_.link_offsets[index_of(kind)], layout_.bytes(kind, extent.unit, whole.end)}, whole.end,
+          whole);
+    return resident(kind, index, {extent.range.begin, extents_[index + count - 1].range.end});
   };
   return {.parameter = {view(StateKind::weight).values, view(StateKind::master).values},
           .exp_avg = view(StateKind::exp_avg),
           .exp_avg_sq = view(StateKind::exp_avg_sq)};
 }
 
-ShardState::Lease ShardState::acquire(std::size_t extent) {
+/// An extent's own places of one kind follow each other in one memory, unless its format has parts (int8: codes and scales).
+std::size_t ShardState::run_length(std::size_t first) const {
+  const auto follows = [&](StateKind kind, std::size_t extent) {
+    const StatePlaces::Place &before = places_[index_of(kind)][extent - 1], &here = places_[index_of(kind)][extent];
+    if (layout_.format(kind, extents_[first].unit) == StorageFormat::none || kind == StateKind::weight) return true;
+    return layout_.format(kind, extents_[first].unit) != StorageFormat::int8 && here.tier == before.tier;
+  };
+  std::size_t end = first + 1;
+  while (end < extents_.size() && extents_[end].unit == extents_[first].unit && !uses_ring(end) && !passes_link(end) &&
+         std::ranges::all_of(kAllStateKinds, [&](StateKind kind) { return follows(kind, end); }))
+    ++end;
+  return end - first;
+}
+
+bool ShardState::passes_link(StateKind kind, std::size_t extent) const {
+  return kind != StateKind::weight && places_[index_of(kind)][extent].tier == plan::Tier::host &&
+         layout_.format(kind, extents_[extent].unit) != StorageFormat::none;
+}
+
+bool ShardState::passes_link(std::size_t extent) const {
+  return link_ != nullptr && !uses_ring(extent) &&
+         std::ranges::any_of(kAllStateKinds, [&](StateKind kind) { return passes_link(kind, extent); });
+}
+
+std::byte* ShardState::bring(std::size_t extent, Queue& queue) {
+  std::vector<LinkRing::Piece> pieces;
+  for (const StateKind kind : kAllStateKinds)
+    if (passes_link(kind, extent))
+      pieces.push_back({.on_host = run(kind, extent),
+                        .bytes = layout_.bytes(kind, extents_[extent].unit, extents_[extent].range.size()),
+                        .offset = options_.link_offsets[index_of(kind)]});
+  return link_->bring(queue, extent, std::move(pieces));
+}
+
+ShardState::Lease ShardState::acquire_where_it_lies(std::size_t extent) {
   Lease lease;
+  lease.extent_ = extents_[extent];
   if (uses_ring(extent)) {
     buffered_.fill(std::nullopt);  // the ring's memory is the buffer
     lease.ring_.emplace(ring_->acquire(extent));
     prefetch_after(extent);
   }
-  lease.views_ = views_of(extent, lease.ring_ ? &*lease.ring_ : nullptr);
+  lease.views_ = views_of(extent, 1, lease.ring_ ? &*lease.ring_ : nullptr, nullptr);
   return lease;
 }
 
+ShardState::Lease ShardState::acquire(std::size_t extent, Queue& queue) {
+  if (uses_ring(extent)) return acquire_where_it_lies(extent);
+  Lease lease;
+  lease.extent_ = extents_[extent];
+  if (passes_link(extent)) {
+    lease.link_ = link_.get();
+    lease.queue_ = &queue;
+    lease.views_ = views_of(extent, 1, nullptr, bring(extent, queue));
+    return lease;
+  }
+  lease.count_ = run_length(extent);
+  lease.extent_.range.end = extents_[extent + lease.count_ - 1].range.end;
+  lease.views_ = views_of(extent, lease.count_, nullptr, nullptr);
+  return lease;
+}
+
+void ShardState::wait_until_back(Queue& queue, int unit) {
+  if (!link_) return;
+  for (const std::size_t extent : extents_of(unit)) link_->wait_until_back(queue, extent);
+}
+
 void ShardState::Lease::release() {
+  if (link_ != nullptr) std::exchange(link_, nullptr)->take_back(*queue_);
   if (!ring_) return;
   offload::StateRing::Lease ring = std::move(*ring_);
   ring_.reset();
@@ -172,6 +240,7 @@ void ShardState::flush() {
 
 void ShardState::drain() {
   if (ring_) ring_->drain();
+  if (link_) link_->synchronize();
 }
 
 }  // namespace spillway::train

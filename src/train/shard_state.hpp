@@ -17,6 +17,7 @@
 #include "plan/plan.hpp"
 #include "train/arena.hpp"
 #include "train/extents.hpp"
+#include "train/link_ring.hpp"
 #include "train/state_layout.hpp"
 #include "train/state_places.hpp"
 #include "train/zero.hpp"
@@ -29,10 +30,13 @@ struct ShardStateOptions {
   bool whole_weights = false;  // weights in memory are those of whole units, and not only what this rank owns
   std::int64_t extent_elements = 0;
   offload::ExtentStoreOptions files;  // kinds are filled in
-  bool wait_at_once = false;          // test-only: nothing that moves overlaps anything
+  std::vector<std::size_t>
+      link_offsets;           // of kinds in a place of the link's ring, and its end; 0: there is no such ring
+  bool wait_at_once = false;  // test-only: nothing that moves overlaps anything
 };
 
-/// All state that a rank owns, every extent of every kind on its tier: in memory, or on nvme, from where it passes through a ring.
+/// All state that a rank owns, every extent of every kind on its tier: in memory, or on nvme, from where it passes through a ring. A GPU
+/// has what lies in host memory pass through a ring of its own.
 class ShardState {
  public:
   /// Slots of the ring of extents on nvme.
@@ -68,21 +72,32 @@ class ShardState {
     return nvme_kinds_[static_cast<std::size_t>(kind)];
   }
 
-  /// An extent's state, to be changed. Ends as the ring's lease does.
+  /// The state of an extent, or of several that lie one behind the other, to be changed. Ends as the ring's lease does.
   class Lease {
    public:
+    [[nodiscard]] const Extent& extent() const noexcept { return extent_; }
+    /// How many of extents() it is.
+    [[nodiscard]] std::size_t count() const noexcept { return count_; }
     [[nodiscard]] const StateViews& views() const noexcept { return views_; }
-    /// Starts the write-back of what is on nvme. \throws IoError
+    /// Starts the write-back of what is on nvme, or in host memory beside a GPU. \throws IoError
     void release();
 
    private:
     friend class ShardState;
     std::optional<offload::StateRing::Lease> ring_;
+    LinkRing* link_ = nullptr;
+    Queue* queue_ = nullptr;
+    Extent extent_;
+    std::size_t count_ = 1;
     StateViews views_;
   };
-  /// Blocks until the extent's state is in memory; those after it start to come. One thread at a time for extents that use the ring,
-  /// any for others, whose lease is only where they lie. \throws IoError
-  [[nodiscard]] Lease acquire(std::size_t extent);
+  /// Blocks until the extent's state is in memory; those after it start to come. What lies in host memory is brought to a GPU without
+  /// blocking. An extent that lies in place is leased together with those behind it, as far as one update can work on all.
+  /// One thread at a time for extents that use the ring, and one for the others.
+  /// \param queue  what will update it \throws IoError
+  [[nodiscard]] Lease acquire(std::size_t extent, Queue& queue);
+  /// What `queue` is given from now on finds the unit's state in host memory as its last update left it.
+  void wait_until_back(Queue& queue, int unit);
   /// Blocks until what was released is written back. \throws IoError
   void flush();
   /// The same; what was read ahead is forgotten. \throws IoError
@@ -115,7 +130,14 @@ class ShardState {
   [[nodiscard]] std::byte* run(StateKind kind, std::size_t extent) const;
   /// \param part  in elements of what this rank owns of the unit, inside the extent
   [[nodiscard]] kernels::StateView resident(StateKind kind, std::size_t extent, Range part) const;
-  [[nodiscard]] StateViews views_of(std::size_t extent, const offload::StateRing::Lease* lease) const;
+  [[nodiscard]] StateViews views_of(std::size_t extent, std::size_t count, const offload::StateRing::Lease* lease,
+                                    std::byte* on_link) const;
+  /// For reads and writes of single values: nothing is brought to a GPU.
+  [[nodiscard]] Lease acquire_where_it_lies(std::size_t extent);
+  [[nodiscard]] std::size_t run_length(std::size_t first) const;
+  [[nodiscard]] bool passes_link(StateKind kind, std::size_t extent) const;
+  [[nodiscard]] bool passes_link(std::size_t extent) const;
+  [[nodiscard]] std::byte* bring(std::size_t extent, Queue& queue);
   [[nodiscard]] kernels::StateView stored(StateKind kind, std::size_t extent, Range part);
   void read_part(StateKind kind, std::size_t extent, Range part, std::span<float> to);
   void write_part(StateKind kind, std::size_t extent, Range part, std::span<const float> from);
@@ -139,6 +161,7 @@ class ShardState {
   std::unique_ptr<offload::ExtentStore> files_;
   std::span<std::byte> ring_memory_;
   std::unique_ptr<offload::StateRing> ring_;
+  std::unique_ptr<LinkRing> link_;
   std::array<std::size_t, kStateKinds> buffer_offsets_{};         // in the idle ring's memory, for read()
   std::array<std::optional<std::size_t>, kStateKinds> buffered_;  // the extent that read() left there
   std::optional<std::size_t> written_;                            // the extent of the last write()

@@ -162,7 +162,8 @@ TEST(ShardState, Parameters_AreLookedAtInPlaceWhereTheyAreWholeInOneMemory) {
   ASSERT_FALSE(state.parameters_in_memory(0));
   ASSERT_TRUE(state.parameters_in_memory(1));
   const kernels::ParameterView whole = state.parameter(1, {256, 1280});
-  const StateViews of_last = state.acquire(7).views();
+  const auto queue = make_host_device()->create_compute_queue();
+  const StateViews of_last = state.acquire(7, *queue).views();
 
   EXPECT_EQ(whole.weight.elements(), 1024);
   EXPECT_EQ(whole.master.data() + (1024 - 256) * 2, of_last.parameter.master.data());

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/link_ring.hpp"
+
+#include <array>
+#include <cstring>
+
+#include <gtest/gtest.h>
+
+#include "core/error.hpp"
+
+namespace spillway::train {
+namespace {
+
+constexpr std::size_t kPlaceBytes = 4096, kPlaces = 2, kExtents = 5, kBytes = 1000, kOffset = 2048;
+
+class LinkRingTest : public testing::TestWithParam<bool> {
+ protected:
+  LinkRing ring() {
+    return {*device_, TensorView(places_.data(), DType::u8, {static_cast<std::int64_t>(places_.bytes())}), kPlaceBytes,
+            kExtents, GetParam()};
+  }
+  std::byte* on_host(std::size_t extent, std::size_t piece) { return host_.data() + (2 * extent + piece) * kBytes; }
+  std::vector<LinkRing::Piece> pieces(std::size_t extent) {
+    return {{.on_host = on_host(extent, 0), .bytes = kBytes, .offset = 0},
+            {.on_host = on_host(extent, 1), .bytes = kBytes, .offset = kOffset}};
+  }
+
+  std::unique_ptr<Device> device_ = make_host_device();
+  Buffer places_ = device_->allocate(MemoryKind::device, kPlaces* kPlaceBytes);
+  Buffer host_ = device_->allocate(MemoryKind::pinned_host, 2 * kExtents * kBytes);
+  std::unique_ptr<Queue> queue_ = device_->create_compute_queue();
+};
+
+TEST_P(LinkRingTest, Extents_GoThereAndComeBackChanged_MoreOftenThanThereArePlaces) {
+  for (std::size_t i = 0; i < 2 * kExtents * kBytes; ++i) host_.data()[i] = static_cast<std::byte>(i % 251);
+  {
+    LinkRing ring = this->ring();
+    for (int round = 0; round < 3; ++round)
+      for (std::size_t extent = 0; extent < kExtents; ++extent) {
+        std::byte* const place = ring.bring(*queue_, extent, pieces(extent));
+        queue_->submit([place] {
+          for (const std::size_t begin : {std::size_t{0}, kOffset})
+            for (std::size_t i = 0; i < kBytes; ++i)
+              place[begin + i] = static_cast<std::byte>(std::to_integer<unsigned>(place[begin + i]) + 1);
+        });
+        ring.take_back(*queue_);
+      }
+    ring.synchronize();
+  }
+
+  for (std::size_t i = 0; i < 2 * kExtents * kBytes; ++i)
+    ASSERT_EQ(std::to_integer<unsigned>(host_.data()[i]), (i % 251 + 3) % 256) << i;
+}
+
+TEST_P(LinkRingTest, ASecondExtent_IsRefusedWhileOneIsThere) {
+  LinkRing ring = this->ring();
+  (void)ring.bring(*queue_, 1, pieces(1));
+
+  EXPECT_THROW((void)ring.bring(*queue_, 2, pieces(2)), Error);
+}
+
+TEST_P(LinkRingTest, WithoutRoomForOnePlace_IsRefused) {
+  const TensorView small(places_.data(), DType::u8, {100});
+
+  EXPECT_THROW(LinkRing(*device_, small, kPlaceBytes, kExtents, false), Error);
+}
+
+INSTANTIATE_TEST_SUITE_P(WaitAtOnce, LinkRingTest, testing::Bool());
+
+}  // namespace
+}  // namespace spillway::train
