@@ -48,7 +48,7 @@ BlockActivations carve_block(Carver& carver, const T5Config& c, DType dtype, std
   block.feed_forward.normed = carver.take({rows, c.d_model}, dtype);
   block.feed_forward.rstd = carver.take({rows});
   block.feed_forward.u = carver.take({rows, c.ff_in()}, dtype);
-  block.feed_forward.act = c.activates_in_place() ? block.feed_forward.u : carver.take({rows, c.d_ff}, dtype);
+  block.feed_forward.act = carver.take({rows, c.d_ff}, dtype);
   return block;
 }
 

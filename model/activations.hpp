@@ -45,7 +45,7 @@ struct AttentionActivations {
 /// One feed-forward sublayer.
 struct FeedForwardActivations {
   TensorView normed, rstd;  // (N, d_model), (N)
-  TensorView u, act;        // (N, ff_in), (N, d_ff); the same memory with T5Config::activates_in_place()
+  TensorView u, act;        // (N, ff_in), (N, d_ff)
 };
 
 /// Everything inside a block. hidden_attention is the residual stream after self-attention, hidden_cross after cross-attention.

@@ -176,16 +176,14 @@ void T5Model::block_backward(Queue& queue, int stage, const MicroBatch& batch, c
                                      .d_branch = d_branch});
   const TensorView d_act = first(scratch_.d_wide, rows, config_.d_ff);
   linear_backward(d_branch, a.feed_forward.act, at.wo, {d, config_.d_ff}, d_act);
-  const TensorView d_u = config_.activates_in_place() ? d_act : a.feed_forward.u;
   ops_.activation_gradient(queue, {.sequences = sequences,
                                    .kind = config_.activation,
                                    .gated = config_.gated,
-                                   .u_is_result = config_.activates_in_place(),
                                    .u = a.feed_forward.u,
                                    .d_out = d_act,
                                    .dropout = dropout_at(stage, sites::kFeedForward, batch, options),
-                                   .du = d_u});
-  linear_backward(d_u, a.feed_forward.normed, at.wi, {config_.ff_in(), d}, d_normed);
+                                   .du = a.feed_forward.u});
+  linear_backward(a.feed_forward.u, a.feed_forward.normed, at.wi, {config_.ff_in(), d}, d_normed);
 
   if (decoder) {
     norm_backward(a.hidden_cross, a.feed_forward.rstd, 2, sites::kCrossBranch, d_branch);

@@ -197,8 +197,6 @@ void check(const Activation& op) {
 
 void check(const ActivationGradient& op) {
   const Checker checker("activation_gradient");
-  if (op.u_is_result && !result_tells_slope(op.kind, op.gated))
-    throw Error("activation_gradient: only the result of relu without a gate can stand for u");
   checker.require_rank(op.d_out, "d_out", 2);
   const DType dtype = checker.activations(op.u, "u");
   const std::int64_t rows = op.d_out.extent(0), width = op.d_out.extent(1);

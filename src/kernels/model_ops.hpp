@@ -99,14 +99,7 @@ struct ResidualAddGradient {
 /// quick_gelu x σ(1.702 x); silu x σ(x); sigmoid σ(x); tanh; mish x tanh(ln(1 + eˣ)).
 enum class ActivationKind { relu, relu_squared, gelu, gelu_new, quick_gelu, silu, sigmoid, tanh, mish };
 
-/// Whether out says what its gradient needs of u: where relu's is above 0 nothing was dropped and the slope is 1, elsewhere its product
-/// with the mask is 0. Then u need not be kept.
-[[nodiscard]] constexpr bool result_tells_slope(ActivationKind kind, bool gated) noexcept {
-  return kind == ActivationKind::relu && !gated;
-}
-
-/// out = dropout(f(u)), or dropout(f(u[:, :width]) · u[:, width:]) if gated. u (N, width or 2 width), out (N, width), which may alias u
-/// without a gate.
+/// out = dropout(f(u)), or dropout(f(u[:, :width]) · u[:, width:]) if gated. u (N, width or 2 width), out (N, width).
 struct Activation {
   PackedSequences sequences;
   ActivationKind kind = ActivationKind::relu;
@@ -116,13 +109,11 @@ struct Activation {
   TensorView out;
 };
 
-/// du from d_out. u, du (N, width or 2 width), d_out (N, width). du may alias u or, without a gate, d_out.
+/// du from d_out. u, du (N, width or 2 width), d_out (N, width). du may alias u.
 struct ActivationGradient {
   PackedSequences sequences;
   ActivationKind kind = ActivationKind::relu;
   bool gated = false;
-  bool u_is_result =
-      false;  // u is the Activation's out instead, which is allowed where result_tells_slope(): no mask is drawn
   ConstTensorView u, d_out;
   Dropout dropout;
   TensorView du;

@@ -62,20 +62,6 @@ template <typename Function, typename T>
   }
 }
 
-template <typename T>
-[[gnu::always_inline]] inline void gradient_by_result(const ActivationGradient& op, std::int64_t begin,
-                                                      std::int64_t end) {
-  const std::int64_t width = op.d_out.extent(1);
-  const Lanes scale = all_lanes(op.dropout.active() ? op.dropout.scale() : 1.0F);
-  for (std::int64_t row = begin; row < end; ++row) {
-    const T* out = elements<T>(op.u) + row * width;
-    const T* d_out = elements<T>(op.d_out) + row * width;
-    T* du = elements<T>(op.du) + row * width;
-    for (std::int64_t c = 0; c < width; c += kLanes)
-      store(du + c, load(d_out + c, width - c) * scale * slope_of<Relu>(load(out + c, width - c)), width - c);
-  }
-}
-
 /// Calls task(Function(), std::type_identity<T>()).
 template <typename Task>
 void visit_function(ActivationKind kind, DType dtype, const Task& task) {
@@ -104,13 +90,6 @@ void activation(ThreadPool& pool, const Activation& op) {
 }
 
 void activation_gradient(ThreadPool& pool, const ActivationGradient& op) {
-  if (op.u_is_result) {
-    visit_storage(op.u.dtype(), [&]<typename T>(std::type_identity<T>) {
-      parallel_rows(pool, op.u.extent(0), op.u.extent(1),
-                    [&](std::int64_t begin, std::int64_t end) { vectorised<gradient_by_result<T>>(op, begin, end); });
-    });
-    return;
-  }
   visit_function(op.kind, op.u.dtype(), [&]<typename Function, typename T>(Function, std::type_identity<T>) {
     parallel_rows(pool, op.u.extent(0), op.u.extent(1), [&](std::int64_t begin, std::int64_t end) {
       vectorised<activate_gradient<Function, T>>(op, begin, end);

@@ -68,32 +68,5 @@ INSTANTIATE_TEST_SUITE_P(
                      testing::Bool(), testing::Values(DType::f32, DType::bf16, DType::f16),
                      testing::Values(1, 147, 64, 4120)));
 
-class CudaRelu : public test::CudaTest, public testing::WithParamInterface<std::tuple<DType, std::int64_t>> {};
-
-/// Both in place, as the model does it.
-TEST_P(CudaRelu, GradientByTheResult_IsThatByWhatItWasMadeOf) {
-  constexpr std::int64_t kRows = 37;
-  const auto [dtype, width] = GetParam();
-  const Shape shape{kRows, width};
-  const Dropout dropout{.probability = 0.1F, .key = 5, .site = 2};
-  TwinBatch batch(kRows);
-  Twin u = Twin::random(dtype, shape, 1, 3.0F), d_out = Twin::random(dtype, shape, 2), du = Twin::poison(dtype, shape);
-  const auto on = OnDevice{};
-  ActivationGradient op{.sequences = on(batch), .u = on(u), .d_out = on(d_out), .dropout = dropout, .du = on(du)};
-  activation_gradient(stream, op);
-  activation(stream, {.sequences = on(batch), .u = on(u), .dropout = dropout, .out = on(u)});
-  op.u_is_result = true;
-  op.du = on(d_out);
-
-  activation_gradient(stream, op);
-  synchronize();
-
-  EXPECT_EQ(d_out.device_bytes(), du.device_bytes());
-}
-
-INSTANTIATE_TEST_SUITE_P(Storage, CudaRelu,
-                         testing::Combine(testing::Values(DType::f32, DType::bf16, DType::f16),
-                                          testing::Values(1, 147, 64, 4120)));
-
 }  // namespace
 }  // namespace spillway::kernels::cuda
