@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "core/error.hpp"
+#include "kernels/model_ops.hpp"
 
 namespace spillway::model {
 
@@ -37,13 +38,12 @@ BlockActivations carve_block(Carver& carver, const T5Config& c, DType dtype, std
     a.out = carver.take({rows, c.inner()}, dtype);
     return a;
   };
-  const DType stream = stream_dtype(dtype);
   BlockActivations block;
   block.self = attention(3 * c.inner(), false);
-  block.hidden_attention = carver.take({rows, c.d_model}, stream);
+  block.hidden_attention = carver.take({rows, c.d_model});
   if (decoder) {
     block.cross = attention(c.inner(), true);
-    block.hidden_cross = carver.take({rows, c.d_model}, stream);
+    block.hidden_cross = carver.take({rows, c.d_model});
   }
   block.feed_forward.normed = carver.take({rows, c.d_model}, dtype);
   block.feed_forward.rstd = carver.take({rows});
@@ -54,12 +54,12 @@ BlockActivations carve_block(Carver& carver, const T5Config& c, DType dtype, std
 
 OutputActivations carve_output(Carver& carver, const T5Config& config, DType dtype, std::int64_t rows, bool training) {
   OutputActivations output;
-  output.hidden = carver.take({rows, config.d_model}, stream_dtype(dtype));
+  output.hidden = carver.take({rows, config.d_model});
   output.normed = carver.take({rows, config.d_model}, dtype);
   output.rstd = carver.take({rows});
   if (training) {
     output.d_normed = carver.take({rows, config.d_model}, dtype);
-    output.d_hidden = carver.take({rows, config.d_model}, stream_dtype(dtype));
+    output.d_hidden = carver.take({rows, config.d_model});
   }
   return output;
 }
@@ -74,7 +74,7 @@ Scratch carve_scratch(Carver& carver, const T5Config& c, DType dtype, const Batc
                       const HeadChunk& chunk) {
   const std::int64_t rows = std::max(limits.source_rows, limits.target_rows);
   Scratch scratch;
-  scratch.branch = carver.take({rows, c.d_model}, stream_dtype(dtype));
+  scratch.branch = carver.take({rows, c.d_model}, kernels::branch_dtype(dtype));
   scratch.d_normed = carver.take({rows, c.d_model}, dtype);
   const Shape logits{head_chunk_rows(c, limits.target_rows, chunk), c.vocab_size};
   scratch.logits = carver.take(logits);

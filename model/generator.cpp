@@ -37,12 +37,12 @@ GenerationMemory carve_generation(Carver& carver, Carver& pinned, const T5Config
     m.cache_v.push_back(carver.take({rows, capacity, c.inner()}, dtype));
     m.cross_kv.push_back(carver.take({limits.source_rows, 2 * c.inner()}, dtype));
   }
-  m.hidden = carver.take({rows, c.d_model}, stream_dtype(dtype));
+  m.hidden = carver.take({rows, c.d_model});
   m.normed = carver.take({rows, c.d_model}, dtype);
   m.rstd = carver.take({rows});
   m.qkv = carver.take({rows, 3 * c.inner()}, dtype);
   m.attended = carver.take({rows, c.inner()}, dtype);
-  m.branch = carver.take({rows, c.d_model}, stream_dtype(dtype));
+  m.branch = carver.take({rows, c.d_model}, kernels::branch_dtype(dtype));
   m.u = carver.take({rows, c.ff_in()}, dtype);
   m.act = carver.take({rows, c.d_ff}, dtype);
   m.logits = carver.take({rows, c.vocab_size});

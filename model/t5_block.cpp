@@ -30,7 +30,7 @@ BlockActivations T5Model::block_of(int stage, const MicroBatch& batch, bool kept
     return carve_block(carver, config_, dtype_, rows_of(stage, batch).rows, batch.source.rows, decoder);
   }
   Carver carver(residuals_.stage_memory(stage, batch.slot));
-  (void)carver.take({rows_of(stage, batch).rows, config_.d_model}, stream_dtype(dtype_));
+  (void)carver.take({rows_of(stage, batch).rows, config_.d_model});
   return carve_block(carver, config_, dtype_, rows_of(stage, batch).rows, batch.source.rows, decoder);
 }
 

@@ -38,11 +38,6 @@ class Checker {
     return view.dtype();
   }
 
-  /// The dtype of a residual stream around weights of `dtype`: the same, or f32 around f16.
-  [[nodiscard]] static DType stream(const ConstTensorView& view, DType dtype) {
-    return dtype == DType::f16 && view.dtype() == DType::f32 ? DType::f32 : dtype;
-  }
-
   void require_rank(const ConstTensorView& view, std::string_view name, int rank) const {
     if (view.shape().rank() != rank)
       throw Error(fmt::format("{}: {} must have {} axes, found shape {}", op_, name, rank, view.shape().text()));
@@ -119,7 +114,7 @@ void check(const Embedding& op) {
   const std::int64_t rows = op.ids.extent(0), width = op.table.extent(1);
   checker.require(op.ids, "ids", {rows}, DType::i32);
   checker.require(op.table, "table", {op.table.extent(0), width}, dtype);
-  checker.require(op.out, "out", {rows, width}, Checker::stream(op.out, dtype));
+  checker.require(op.out, "out", {rows, width});
   checker.require_dropout(op.dropout, op.sequences, rows);
 }
 
@@ -127,11 +122,10 @@ void check(const EmbeddingGradient& op) {
   const Checker checker("embedding_gradient");
   checker.require_rank(op.ids, "ids", 1);
   checker.require_rank(op.d_table, "d_table", 2);
-  const DType dtype = checker.activations(op.d_out, "d_out");
   const std::int64_t rows = op.ids.extent(0), width = op.d_table.extent(1);
   checker.require(op.ids, "ids", {rows}, DType::i32);
   checker.require(op.d_table, "d_table", {op.d_table.extent(0), width});
-  checker.require(op.d_out, "d_out", {rows, width}, dtype);
+  checker.require(op.d_out, "d_out", {rows, width});
   checker.require_dropout(op.dropout, op.sequences, rows);
 }
 
@@ -139,18 +133,17 @@ void check(const ResidualNorm& op) {
   const Checker checker("residual_norm");
   checker.require_rank(op.hidden_in, "hidden_in", 2);
   const DType dtype = checker.activations(op.weight, "weight");
-  const DType stream = Checker::stream(op.hidden_in, dtype);
   const std::int64_t rows = op.hidden_in.extent(0), width = op.hidden_in.extent(1);
-  checker.require(op.hidden_in, "hidden_in", {rows, width}, stream);
+  checker.require(op.hidden_in, "hidden_in", {rows, width});
   checker.require(op.weight, "weight", {width}, dtype);
   checker.require(op.normed, "normed", {rows, width}, dtype);
   checker.require(op.rstd, "rstd", {rows});
   if (op.branch) {
-    checker.require(op.branch, "branch", {rows, width}, stream);
-    checker.require(op.hidden_out, "hidden_out", {rows, width}, stream);
+    checker.require(op.branch, "branch", {rows, width}, branch_dtype(dtype));
+    checker.require(op.hidden_out, "hidden_out", {rows, width});
     checker.require_dropout(op.dropout, op.sequences, rows);
   }
-  if (op.hidden_out) checker.require(op.hidden_out, "hidden_out", {rows, width}, stream);
+  if (op.hidden_out) checker.require(op.hidden_out, "hidden_out", {rows, width});
   checker.require_dropout(op.output_dropout, op.sequences, rows);
 }
 
@@ -158,13 +151,12 @@ void check(const ResidualNormGradient& op) {
   const Checker checker("residual_norm_gradient");
   checker.require_rank(op.hidden, "hidden", 2);
   const DType dtype = checker.activations(op.weight, "weight");
-  const DType stream = Checker::stream(op.hidden, dtype);
   const std::int64_t rows = op.hidden.extent(0), width = op.hidden.extent(1);
-  checker.require(op.hidden, "hidden", {rows, width}, stream);
+  checker.require(op.hidden, "hidden", {rows, width});
   checker.require(op.d_normed, "d_normed", {rows, width}, dtype);
   checker.require(op.rstd, "rstd", {rows});
   checker.require(op.weight, "weight", {width}, dtype);
-  checker.require(op.d_hidden, "d_hidden", {rows, width}, stream);
+  checker.require(op.d_hidden, "d_hidden", {rows, width});
   checker.require(op.d_weight, "d_weight", {width});
   if (op.d_branch) {
     checker.require(op.d_branch, "d_branch", {rows, width}, dtype);
@@ -176,11 +168,10 @@ void check(const ResidualNormGradient& op) {
 void check(const ResidualAdd& op) {
   const Checker checker("residual_add");
   checker.require_rank(op.branch, "branch", 2);
-  const DType dtype = checker.activations(op.branch, "branch");
   const Shape shape = op.branch.shape();
-  checker.require(op.branch, "branch", shape, dtype);
-  checker.require(op.hidden_in, "hidden_in", shape, dtype);
-  checker.require(op.hidden_out, "hidden_out", shape, dtype);
+  checker.require_f32_or(DType::bf16, op.branch, "branch", shape);
+  checker.require(op.hidden_in, "hidden_in", shape);
+  checker.require(op.hidden_out, "hidden_out", shape);
   checker.require_dropout(op.dropout, op.sequences, shape[0]);
 }
 
@@ -189,7 +180,7 @@ void check(const ResidualAddGradient& op) {
   checker.require_rank(op.d_hidden, "d_hidden", 2);
   const DType dtype = checker.activations(op.d_branch, "d_branch");
   const Shape shape = op.d_hidden.shape();
-  checker.require(op.d_hidden, "d_hidden", shape, Checker::stream(op.d_hidden, dtype));
+  checker.require(op.d_hidden, "d_hidden", shape);
   checker.require(op.d_branch, "d_branch", shape, dtype);
   checker.require_dropout(op.dropout, op.sequences, shape[0]);
 }

@@ -80,11 +80,6 @@ void Engine::make_state(Runtime& runtime) {
     options.tiers[static_cast<std::size_t>(kind)] = job_.tier(kind);
     nvme = nvme || (job_.tier(kind) == plan::Tier::nvme && ShardState::bytes(kind, job_.zero, *job_.state, false) > 0);
   }
-  // What moves nowhere is updated a whole unit at a time: a GPU's queue takes about a thousand launches before it blocks the thread
-  // that should be giving it the next forward pass.
-  if (!nvme)
-    for (int unit = 0; unit < job_.map->units(); ++unit)
-      options.extent_elements = std::max(options.extent_elements, job_.zero.owned(unit).size());
   // A name only: the memory store has no directories.
   if (options.files.directories.empty()) options.files.directories.emplace_back("memory");
   if (nvme) {
@@ -92,6 +87,11 @@ void Engine::make_state(Runtime& runtime) {
     // Pinned once instead of at every transfer; where that is refused the store says so, and works without.
     const TensorView ring = arena_.bytes(plan::entry::kRing);
     (void)store_->register_buffer({ring.data(), ring.bytes()});
+  } else {
+    // Nothing is moved: units are updated whole. A GPU's queue takes about a thousand launches before it blocks the thread that should
+    // be giving it the next forward pass.
+    for (int unit = 0; unit < job_.map->units(); ++unit)
+      options.extent_elements = std::max(options.extent_elements, job_.zero.owned(unit).size());
   }
   state_ = std::make_unique<ShardState>(job_.zero, *job_.state, std::move(options), arena_, store_.get(),
                                         *kernels_.optimizer, runtime.device);

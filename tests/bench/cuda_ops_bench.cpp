@@ -175,32 +175,32 @@ void attention_gradient(benchmark::State& state, const Shape5& s, bool cross) {
 void residual_norm(benchmark::State& state, const Shape5& s) {
   Gpu& gpu = Gpu::get();
   const ResidualNorm op{.sequences = gpu.sequences(s.sequences, s.length),
-                        .hidden_in = gpu.tensor({s.rows(), s.d_model}),
+                        .hidden_in = gpu.tensor({s.rows(), s.d_model}, DType::f32),
                         .branch = gpu.tensor({s.rows(), s.d_model}),
                         .weight = gpu.tensor({s.d_model}),
                         .dropout = {.probability = 0.1F, .key = 1, .site = 2},
                         .output_dropout = {},
-                        .hidden_out = gpu.tensor({s.rows(), s.d_model}),
+                        .hidden_out = gpu.tensor({s.rows(), s.d_model}, DType::f32),
                         .normed = gpu.tensor({s.rows(), s.d_model}),
                         .rstd = gpu.tensor({s.rows()}, DType::f32)};
   measure(
-      state, [&] { gpu.ops().residual_norm(gpu.queue(), op); }, 0, 8.0 * static_cast<double>(s.rows() * s.d_model));
+      state, [&] { gpu.ops().residual_norm(gpu.queue(), op); }, 0, 12.0 * static_cast<double>(s.rows() * s.d_model));
 }
 void residual_norm_gradient(benchmark::State& state, const Shape5& s) {
   Gpu& gpu = Gpu::get();
   const ResidualNormGradient op{.sequences = gpu.sequences(s.sequences, s.length),
                                 .d_normed = gpu.tensor({s.rows(), s.d_model}),
-                                .hidden = gpu.tensor({s.rows(), s.d_model}),
+                                .hidden = gpu.tensor({s.rows(), s.d_model}, DType::f32),
                                 .rstd = gpu.tensor({s.rows()}, DType::f32),
                                 .weight = gpu.tensor({s.d_model}),
                                 .dropout = {.probability = 0.1F, .key = 1, .site = 2},
                                 .output_dropout = {},
-                                .d_hidden = gpu.tensor({s.rows(), s.d_model}),
+                                .d_hidden = gpu.tensor({s.rows(), s.d_model}, DType::f32),
                                 .d_branch = gpu.tensor({s.rows(), s.d_model}),
                                 .d_weight = gpu.tensor({s.d_model}, DType::f32)};
   measure(
       state, [&] { gpu.ops().residual_norm_gradient(gpu.queue(), op); }, 0,
-      10.0 * static_cast<double>(s.rows() * s.d_model));
+      16.0 * static_cast<double>(s.rows() * s.d_model));
 }
 void activation(benchmark::State& state, const Shape5& s, bool backward, bool gated) {
   Gpu& gpu = Gpu::get();
@@ -262,11 +262,11 @@ void embedding_gradient(benchmark::State& state) {
   for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::int32_t>(i * 7919 % 32128);
   const EmbeddingGradient op{.sequences = gpu.sequences(40),
                              .ids = gpu.upload(ids),
-                             .d_out = gpu.tensor({5120, 1024}),
+                             .d_out = gpu.tensor({5120, 1024}, DType::f32),
                              .dropout = {.probability = 0.1F, .key = 1, .site = 2},
                              .d_table = gpu.tensor({32128, 1024}, DType::f32)};
   measure(
-      state, [&] { gpu.ops().embedding_gradient(gpu.queue(), op); }, 0, 10.0 * 5120 * 1024);
+      state, [&] { gpu.ops().embedding_gradient(gpu.queue(), op); }, 0, 12.0 * 5120 * 1024);
 }
 void adamw(benchmark::State& state) {
   Gpu& gpu = Gpu::get();

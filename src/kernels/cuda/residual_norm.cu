@@ -8,13 +8,13 @@
 namespace spillway::kernels::cuda {
 namespace {
 
-/// H of the residual stream, T of the norm.
-template <typename H, typename T>
+/// T of the norm.
+template <typename T>
 struct Tensors {
-  const H* hidden_in;
-  const H* branch;  // may be null
+  const float* hidden_in;
+  const BranchOf<T>* branch;  // may be null
   const T* weight;
-  H* hidden_out;  // may be null if branch is
+  float* hidden_out;  // may be null if branch is
   T* normed;
   float* rstd;
 };
@@ -24,9 +24,9 @@ template <typename NormShape>
 using Team = RowTeam<NormShape::kWarps, (NormShape::kWarps == 1 ? 4 : 1)>;
 
 /// A team for each row, which it reads once.
-template <typename NormShape, bool kWhole, typename H, typename T>
+template <typename NormShape, bool kWhole, typename T>
 __global__ void __launch_bounds__(Team<NormShape>::kBlock, 1024 / Team<NormShape>::kBlock)
-    normalise(RowDropout dropout, RowDropout output_dropout, Tensors<H, T> tensors, std::int64_t rows, int width,
+    normalise(RowDropout dropout, RowDropout output_dropout, Tensors<T> tensors, std::int64_t rows, int width,
               float epsilon) {
   constexpr int kHeld = NormShape::kHeld, kUnroll = NormShape::kUnroll, kLanes = Team<NormShape>::kLanes;
   Team<NormShape> team;
@@ -35,7 +35,8 @@ __global__ void __launch_bounds__(Team<NormShape>::kBlock, 1024 / Team<NormShape
   const auto octet_of = [&](int i) { return team.lane + i * kLanes; };
   const auto left_of = [&](int i) { return width - octet_of(i) * kOctet; };
   const std::int64_t start = row * width;
-  RawOctet<H> hidden[kHeld], branch[kHeld];
+  RawOctet<float> hidden[kHeld];
+  RawOctet<BranchOf<T>> branch[kHeld];
 #pragma unroll kUnroll
   for (int i = 0; i < kHeld; ++i)
     hidden[i] = load_raw<kWhole>(tensors.hidden_in + start + octet_of(i) * kOctet, left_of(i));
@@ -47,7 +48,7 @@ __global__ void __launch_bounds__(Team<NormShape>::kBlock, 1024 / Team<NormShape
 #pragma unroll kUnroll
     for (int i = 0; i < kHeld; ++i)
       if (left_of(i) > 0)
-        hidden[i] = narrow_raw<H>(widen(hidden[i]) + dropout.of(widen(branch[i]), drawn, octet_of(i)));
+        hidden[i] = narrow_raw<float>(widen(hidden[i]) + dropout.of(widen(branch[i]), drawn, octet_of(i)));
   }
   float squares = 0.0F;
 #pragma unroll kUnroll
@@ -71,14 +72,14 @@ __global__ void __launch_bounds__(Team<NormShape>::kBlock, 1024 / Team<NormShape
   }
 }
 
-template <typename NormShape, typename H, typename T>
-void launch(cudaStream_t stream, const ResidualNorm& op, const Tensors<H, T>& tensors) {
+template <typename NormShape, typename T>
+void launch(cudaStream_t stream, const ResidualNorm& op, const Tensors<T>& tensors) {
   const std::int64_t rows = op.hidden_in.extent(0), width = op.hidden_in.extent(1);
   const bool whole =
       octets_are_whole(width, tensors.hidden_in, tensors.branch, tensors.weight, tensors.hidden_out, tensors.normed);
   constexpr int kBlock = Team<NormShape>::kBlock;
   constexpr std::int64_t kTeams = kBlock / Team<NormShape>::kLanes;
-  const auto kernel = whole ? normalise<NormShape, true, H, T> : normalise<NormShape, false, H, T>;
+  const auto kernel = whole ? normalise<NormShape, true, T> : normalise<NormShape, false, T>;
   kernel<<<static_cast<unsigned>((rows + kTeams - 1) / kTeams), kBlock, 0, stream>>>(
       RowDropout(op.dropout, op.sequences, width), RowDropout(op.output_dropout, op.sequences, width), tensors, rows,
       static_cast<int>(width), op.epsilon);
@@ -89,17 +90,15 @@ void launch(cudaStream_t stream, const ResidualNorm& op, const Tensors<H, T>& te
 void residual_norm(cudaStream_t stream, const ResidualNorm& op) {
   const std::int64_t rows = op.hidden_in.extent(0), width = op.hidden_in.extent(1);
   if (rows == 0) return;
-  visit_stream(op.hidden_in.dtype(), op.weight.dtype(),
-               [&]<typename H, typename T>(std::type_identity<H>, std::type_identity<T>) {
-                 const Tensors<H, T> tensors{.hidden_in = elements<H>(op.hidden_in),
-                                             .branch = elements<H>(op.branch),
-                                             .weight = elements<T>(op.weight),
-                                             .hidden_out = elements<H>(op.hidden_out),
-                                             .normed = elements<T>(op.normed),
-                                             .rstd = elements<float>(op.rstd)};
-                 visit_norm_shape(width,
-                                  [&]<typename NormShape>(NormShape) { launch<NormShape>(stream, op, tensors); });
-               });
+  visit_storage(op.weight.dtype(), [&]<typename T>(std::type_identity<T>) {
+    const Tensors<T> tensors{.hidden_in = elements<float>(op.hidden_in),
+                             .branch = elements<BranchOf<T>>(op.branch),
+                             .weight = elements<T>(op.weight),
+                             .hidden_out = elements<float>(op.hidden_out),
+                             .normed = elements<T>(op.normed),
+                             .rstd = elements<float>(op.rstd)};
+    visit_norm_shape(width, [&]<typename NormShape>(NormShape) { launch<NormShape>(stream, op, tensors); });
+  });
   check_launch("residual_norm");
 }
 

@@ -13,14 +13,14 @@ constexpr int kBlockWarps = 8;   // of the first kernel
 constexpr int kSumColumns = 32;  // of d_weight to a block of the second kernel
 constexpr int kSumParts = 32;    // into which it divides the blocks of the first
 
-/// H of the residual stream, T of the norm and of what goes into products.
-template <typename H, typename T>
+/// T of the norm and of what goes into products.
+template <typename T>
 struct Tensors {
   const T* d_normed;
-  const H* hidden;
+  const float* hidden;
   const float* rstd;
   const T* weight;
-  H* d_hidden;
+  float* d_hidden;
   T* d_branch;      // may be null
   float* partials;  // (blocks, width)
 };
@@ -30,9 +30,9 @@ using Team = RowTeam<NormShape::kWarps, kBlockWarps / NormShape::kWarps>;
 
 /// A team takes every so many-th row, which it reads once; its part of d_weight stays in registers. The parts of a block are then summed
 /// in order.
-template <typename NormShape, bool kWhole, typename H, typename T>
+template <typename NormShape, bool kWhole, typename T>
 __global__ void __launch_bounds__(32 * kBlockWarps, NormShape::kHeld <= 2 ? 2 : 1)
-    normalise_gradient(RowDropout dropout, RowDropout output_dropout, Tensors<H, T> tensors, std::int64_t rows,
+    normalise_gradient(RowDropout dropout, RowDropout output_dropout, Tensors<T> tensors, std::int64_t rows,
                        int width) {
   constexpr int kHeld = NormShape::kHeld, kUnroll = NormShape::kUnroll, kLanes = Team<NormShape>::kLanes;
   constexpr int kTeams = kBlockWarps / NormShape::kWarps;
@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(32 * kBlockWarps, NormShape::kHeld <= 2 ? 2 : 
        row += std::int64_t{gridDim.x} * kTeams) {
     const std::int64_t start = row * width;
     RawOctet<T> d_normed[kHeld];
-    RawOctet<H> hidden[kHeld], d_hidden[kHeld];
+    RawOctet<float> hidden[kHeld], d_hidden[kHeld];
 #pragma unroll kUnroll
     for (int i = 0; i < kHeld; ++i) {
       d_normed[i] = load_raw<kWhole>(tensors.d_normed + start + octet_of(i) * kOctet, left_of(i));
@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(32 * kBlockWarps, NormShape::kHeld <= 2 ? 2 : 
       const Octet g = gradient_of_normed(i), h = widen(hidden[i]);
       d_weight[i] = d_weight[i] + g * (h * rstd);
       const Octet inner = g * weight_of(i) + h * -shared;
-      const RawOctet<H> result = narrow_raw<H>(widen(d_hidden[i]) + inner * rstd);
+      const RawOctet<float> result = narrow_raw<float>(widen(d_hidden[i]) + inner * rstd);
       store_raw<kWhole>(tensors.d_hidden + start + octet_of(i) * kOctet, result, left_of(i));
       if (tensors.d_branch != nullptr)
         store_raw<kWhole>(tensors.d_branch + start + octet_of(i) * kOctet,
@@ -103,12 +103,12 @@ __global__ void __launch_bounds__(32 * kBlockWarps, NormShape::kHeld <= 2 ? 2 : 
   }
 }
 
-template <typename NormShape, typename H, typename T>
-void launch(cudaStream_t stream, const ResidualNormGradient& op, const Tensors<H, T>& tensors, std::int64_t blocks) {
+template <typename NormShape, typename T>
+void launch(cudaStream_t stream, const ResidualNormGradient& op, const Tensors<T>& tensors, std::int64_t blocks) {
   const std::int64_t rows = op.hidden.extent(0), width = op.hidden.extent(1);
   const bool whole =
       octets_are_whole(width, tensors.d_normed, tensors.hidden, tensors.weight, tensors.d_hidden, tensors.d_branch);
-  const auto kernel = whole ? normalise_gradient<NormShape, true, H, T> : normalise_gradient<NormShape, false, H, T>;
+  const auto kernel = whole ? normalise_gradient<NormShape, true, T> : normalise_gradient<NormShape, false, T>;
   kernel<<<static_cast<unsigned>(blocks), 32 * kBlockWarps, 0, stream>>>(
       RowDropout(op.dropout, op.sequences, width), RowDropout(op.output_dropout, op.sequences, width), tensors, rows,
       static_cast<int>(width));
@@ -137,17 +137,16 @@ void residual_norm_gradient(cudaStream_t stream, std::span<std::byte> workspace,
   require_workspace("residual_norm_gradient", residual_norm_workspace_bytes(width), workspace.size());
   const std::int64_t blocks = std::min(kNormBlocks, rows);
   auto* partials = reinterpret_cast<float*>(workspace.data());
-  visit_stream(
-      op.hidden.dtype(), op.weight.dtype(), [&]<typename H, typename T>(std::type_identity<H>, std::type_identity<T>) {
-        const Tensors<H, T> tensors{.d_normed = elements<T>(op.d_normed),
-                                    .hidden = elements<H>(op.hidden),
-                                    .rstd = elements<float>(op.rstd),
-                                    .weight = elements<T>(op.weight),
-                                    .d_hidden = elements<H>(op.d_hidden),
-                                    .d_branch = elements<T>(op.d_branch),
-                                    .partials = partials};
-        visit_norm_shape(width, [&]<typename NormShape>(NormShape) { launch<NormShape>(stream, op, tensors, blocks); });
-      });
+  visit_storage(op.weight.dtype(), [&]<typename T>(std::type_identity<T>) {
+    const Tensors<T> tensors{.d_normed = elements<T>(op.d_normed),
+                             .hidden = elements<float>(op.hidden),
+                             .rstd = elements<float>(op.rstd),
+                             .weight = elements<T>(op.weight),
+                             .d_hidden = elements<float>(op.d_hidden),
+                             .d_branch = elements<T>(op.d_branch),
+                             .partials = partials};
+    visit_norm_shape(width, [&]<typename NormShape>(NormShape) { launch<NormShape>(stream, op, tensors, blocks); });
+  });
   check_launch("residual_norm_gradient");
   add_partials<<<static_cast<unsigned>((width + kSumColumns - 1) / kSumColumns), dim3(kSumColumns, kSumParts), 0,
                  stream>>>(partials, blocks, elements<float>(op.d_weight), width);
