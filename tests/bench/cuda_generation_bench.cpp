@@ -153,8 +153,25 @@ void top_continuations(benchmark::State& state, const Search& s) {
       4.0 * static_cast<double>(s.rows() * kVocabulary));
 }
 
+void residual_norm(benchmark::State& state, const Search& s) {
+  Gpu& gpu = Gpu::get();
+  const TensorView hidden = gpu.tensor({s.rows(), s.d_model}, DType::f32);
+  const ResidualNorm op{.sequences = {},
+                        .hidden_in = hidden,
+                        .branch = gpu.tensor({s.rows(), s.d_model}),
+                        .weight = gpu.tensor({s.d_model}),
+                        .dropout = {},
+                        .output_dropout = {},
+                        .hidden_out = hidden,
+                        .normed = gpu.tensor({s.rows(), s.d_model}),
+                        .rstd = gpu.tensor({s.rows()}, DType::f32)};
+  gpu.measure(
+      state, [&] { gpu.ops().residual_norm(gpu.queue(), op); },
+      static_cast<double>(s.rows() * s.d_model * (4 + 2 + 4 + 2)));
+}
+
 /// Weights of several blocks in turn, which no cache holds.
-void linear(benchmark::State& state, const Search& s, std::int64_t in, std::int64_t out, DType result) {
+void linear(benchmark::State& state, const Search& s, std::int64_t in, std::int64_t out, DType result, bool relu) {
   Gpu& gpu = Gpu::get();
   const TensorView x = gpu.tensor({s.rows(), in}), y = gpu.tensor({s.rows(), out}, result);
   std::vector<TensorView> weights;
@@ -162,7 +179,8 @@ void linear(benchmark::State& state, const Search& s, std::int64_t in, std::int6
   for (std::int64_t i = 0; i < count; ++i) weights.push_back(gpu.tensor({out, in}));
   std::size_t turn = 0;
   gpu.measure(
-      state, [&] { gpu.ops().linear(gpu.queue(), {.x = x, .w = weights[turn++ % weights.size()], .y = y}); },
+      state,
+      [&] { gpu.ops().linear(gpu.queue(), {.x = x, .w = weights[turn++ % weights.size()], .y = y, .relu = relu}); },
       2.0 * static_cast<double>(in * out));
 }
 
@@ -174,14 +192,16 @@ void register_for(const std::string& name, const Search& s) {
     add("self_attention/" + std::to_string(position),
         [s, position](benchmark::State& state) { self_attention(state, s, position); });
   add("cross_attention", [s](benchmark::State& state) { cross_attention(state, s); });
+  add("residual_norm", [s](benchmark::State& state) { residual_norm(state, s); });
   add("top_continuations", [s](benchmark::State& state) { top_continuations(state, s); });
-  const auto product = [&](const std::string& what, std::int64_t in, std::int64_t out, DType result) {
-    add("linear/" + what, [=](benchmark::State& state) { linear(state, s, in, out, result); });
+  const auto product = [&](const std::string& what, std::int64_t in, std::int64_t out, DType result,
+                           bool relu = false) {
+    add("linear/" + what, [=](benchmark::State& state) { linear(state, s, in, out, result, relu); });
   };
   product("qkv", s.d_model, 3 * s.inner(), DType::bf16);
   product("q", s.d_model, s.inner(), DType::bf16);
   product("o", s.inner(), s.d_model, DType::bf16);
-  product("wi", s.d_model, s.d_ff, DType::bf16);
+  product("wi", s.d_model, s.d_ff, DType::bf16, true);
   product("wo", s.d_ff, s.d_model, DType::bf16);
   product("head", s.d_model, kVocabulary, DType::f32);
 }

@@ -35,6 +35,15 @@ __global__ void __launch_bounds__(Team<NormShape>::kBlock, 1024 / Team<NormShape
   const auto octet_of = [&](int i) { return team.lane + i * kLanes; };
   const auto left_of = [&](int i) { return width - octet_of(i) * kOctet; };
   const std::int64_t start = row * width;
+  // Where registers hold it, the weight is loaded together with the row: with few rows a kernel takes as long as loads that wait for
+  // one another.
+  constexpr bool kWeightHeld = kUnroll == kHeld;
+  const auto load_weight = [&](int i) { return load_raw<kWhole>(tensors.weight + octet_of(i) * kOctet, left_of(i)); };
+  RawOctet<T> weights[kWeightHeld ? kHeld : 1];
+  if constexpr (kWeightHeld) {
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) weights[i] = load_weight(i);
+  }
   RawOctet<float> hidden[kHeld];
   RawOctet<BranchOf<T>> branch[kHeld];
 #pragma unroll kUnroll
@@ -66,7 +75,7 @@ __global__ void __launch_bounds__(Team<NormShape>::kBlock, 1024 / Team<NormShape
 #pragma unroll kUnroll
   for (int i = 0; i < kHeld; ++i) {
     if (left_of(i) <= 0) break;
-    const Octet weight = widen(load_raw<kWhole>(tensors.weight + octet_of(i) * kOctet, left_of(i)));
+    const Octet weight = widen(kWeightHeld ? weights[kWeightHeld ? i : 0] : load_weight(i));
     const Octet value = output_dropout.of(widen(hidden[i]) * rstd * weight, drawn, octet_of(i));
     store_raw<kWhole>(tensors.normed + start + octet_of(i) * kOctet, narrow_raw<T>(value), left_of(i));
   }
