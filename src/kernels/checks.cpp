@@ -80,7 +80,8 @@ void check(const Linear& op) {
   const std::int64_t rows = op.x.extent(0), in = op.x.extent(1), out = op.w.extent(0);
   checker.require(op.x, "x", {rows, in}, dtype);
   checker.require(op.w, "w", {out, in}, dtype);
-  checker.require_f32_or(dtype, op.y, "y", {rows, out});
+  if (op.relu) checker.require(op.y, "y", {rows, out}, dtype);
+  else checker.require_f32_or(dtype, op.y, "y", {rows, out});
 }
 
 void check(const LinearInputGradient& op) {

@@ -9,12 +9,14 @@ namespace spillway::kernels {
 /// What becomes of what is in the output already.
 enum class Output { overwrite, add };
 
-/// y = alpha · x wᵀ (+ y). x (N, in), w (out, in), y (N, out). y may be f32 where x and w are bf16 or f16.
+/// y = alpha · x wᵀ (+ y), or of that max(·, 0) if `relu`. x (N, in), w (out, in), y (N, out). y may be f32 where x and w are bf16 or
+/// f16, unless `relu`.
 struct Linear {
   ConstTensorView x, w;
   TensorView y;
   float alpha = 1.0F;
   Output output = Output::overwrite;
+  bool relu = false;
 };
 
 /// dx = alpha · dy w (+ dx). dy (N, out), w (out, in), dx (N, in). dy may be f32 where w and dx are bf16 or f16.
