@@ -101,7 +101,9 @@ struct ResidualAddGradient {
 /// quick_gelu x σ(1.702 x); silu x σ(x); sigmoid σ(x); tanh; mish x tanh(ln(1 + eˣ)).
 enum class ActivationKind { relu, relu_squared, gelu, gelu_new, quick_gelu, silu, sigmoid, tanh, mish };
 
-/// out = dropout(f(u)), or dropout(f(u[:, :width]) · u[:, width:]) if gated. u (N, width or 2 width), out (N, width).
+/// out = dropout(f(u)), or dropout(f(u[:, :width]) · u[:, width:]) if gated. u (N, width or 2 width), out (N, width), which may alias u if
+/// not gated. `mask`, if it is given, u8 (N, width / 8), width a multiple of 8: which elements of out are not 0, column c of a row at bit
+/// c % 8 of byte c / 8.
 struct Activation {
   PackedSequences sequences;
   ActivationKind kind = ActivationKind::relu;
@@ -109,9 +111,11 @@ struct Activation {
   ConstTensorView u;
   Dropout dropout;
   TensorView out;
+  TensorView mask = {};
 };
 
-/// du from d_out. u, du (N, width or 2 width), d_out (N, width). du may alias u.
+/// du from d_out. u, du (N, width or 2 width), d_out (N, width). du may alias u. The `mask` of a relu that is not gated is all that its
+/// gradient needs: with it u is left out, no sequence is looked at, and du may alias d_out.
 struct ActivationGradient {
   PackedSequences sequences;
   ActivationKind kind = ActivationKind::relu;
@@ -119,6 +123,7 @@ struct ActivationGradient {
   ConstTensorView u, d_out;
   Dropout dropout;
   TensorView du;
+  ConstTensorView mask = {};
 };
 
 /// T5's relative position bias: bias(query i, key j, head h) = table[bucket(j - i), h].
