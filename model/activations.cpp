@@ -26,6 +26,10 @@ TensorView Carver::take(Shape shape, DType dtype) {
   return tensor;
 }
 
+bool masks_activation(const T5Config& c) {
+  return c.activation == kernels::ActivationKind::relu && !c.gated && c.d_ff % 8 == 0;
+}
+
 BlockActivations carve_block(Carver& carver, const T5Config& c, DType dtype, std::int64_t rows,
                              std::int64_t source_rows, bool decoder) {
   const auto attention = [&](std::int64_t q_width, bool cross) {
@@ -48,7 +52,12 @@ BlockActivations carve_block(Carver& carver, const T5Config& c, DType dtype, std
   block.feed_forward.normed = carver.take({rows, c.d_model}, dtype);
   block.feed_forward.rstd = carver.take({rows});
   block.feed_forward.u = carver.take({rows, c.ff_in()}, dtype);
-  block.feed_forward.act = c.activates_in_place() ? block.feed_forward.u : carver.take({rows, c.d_ff}, dtype);
+  if (masks_activation(c)) {
+    block.feed_forward.act = block.feed_forward.u;
+    block.feed_forward.mask = carver.take({rows, c.d_ff / 8}, DType::u8);
+  } else {
+    block.feed_forward.act = carver.take({rows, c.d_ff}, dtype);
+  }
   return block;
 }
 

@@ -45,8 +45,12 @@ struct AttentionActivations {
 /// One feed-forward sublayer.
 struct FeedForwardActivations {
   TensorView normed, rstd;  // (N, d_model), (N)
-  TensorView u, act;        // (N, ff_in), (N, d_ff); the same memory with T5Config::activates_in_place()
+  TensorView u, act;        // (N, ff_in), (N, d_ff); one memory if there is a mask
+  TensorView mask;          // of act, u8 (N, d_ff / 8); given if masks_activation
 };
+
+/// Whether a block keeps a mask of act in place of u: it is all that the gradient of a relu without a gate needs.
+[[nodiscard]] bool masks_activation(const T5Config& config);
 
 /// Everything inside a block. hidden_attention is the residual stream after self-attention, hidden_cross after cross-attention.
 struct BlockActivations {

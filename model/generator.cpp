@@ -310,9 +310,15 @@ void Generator::decode_block(Queue& queue, const TokenWork& work, std::int64_t b
   norm(queue, rows, layout_.places().decoder_norms[3 * index + 2], true);
   const TensorView u = memory_.u.rows(0, rows);
   const TensorView act = memory_.act.rows(0, rows);
-  ops_.linear(queue, {.x = normed, .w = weight({unit, at.wi}, {config_.ff_in(), d}), .y = u});
-  ops_.activation(
-      queue, {.sequences = single_rows(rows), .kind = config_.activation, .gated = config_.gated, .u = u, .out = act});
+  const bool with_product = config_.activation == kernels::ActivationKind::relu && !config_.gated;
+  ops_.linear(queue, {.x = normed,
+                      .w = weight({unit, at.wi}, {config_.ff_in(), d}),
+                      .y = with_product ? act : u,
+                      .relu = with_product});
+  if (!with_product)
+    ops_.activation(
+        queue,
+        {.sequences = single_rows(rows), .kind = config_.activation, .gated = config_.gated, .u = u, .out = act});
   ops_.linear(queue, {.x = act, .w = weight({unit, at.wo}, {d, config_.d_ff}), .y = branch});
 }
 

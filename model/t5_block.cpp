@@ -123,7 +123,8 @@ void T5Model::block(Queue& queue, int stage, const MicroBatch& batch, const Pass
                           .gated = config_.gated,
                           .u = a.feed_forward.u,
                           .dropout = dropout_at(stage, sites::kFeedForward, batch, options),
-                          .out = a.feed_forward.act});
+                          .out = a.feed_forward.act,
+                          .mask = a.feed_forward.mask});
   if (recompute) return;
   ops_.linear(queue, {.x = a.feed_forward.act, .w = weight({unit, at.wo}, {d, config_.d_ff}), .y = branch});
   ops_.residual_add(queue, {.sequences = sequences,
@@ -175,16 +176,16 @@ void T5Model::block_backward(Queue& queue, int stage, const MicroBatch& batch, c
                                      .dropout = dropout_at(stage, sites::kFeedForwardBranch, batch, options),
                                      .d_branch = d_branch});
   const TensorView d_act = first(scratch_.d_wide, rows, config_.d_ff);
+  const TensorView d_u = a.feed_forward.mask ? d_act : a.feed_forward.u;
   linear_backward(d_branch, a.feed_forward.act, at.wo, {d, config_.d_ff}, d_act);
-  const TensorView d_u = config_.activates_in_place() ? d_act : a.feed_forward.u;
   ops_.activation_gradient(queue, {.sequences = sequences,
                                    .kind = config_.activation,
                                    .gated = config_.gated,
-                                   .u_is_result = config_.activates_in_place(),
                                    .u = a.feed_forward.u,
                                    .d_out = d_act,
                                    .dropout = dropout_at(stage, sites::kFeedForward, batch, options),
-                                   .du = d_u});
+                                   .du = d_u,
+                                   .mask = a.feed_forward.mask});
   linear_backward(d_u, a.feed_forward.normed, at.wi, {config_.ff_in(), d}, d_normed);
 
   if (decoder) {

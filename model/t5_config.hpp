@@ -39,8 +39,6 @@ struct T5Config {
   [[nodiscard]] std::int64_t inner() const noexcept { return num_heads * d_kv; }
   /// Width of the feed-forward product before the activation: d_ff, twice that if gated.
   [[nodiscard]] std::int64_t ff_in() const noexcept { return gated ? 2 * d_ff : d_ff; }
-  /// The activation's result replaces what it was made of: no other is needed backwards.
-  [[nodiscard]] bool activates_in_place() const noexcept { return kernels::result_tells_slope(activation, gated); }
 };
 
 /// The name of an activation in config.json: of several for one function that which ACT2FN lists first.

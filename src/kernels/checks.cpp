@@ -38,6 +38,13 @@ class Checker {
     return view.dtype();
   }
 
+  template <typename Op>
+  void require_mask(const Op& op, std::int64_t rows, std::int64_t width) const {
+    require(op.kind == ActivationKind::relu && !op.gated, "what has a mask", "a relu without a gate");
+    require(width % 8 == 0, "the width of what is masked", "a multiple of 8");
+    require(op.mask, "mask", {rows, width / 8}, DType::u8);
+  }
+
   void require_rank(const ConstTensorView& view, std::string_view name, int rank) const {
     if (view.shape().rank() != rank)
       throw Error(fmt::format("{}: {} must have {} axes, found shape {}", op_, name, rank, view.shape().text()));
@@ -80,7 +87,8 @@ void check(const Linear& op) {
   const std::int64_t rows = op.x.extent(0), in = op.x.extent(1), out = op.w.extent(0);
   checker.require(op.x, "x", {rows, in}, dtype);
   checker.require(op.w, "w", {out, in}, dtype);
-  checker.require_f32_or(dtype, op.y, "y", {rows, out});
+  if (op.relu) checker.require(op.y, "y", {rows, out}, dtype);
+  else checker.require_f32_or(dtype, op.y, "y", {rows, out});
 }
 
 void check(const LinearInputGradient& op) {
@@ -192,17 +200,21 @@ void check(const Activation& op) {
   const std::int64_t rows = op.out.extent(0), width = op.out.extent(1);
   checker.require(op.out, "out", {rows, width}, dtype);
   checker.require(op.u, "u", {rows, op.gated ? 2 * width : width}, dtype);
+  if (op.mask) checker.require_mask(op, rows, width);
   checker.require_dropout(op.dropout, op.sequences, rows);
 }
 
 void check(const ActivationGradient& op) {
   const Checker checker("activation_gradient");
-  if (op.u_is_result && !result_tells_slope(op.kind, op.gated))
-    throw Error("activation_gradient: only the result of relu without a gate can stand for u");
   checker.require_rank(op.d_out, "d_out", 2);
-  const DType dtype = checker.activations(op.u, "u");
+  const DType dtype = checker.activations(op.d_out, "d_out");
   const std::int64_t rows = op.d_out.extent(0), width = op.d_out.extent(1);
   checker.require(op.d_out, "d_out", {rows, width}, dtype);
+  if (op.mask) {
+    checker.require_mask(op, rows, width);
+    checker.require(op.du, "du", {rows, width}, dtype);
+    return;
+  }
   checker.require(op.u, "u", {rows, op.gated ? 2 * width : width}, dtype);
   checker.require(op.du, "du", op.u.shape(), dtype);
   checker.require_dropout(op.dropout, op.sequences, rows);

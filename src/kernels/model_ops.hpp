@@ -9,12 +9,14 @@ namespace spillway::kernels {
 /// What becomes of what is in the output already.
 enum class Output { overwrite, add };
 
-/// y = alpha · x wᵀ (+ y). x (N, in), w (out, in), y (N, out). y may be f32 where x and w are bf16 or f16.
+/// y = alpha · x wᵀ (+ y), or of that max(·, 0) if `relu`. x (N, in), w (out, in), y (N, out). y may be f32 where x and w are bf16 or
+/// f16, unless `relu`.
 struct Linear {
   ConstTensorView x, w;
   TensorView y;
   float alpha = 1.0F;
   Output output = Output::overwrite;
+  bool relu = false;
 };
 
 /// dx = alpha · dy w (+ dx). dy (N, out), w (out, in), dx (N, in). dy may be f32 where w and dx are bf16 or f16.
@@ -99,14 +101,9 @@ struct ResidualAddGradient {
 /// quick_gelu x σ(1.702 x); silu x σ(x); sigmoid σ(x); tanh; mish x tanh(ln(1 + eˣ)).
 enum class ActivationKind { relu, relu_squared, gelu, gelu_new, quick_gelu, silu, sigmoid, tanh, mish };
 
-/// Whether out says what its gradient needs of u: where relu's is above 0 nothing was dropped and the slope is 1, elsewhere its product
-/// with the mask is 0. Then u need not be kept.
-[[nodiscard]] constexpr bool result_tells_slope(ActivationKind kind, bool gated) noexcept {
-  return kind == ActivationKind::relu && !gated;
-}
-
-/// out = dropout(f(u)), or dropout(f(u[:, :width]) · u[:, width:]) if gated. u (N, width or 2 width), out (N, width), which may alias u
-/// without a gate.
+/// out = dropout(f(u)), or dropout(f(u[:, :width]) · u[:, width:]) if gated. u (N, width or 2 width), out (N, width), which may alias u if
+/// not gated. `mask`, if it is given, u8 (N, width / 8), width a multiple of 8: which elements of out are not 0, column c of a row at bit
+/// c % 8 of byte c / 8.
 struct Activation {
   PackedSequences sequences;
   ActivationKind kind = ActivationKind::relu;
@@ -114,18 +111,19 @@ struct Activation {
   ConstTensorView u;
   Dropout dropout;
   TensorView out;
+  TensorView mask = {};
 };
 
-/// du from d_out. u, du (N, width or 2 width), d_out (N, width). du may alias u or, without a gate, d_out.
+/// du from d_out. u, du (N, width or 2 width), d_out (N, width). du may alias u. The `mask` of a relu that is not gated is all that its
+/// gradient needs: with it u is left out, no sequence is looked at, and du may alias d_out.
 struct ActivationGradient {
   PackedSequences sequences;
   ActivationKind kind = ActivationKind::relu;
   bool gated = false;
-  bool u_is_result =
-      false;  // u is the Activation's out instead, which is allowed where result_tells_slope(): no mask is drawn
   ConstTensorView u, d_out;
   Dropout dropout;
   TensorView du;
+  ConstTensorView mask = {};
 };
 
 /// T5's relative position bias: bias(query i, key j, head h) = table[bucket(j - i), h].

@@ -220,6 +220,22 @@ void activation(benchmark::State& state, const Shape5& s, bool backward, bool ga
       },
       0, (gated ? (backward ? 10.0 : 6.0) : (backward ? 6.0 : 4.0)) * static_cast<double>(s.rows() * s.d_ff));
 }
+/// A relu that keeps a mask, in place as the model has it.
+void masked_activation(benchmark::State& state, const Shape5& s, bool backward) {
+  Gpu& gpu = Gpu::get();
+  const Shape shape{s.rows(), s.d_ff};
+  const TensorView u = gpu.tensor(shape), mask = gpu.tensor({s.rows(), s.d_ff / 8}, DType::u8);
+  const Dropout dropout{.probability = 0.1F, .key = 1, .site = 2};
+  const Activation forward{
+      .sequences = gpu.sequences(s.sequences, s.length), .u = u, .dropout = dropout, .out = u, .mask = mask};
+  const ActivationGradient gradient{.sequences = {}, .d_out = u, .dropout = dropout, .du = u, .mask = mask};
+  measure(
+      state,
+      [&] {
+        backward ? gpu.ops().activation_gradient(gpu.queue(), gradient) : gpu.ops().activation(gpu.queue(), forward);
+      },
+      0, 4.125 * static_cast<double>(s.rows() * s.d_ff));
+}
 /// \param gradient  f32: in place of the logits
 void cross_entropy(benchmark::State& state, DType gradient) {
   Gpu& gpu = Gpu::get();
@@ -323,7 +339,9 @@ void zero_and_convert(benchmark::State& state) {
   BENCHMARK_CAPTURE(activation, name##_forward, s, false, false);                    \
   BENCHMARK_CAPTURE(activation, name##_gelu_forward, s, false, true);                \
   BENCHMARK_CAPTURE(activation, name##_gelu_backward, s, true, true);                \
-  BENCHMARK_CAPTURE(activation, name##_backward, s, true, false)
+  BENCHMARK_CAPTURE(activation, name##_backward, s, true, false);                    \
+  BENCHMARK_CAPTURE(masked_activation, name##_forward, s, false);                    \
+  BENCHMARK_CAPTURE(masked_activation, name##_backward, s, true)
 SPILLWAY_LAYER(t5_large, kLarge);
 SPILLWAY_LAYER(t5_3b, k3b);
 BENCHMARK_CAPTURE(attention, t5_large_512_self, kLong, false);

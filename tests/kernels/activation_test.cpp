@@ -5,8 +5,6 @@
 
 #include <gtest/gtest.h>
 
-#include "core/error.hpp"
-#include "kernels/checks.hpp"
 #include "kernels/kernel_fixtures.hpp"
 
 namespace spillway::kernels::cpu {
@@ -93,40 +91,11 @@ TEST_P(ActivationTest, Gradient_IsTheFiniteDifference_AlsoInPlace) {
   EXPECT_EQ(u.values, du.values) << "in place, on three threads";
 }
 
-TEST_P(ActivationTest, Gradient_ByTheResult_HasTheSameBits_WhereTheResultTellsTheSlope) {
-  ThreadPool pool(2);
-  Matrix d_out = Matrix::random(rows, width, 2), du(rows, u_width);
-  ActivationGradient op{.sequences = batch.sequences,
-                        .kind = GetParam().kind,
-                        .gated = GetParam().gated,
-                        .u = u.view(),
-                        .d_out = d_out.view(),
-                        .dropout = dropout,
-                        .du = du.view()};
-  activation_gradient(pool, op);
-
-  op.u_is_result = true;
-  if (!result_tells_slope(op.kind, op.gated)) {
-    EXPECT_THROW(check(op), Error);
-    return;
-  }
-  activation(pool, {.sequences = batch.sequences,
-                    .kind = op.kind,
-                    .gated = op.gated,
-                    .u = u.view(),
-                    .dropout = dropout,
-                    .out = u.view()});  // in place
-  op.du = d_out.view();                 // likewise
-  activation_gradient(pool, op);
-
-  for (std::size_t e = 0; e < du.values.size(); ++e) EXPECT_EQ(d_out.values[e], du.values[e]) << e;
-}
-
 INSTANTIATE_TEST_SUITE_P(
     Shapes, ActivationTest,
     testing::Values(Case{1, 1, ActivationKind::relu, false, 0.0F}, Case{5, 24, ActivationKind::relu, false, 0.3F},
-                    Case{200, 150, ActivationKind::relu, false, 0.1F}, Case{7, 5, ActivationKind::relu, true, 0.3F},
-                    Case{1, 1, ActivationKind::gelu_new, true, 0.0F}, Case{6, 24, ActivationKind::gelu_new, true, 0.3F},
+                    Case{7, 5, ActivationKind::relu, true, 0.3F}, Case{1, 1, ActivationKind::gelu_new, true, 0.0F},
+                    Case{6, 24, ActivationKind::gelu_new, true, 0.3F},
                     Case{200, 150, ActivationKind::gelu_new, true, 0.1F},
                     Case{4, 5, ActivationKind::gelu_new, false, 0.0F},
                     Case{5, 24, ActivationKind::relu_squared, false, 0.1F},

@@ -65,6 +65,24 @@ TEST(CarveBlock, OfAnEncoder_HasNoCrossAttention) {
   EXPECT_TRUE(block.hidden_attention);
 }
 
+TEST(CarveBlock, OfARelu_KeepsAMaskInPlaceOfWhatItWasOf) {
+  std::vector<std::byte> memory(std::size_t{1} << 20);
+  const auto feed_forward = [&](const T5Config& config) {
+    Carver carver(memory.data());
+    return carve_block(carver, config, DType::f32, 4, 9, false).feed_forward;
+  };
+  T5Config gated, odd;
+  gated.gated = true;
+  odd.d_ff = 2047;
+
+  EXPECT_EQ(feed_forward({}).act.data(), feed_forward({}).u.data());
+  EXPECT_EQ(feed_forward({}).mask.shape(), Shape({4, 256}));
+  for (const T5Config& other : {gated, odd}) {
+    EXPECT_FALSE(feed_forward(other).mask);
+    EXPECT_NE(feed_forward(other).act.data(), feed_forward(other).u.data());
+  }
+}
+
 class CarveIn16Bits : public ::testing::TestWithParam<DType> {};
 
 TEST_P(CarveIn16Bits, ResidualStreamAndStatisticsAreF32) {

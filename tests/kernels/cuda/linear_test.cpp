@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cuda/linear.hpp"
 
+#include <cmath>
+
 #include "kernels/cuda/cuda_fixture.hpp"
 #include "kernels/cuda/workspace.hpp"
 
@@ -49,6 +51,22 @@ TEST_P(CudaLinear, Forward_IsThatOfTheCpu) {
     Twin y = output == Output::add ? Twin::random(c.wide, shape, 3) : Twin::poison(c.wide, shape);
     const auto op = [&](auto on) {
       return Linear{.x = on(x), .w = on(w), .y = on(y), .alpha = 0.5F, .output = output};
+    };
+
+    run_both([&] { cpu_ops->linear(*host_queue, op(OnHost{})); }, [&] { linear(stream, *products, op(OnDevice{})); },
+             {&y});
+
+    expect_product(y, output == Output::add ? "y added to" : "y", output);
+  }
+}
+
+TEST_P(CudaLinear, WithRelu_IsThatOfTheCpu) {
+  for (const Output output : {Output::overwrite, Output::add}) {
+    const Shape shape{c.rows, c.out};
+    Twin x = Twin::random(c.dtype, {c.rows, c.in}, 1), w = Twin::random(c.dtype, {c.out, c.in}, 2);
+    Twin y = output == Output::add ? Twin::random(c.dtype, shape, 3) : Twin::poison(c.dtype, shape);
+    const auto op = [&](auto on) {
+      return Linear{.x = on(x), .w = on(w), .y = on(y), .alpha = 0.5F, .output = output, .relu = true};
     };
 
     run_both([&] { cpu_ops->linear(*host_queue, op(OnHost{})); }, [&] { linear(stream, *products, op(OnDevice{})); },
@@ -115,6 +133,23 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{DType::f16, DType::f16, 130, 512, 384}, Case{DType::f16, DType::f32, 37, 147, 51},
                     Case{DType::f16, DType::f32, 130, 64, 1000}, Case{DType::f16, DType::f32, 600, 16, 32128},
                     Case{DType::f32, DType::f32, 0, 8, 8}, Case{DType::bf16, DType::f32, 0, 8, 8}));
+
+using CudaLinearWithRelu = test::CudaTest;
+
+TEST_F(CudaLinearWithRelu, NaNStaysNaN) {
+  const test::DeviceMemory workspace(kProductBytes + kPieceBytes);
+  MatrixProducts products(workspace.span(), {});
+  for (const std::int64_t rows : {1, 5, 80, 160}) {
+    Twin x = Twin::random(DType::bf16, {rows, 64}, 1);
+    Twin w = Twin::of(DType::bf16, {128, 64}, std::vector<float>(128 * 64, std::numeric_limits<float>::quiet_NaN()));
+    Twin y = Twin::random(DType::bf16, {rows, 128}, 2);
+
+    linear(stream, products, {.x = x.device(), .w = w.device(), .y = y.device(), .relu = true});
+    synchronize();
+
+    for (const double value : y.found()) ASSERT_TRUE(std::isnan(value)) << rows << " rows";
+  }
+}
 
 using CudaLinearInF16 = test::CudaTest;
 
