@@ -49,9 +49,9 @@ ShardState::ShardState(const Zero& zero, StateLayout layout, ShardStateOptions o
   const TensorView transfer = arena.bytes(plan::entry::kTransfer);
   transfer_ = {reinterpret_cast<float*>(transfer.data()), transfer.bytes() / sizeof(float)};
   if (!options_.files.kinds.empty()) make_files(arena, store);
-  if (const TensorView link = arena.bytes(plan::entry::kLinkRing, plan::Tier::device); link.bytes() > 0)
-    link_ =
-        std::make_unique<LinkRing>(device, link, options_.link_offsets.back(), extents_.size(), options_.wait_at_once);
+  if (const TensorView link = arena.bytes(plan::entry::kLinkRing, plan::Tier::device))
+    link_ = std::make_unique<LinkRing>(device, link, options_.link_offsets.back(), extents_.size(),
+                                       options_.wait_at_once);
 }
 
 void ShardState::make_files(const Arena& arena, offload::BlockStore* store) {
