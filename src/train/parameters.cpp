@@ -2,6 +2,7 @@
 #include "train/parameters.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -37,6 +38,7 @@ Parameters::Parameters(const Zero& zero, ShardState& state, comm::Communicator& 
       gradients_(gradients),
       queue_(queue),
       updated_(static_cast<std::size_t>(zero.map->units())),
+      awaited_(static_cast<std::size_t>(zero.map->units())),
       own_place_(static_cast<std::size_t>(zero.map->units()), -1) {
   std::int64_t used = 0;
   const auto own = [&](int unit, const TensorView& memory) {
@@ -94,6 +96,7 @@ void Parameters::gather(Place& place, int unit) {
   if (reader_ != nullptr) place.read = reader_->read({place.read, place.used}, unit, mine);
   else if (!place.own || place.memory.data() != state_.weights(unit).data()) mine = state_.weights(unit);
   place.gathered = zero_.sharded() ? group_.all_gather(place.read, mine, whole) : place.read;
+  place.awaited = false;
   ++gathers_;
 }
 
@@ -115,8 +118,14 @@ void Parameters::acquire(int unit) {
   place->wanted = false;
   place->last_use = ++uses_;
   ++place->users;
+  wait_for_update(unit);
+  if (!std::exchange(place->awaited, true)) queue_.wait(place->gathered);
+}
+
+void Parameters::wait_for_update(int unit) {
+  if (awaited(unit)) return;
   queue_.wait(updated_[static_cast<std::size_t>(unit)]);
-  queue_.wait(place->gathered);
+  awaited_[static_cast<std::size_t>(unit)] = true;
 }
 
 void Parameters::release(int unit) {
@@ -149,6 +158,7 @@ bool Parameters::overwrites_gradient(int unit) { return gradients_ != nullptr &&
 
 void Parameters::updating(int unit, Event done) {
   updated_.at(static_cast<std::size_t>(unit)) = std::move(done);
+  awaited_.at(static_cast<std::size_t>(unit)) = false;
   Place* place = find(unit);
   // Weights that are whole where they lie, and nobody else's, need no gathering.
   const bool in_place = place != nullptr && reader_ == nullptr && !zero_.sharded() && place->own;

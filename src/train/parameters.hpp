@@ -44,8 +44,10 @@ class Parameters : public model::ParameterSource {
 
   /// The unit's owned weights are being changed until `done`: copies are void, later use waits and gathers anew.
   void updating(int unit, Event done);
-  /// The event of the last update of the unit.
-  [[nodiscard]] const Event& updated(int unit) const { return updated_.at(static_cast<std::size_t>(unit)); }
+  /// Whether the compute queue has waited for the unit's last update: nothing will wait again.
+  [[nodiscard]] bool awaited(int unit) const { return awaited_.at(static_cast<std::size_t>(unit)); }
+  /// Has the compute queue wait for it.
+  void wait_for_update(int unit);
   /// Blocks until what prefetch started for a unit has come from nvme.
   void wait_for_read(int unit);
   /// Blocks until a gather that prefetch started is over (measurements).
@@ -62,7 +64,8 @@ class Parameters : public model::ParameterSource {
     bool wanted = false;  // prefetched, not yet acquired
     std::uint64_t last_use = 0;
     Event read, gathered;
-    Event used;  // the last ops that were given the weights that it holds
+    bool awaited = false;  // by the compute queue
+    Event used;            // the last ops that were given the weights that it holds
   };
   [[nodiscard]] Place* find(int unit);
   [[nodiscard]] Place* place_for(int unit);
@@ -75,6 +78,7 @@ class Parameters : public model::ParameterSource {
   Gradients* gradients_;
   Queue& queue_;
   std::vector<Event> updated_;
+  std::vector<bool> awaited_;
   std::vector<Place> places_;   // those of one unit first, in the order of units
   std::vector<int> own_place_;  // of each unit; -1: it shares
   std::uint64_t uses_ = 0;

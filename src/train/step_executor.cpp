@@ -133,20 +133,7 @@ void StepExecutor::start_reduction(int unit) {
 }
 
 void StepExecutor::acquire(int unit, std::int64_t step) {
-  const double nvme_before = optimizer_.nvme_seconds();
-  {
-    const auto start = std::chrono::steady_clock::now();
-    {
-      const StallClock::Span stall(stalls_, Activity::cpu_update);
-      queue_.wait(parameters_.updated(unit));
-    }
-    const double waited = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    // While this thread waited for the update, the update itself may have waited for the drive.
-    const double nvme = std::min(waited, optimizer_.nvme_seconds() - nvme_before);
-    clock_.add(Activity::nvme, nvme);
-    clock_.add(Activity::cpu_update, waited - nvme);
-    stalls_.already_counted(waited);
-  }
+  if (!parameters_.awaited(unit)) wait_for_update(unit);
   {
     // Weights on nvme come after the update, which was waited for above.
     const StepClock::Span span(clock_, Activity::nvme);
@@ -158,6 +145,21 @@ void StepExecutor::acquire(int unit, std::int64_t step) {
   }
   const StepClock::Span span(clock_, Activity::collective);
   parameters_.acquire(unit);
+}
+
+void StepExecutor::wait_for_update(int unit) {
+  const double nvme_before = optimizer_.nvme_seconds();
+  const auto start = std::chrono::steady_clock::now();
+  {
+    const StallClock::Span stall(stalls_, Activity::cpu_update);
+    parameters_.wait_for_update(unit);
+  }
+  const double waited = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  // While this thread waited for the update, the update itself may have waited for the drive.
+  const double nvme = std::min(waited, optimizer_.nvme_seconds() - nvme_before);
+  clock_.add(Activity::nvme, nvme);
+  clock_.add(Activity::cpu_update, waited - nvme);
+  stalls_.already_counted(waited);
 }
 
 std::size_t StepExecutor::norm_sum_bytes(const Zero& zero, const std::vector<plan::UnitRole>& units) {

@@ -86,6 +86,7 @@ class StepExecutor {
   void pack_group(const StepInput& input, int group, StepResult& result);
   void collect_losses(const StepInput& input, StepResult& result);
   void acquire(int unit, std::int64_t step);
+  void wait_for_update(int unit);
   void start_gather(int unit);
   void start_reduction(int unit);
   /// Of this rank's pieces of all trainable units, in their order: the partial sums of squares.
