@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "core/error.hpp"
+#include "kernels/model_ops.hpp"
 
 namespace spillway::model {
 
@@ -25,6 +26,10 @@ TensorView Carver::take(Shape shape, DType dtype) {
   return tensor;
 }
 
+bool masks_activation(const T5Config& c) {
+  return c.activation == kernels::ActivationKind::relu && !c.gated && c.d_ff % 8 == 0;
+}
+
 BlockActivations carve_block(Carver& carver, const T5Config& c, DType dtype, std::int64_t rows,
                              std::int64_t source_rows, bool decoder) {
   const auto attention = [&](std::int64_t q_width, bool cross) {
@@ -37,29 +42,33 @@ BlockActivations carve_block(Carver& carver, const T5Config& c, DType dtype, std
     a.out = carver.take({rows, c.inner()}, dtype);
     return a;
   };
-  const DType stream = stream_dtype(dtype);
   BlockActivations block;
   block.self = attention(3 * c.inner(), false);
-  block.hidden_attention = carver.take({rows, c.d_model}, stream);
+  block.hidden_attention = carver.take({rows, c.d_model});
   if (decoder) {
     block.cross = attention(c.inner(), true);
-    block.hidden_cross = carver.take({rows, c.d_model}, stream);
+    block.hidden_cross = carver.take({rows, c.d_model});
   }
   block.feed_forward.normed = carver.take({rows, c.d_model}, dtype);
   block.feed_forward.rstd = carver.take({rows});
   block.feed_forward.u = carver.take({rows, c.ff_in()}, dtype);
-  block.feed_forward.act = carver.take({rows, c.d_ff}, dtype);
+  if (masks_activation(c)) {
+    block.feed_forward.act = block.feed_forward.u;
+    block.feed_forward.mask = carver.take({rows, c.d_ff / 8}, DType::u8);
+  } else {
+    block.feed_forward.act = carver.take({rows, c.d_ff}, dtype);
+  }
   return block;
 }
 
 OutputActivations carve_output(Carver& carver, const T5Config& config, DType dtype, std::int64_t rows, bool training) {
   OutputActivations output;
-  output.hidden = carver.take({rows, config.d_model}, stream_dtype(dtype));
+  output.hidden = carver.take({rows, config.d_model});
   output.normed = carver.take({rows, config.d_model}, dtype);
   output.rstd = carver.take({rows});
   if (training) {
     output.d_normed = carver.take({rows, config.d_model}, dtype);
-    output.d_hidden = carver.take({rows, config.d_model}, stream_dtype(dtype));
+    output.d_hidden = carver.take({rows, config.d_model});
   }
   return output;
 }
@@ -74,7 +83,7 @@ Scratch carve_scratch(Carver& carver, const T5Config& c, DType dtype, const Batc
                       const HeadChunk& chunk) {
   const std::int64_t rows = std::max(limits.source_rows, limits.target_rows);
   Scratch scratch;
-  scratch.branch = carver.take({rows, c.d_model}, stream_dtype(dtype));
+  scratch.branch = carver.take({rows, c.d_model}, kernels::branch_dtype(dtype));
   scratch.d_normed = carver.take({rows, c.d_model}, dtype);
   const Shape logits{head_chunk_rows(c, limits.target_rows, chunk), c.vocab_size};
   scratch.logits = carver.take(logits);

@@ -24,14 +24,14 @@ class Carver {
   std::size_t bytes_ = 0;
 };
 
-/// The `dtype` of the functions below is that of the weights, f32, bf16 or f16: activations and their gradients have it, but for the
-/// residual stream, which has stream_dtype; rstd, log_sum_exp and logits are f32 always.
-
-/// What the residual stream, the branches that are added to it and its gradient are in. With f16 that is f32: the stream adds up over all
-/// layers and grows out of f16's range. In transformers it is f32 from the first `wo` on, whose weight stays in fp32, and what comes
-/// before that is clamped to +-64504 or 65504 where it is not finite. Here the products `o` and `wo` write f32 sums, which cannot
-/// overflow, from the embedding on, so that there is nothing left that a clamp would change.
-[[nodiscard]] constexpr DType stream_dtype(DType dtype) noexcept { return dtype == DType::f16 ? DType::f32 : dtype; }
+/// The `dtype` of the functions below is that of the weights, f32, bf16 or f16: activations and their gradients have it, but for a
+/// branch, which has kernels::branch_dtype, and for what is f32 always: the residual stream and its gradient, rstd, log_sum_exp and
+/// logits.
+///
+/// The residual stream adds up over all layers. transformers has it in bf16 with bf16, where every sublayer rounds all that came before
+/// it, and in f16 in f32 from the first `wo` on, whose weight stays in fp32; what comes before that is clamped to +-64504 or 65504 where
+/// it is not finite. Here it is f32 from the embedding on, and around f16 the products `o` and `wo` write f32 sums, which cannot
+/// overflow: there is nothing left that a clamp would change.
 
 /// One attention sublayer: what its backward pass reads. Nq query rows, Nk key rows.
 struct AttentionActivations {
@@ -45,8 +45,12 @@ struct AttentionActivations {
 /// One feed-forward sublayer.
 struct FeedForwardActivations {
   TensorView normed, rstd;  // (N, d_model), (N)
-  TensorView u, act;        // (N, ff_in), (N, d_ff)
+  TensorView u, act;        // (N, ff_in), (N, d_ff); one memory if there is a mask
+  TensorView mask;          // of act, u8 (N, d_ff / 8); given if masks_activation
 };
+
+/// Whether a block keeps a mask of act in place of u: it is all that the gradient of a relu without a gate needs.
+[[nodiscard]] bool masks_activation(const T5Config& config);
 
 /// Everything inside a block. hidden_attention is the residual stream after self-attention, hidden_cross after cross-attention.
 struct BlockActivations {
@@ -70,7 +74,7 @@ struct OutputActivations {
 
 /// Temporary memory of one op sequence, shared by all stages and micro-batches.
 struct Scratch {
-  TensorView branch;      // (N, d_model) a sublayer's output, forward, in stream_dtype; backward its gradient, in dtype
+  TensorView branch;      // (N, d_model) a sublayer's output, forward, in branch_dtype; backward its gradient, in dtype
   TensorView d_normed;    // (N, d_model)
   TensorView d_wide;      // (N, max(d_ff, 3 inner)): gradient of act, or of qkv, or of cross q
   TensorView d_inner;     // (N, inner) gradient of an attention's output

@@ -37,12 +37,12 @@ GenerationMemory carve_generation(Carver& carver, Carver& pinned, const T5Config
     m.cache_v.push_back(carver.take({rows, capacity, c.inner()}, dtype));
     m.cross_kv.push_back(carver.take({limits.source_rows, 2 * c.inner()}, dtype));
   }
-  m.hidden = carver.take({rows, c.d_model}, stream_dtype(dtype));
+  m.hidden = carver.take({rows, c.d_model});
   m.normed = carver.take({rows, c.d_model}, dtype);
   m.rstd = carver.take({rows});
   m.qkv = carver.take({rows, 3 * c.inner()}, dtype);
   m.attended = carver.take({rows, c.inner()}, dtype);
-  m.branch = carver.take({rows, c.d_model}, stream_dtype(dtype));
+  m.branch = carver.take({rows, c.d_model}, kernels::branch_dtype(dtype));
   m.u = carver.take({rows, c.ff_in()}, dtype);
   m.act = carver.take({rows, c.d_ff}, dtype);
   m.logits = carver.take({rows, c.vocab_size});
@@ -310,9 +310,15 @@ void Generator::decode_block(Queue& queue, const TokenWork& work, std::int64_t b
   norm(queue, rows, layout_.places().decoder_norms[3 * index + 2], true);
   const TensorView u = memory_.u.rows(0, rows);
   const TensorView act = memory_.act.rows(0, rows);
-  ops_.linear(queue, {.x = normed, .w = weight({unit, at.wi}, {config_.ff_in(), d}), .y = u});
-  ops_.activation(
-      queue, {.sequences = single_rows(rows), .kind = config_.activation, .gated = config_.gated, .u = u, .out = act});
+  const bool with_product = config_.activation == kernels::ActivationKind::relu && !config_.gated;
+  ops_.linear(queue, {.x = normed,
+                      .w = weight({unit, at.wi}, {config_.ff_in(), d}),
+                      .y = with_product ? act : u,
+                      .relu = with_product});
+  if (!with_product)
+    ops_.activation(
+        queue,
+        {.sequences = single_rows(rows), .kind = config_.activation, .gated = config_.gated, .u = u, .out = act});
   ops_.linear(queue, {.x = act, .w = weight({unit, at.wo}, {d, config_.d_ff}), .y = branch});
 }
 

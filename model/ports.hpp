@@ -19,10 +19,11 @@ class ParameterSource {
   virtual void release(int unit) = 0;
   /// The flat weights of a unit that is acquired, shape (elements). The persistent unit (0) always is.
   [[nodiscard]] virtual ConstTensorView weights(int unit) = 0;
-  /// The unit's flat fp32 gradient of this rank's samples, shape (elements): added to by the backward pass, but see below.
+  /// The unit's flat gradient of this rank's samples, shape (elements): fp32, added to by the backward pass, but see below.
   [[nodiscard]] virtual TensorView gradient(int unit) = 0;
   /// Whether nothing has been added to the unit's gradient yet and it was not set to zero: if so, and then once only, the caller
-  /// overwrites all of the unit's tensors in it instead of adding to them.
+  /// overwrites all of the unit's tensors in it instead of adding to them. Who asks before it writes a block's may find the gradient to
+  /// be of the weights' dtype.
   [[nodiscard]] virtual bool overwrites_gradient(int /*unit*/) { return false; }
 };
 

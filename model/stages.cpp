@@ -30,11 +30,11 @@ std::size_t stage_bytes(const Stage& stage, const T5Config& config, DType dtype,
     case StageKind::encoder_embedding:
     case StageKind::decoder_embedding: break;
     case StageKind::encoder_block:
-      (void)carver.take({limits.source_rows, config.d_model}, stream_dtype(dtype));
+      (void)carver.take({limits.source_rows, config.d_model});
       if (gradients && keep_activations) (void)carve_block(carver, config, dtype, limits.source_rows, 0, false);
       break;
     case StageKind::decoder_block:
-      (void)carver.take({limits.target_rows, config.d_model}, stream_dtype(dtype));
+      (void)carver.take({limits.target_rows, config.d_model});
       if (gradients && keep_activations)
         (void)carve_block(carver, config, dtype, limits.target_rows, limits.source_rows, true);
       break;

@@ -30,7 +30,7 @@ BlockActivations T5Model::block_of(int stage, const MicroBatch& batch, bool kept
     return carve_block(carver, config_, dtype_, rows_of(stage, batch).rows, batch.source.rows, decoder);
   }
   Carver carver(residuals_.stage_memory(stage, batch.slot));
-  (void)carver.take({rows_of(stage, batch).rows, config_.d_model}, stream_dtype(dtype_));
+  (void)carver.take({rows_of(stage, batch).rows, config_.d_model});
   return carve_block(carver, config_, dtype_, rows_of(stage, batch).rows, batch.source.rows, decoder);
 }
 
@@ -123,7 +123,8 @@ void T5Model::block(Queue& queue, int stage, const MicroBatch& batch, const Pass
                           .gated = config_.gated,
                           .u = a.feed_forward.u,
                           .dropout = dropout_at(stage, sites::kFeedForward, batch, options),
-                          .out = a.feed_forward.act});
+                          .out = a.feed_forward.act,
+                          .mask = a.feed_forward.mask});
   if (recompute) return;
   ops_.linear(queue, {.x = a.feed_forward.act, .w = weight({unit, at.wo}, {d, config_.d_ff}), .y = branch});
   ops_.residual_add(queue, {.sequences = sequences,
@@ -175,6 +176,7 @@ void T5Model::block_backward(Queue& queue, int stage, const MicroBatch& batch, c
                                      .dropout = dropout_at(stage, sites::kFeedForwardBranch, batch, options),
                                      .d_branch = d_branch});
   const TensorView d_act = first(scratch_.d_wide, rows, config_.d_ff);
+  const TensorView d_u = a.feed_forward.mask ? d_act : a.feed_forward.u;
   linear_backward(d_branch, a.feed_forward.act, at.wo, {d, config_.d_ff}, d_act);
   ops_.activation_gradient(queue, {.sequences = sequences,
                                    .kind = config_.activation,
@@ -182,8 +184,9 @@ void T5Model::block_backward(Queue& queue, int stage, const MicroBatch& batch, c
                                    .u = a.feed_forward.u,
                                    .d_out = d_act,
                                    .dropout = dropout_at(stage, sites::kFeedForward, batch, options),
-                                   .du = a.feed_forward.u});
-  linear_backward(a.feed_forward.u, a.feed_forward.normed, at.wi, {config_.ff_in(), d}, d_normed);
+                                   .du = d_u,
+                                   .mask = a.feed_forward.mask});
+  linear_backward(d_u, a.feed_forward.normed, at.wi, {config_.ff_in(), d}, d_normed);
 
   if (decoder) {
     norm_backward(a.hidden_cross, a.feed_forward.rstd, 2, sites::kCrossBranch, d_branch);

@@ -68,6 +68,9 @@ class T5Layout {
   [[nodiscard]] bool persistent(int unit) const noexcept { return unit < persistent_units_; }
   /// False: the unit is frozen and has neither gradients nor optimizer state. Unit 0 never is.
   [[nodiscard]] bool trainable(int unit) const { return trainable_.at(static_cast<std::size_t>(unit)); }
+  /// A backward pass writes each tensor of the unit's gradient with one product and can overwrite what was there: true for blocks.
+  /// What stages share and what is made piece by piece (embeddings, norms, biases, the head) is added to.
+  [[nodiscard]] bool written_once(int unit) const noexcept { return !persistent(unit) && unit != head_.unit; }
   /// Where the head's weight starts: in the last unit, or at shared.weight if it is tied.
   [[nodiscard]] const Place& head() const noexcept { return head_; }
   [[nodiscard]] const BlockOffsets& encoder_block() const noexcept { return encoder_; }

@@ -55,7 +55,7 @@ const PackedSequences& T5Model::rows_of(int stage, const MicroBatch& batch) cons
 
 TensorView T5Model::input_of(int stage, const MicroBatch& batch) {
   Carver carver(residuals_.stage_memory(stage, batch.slot));
-  return carver.take({rows_of(stage, batch).rows, config_.d_model}, stream_dtype(dtype_));
+  return carver.take({rows_of(stage, batch).rows, config_.d_model});
 }
 
 OutputActivations T5Model::output_of(int stage, const MicroBatch& batch) {

@@ -38,9 +38,11 @@ class Checker {
     return view.dtype();
   }
 
-  /// The dtype of a residual stream around weights of `dtype`: the same, or f32 around f16.
-  [[nodiscard]] static DType stream(const ConstTensorView& view, DType dtype) {
-    return dtype == DType::f16 && view.dtype() == DType::f32 ? DType::f32 : dtype;
+  template <typename Op>
+  void require_mask(const Op& op, std::int64_t rows, std::int64_t width) const {
+    require(op.kind == ActivationKind::relu && !op.gated, "what has a mask", "a relu without a gate");
+    require(width % 8 == 0, "the width of what is masked", "a multiple of 8");
+    require(op.mask, "mask", {rows, width / 8}, DType::u8);
   }
 
   void require_rank(const ConstTensorView& view, std::string_view name, int rank) const {
@@ -85,7 +87,8 @@ void check(const Linear& op) {
   const std::int64_t rows = op.x.extent(0), in = op.x.extent(1), out = op.w.extent(0);
   checker.require(op.x, "x", {rows, in}, dtype);
   checker.require(op.w, "w", {out, in}, dtype);
-  checker.require_f32_or(dtype, op.y, "y", {rows, out});
+  if (op.relu) checker.require(op.y, "y", {rows, out}, dtype);
+  else checker.require_f32_or(dtype, op.y, "y", {rows, out});
 }
 
 void check(const LinearInputGradient& op) {
@@ -107,7 +110,8 @@ void check(const LinearWeightGradient& op) {
   const std::int64_t rows = op.dy.extent(0), out = op.dy.extent(1), in = op.x.extent(1);
   checker.require_f32_or(dtype, op.dy, "dy", {rows, out});
   checker.require(op.x, "x", {rows, in}, dtype);
-  checker.require(op.dw, "dw", {out, in});
+  const bool may_be_narrow = op.output == Output::overwrite && op.dy.dtype() == dtype;
+  checker.require_f32_or(may_be_narrow ? dtype : DType::f32, op.dw, "dw", {out, in});
 }
 
 void check(const Embedding& op) {
@@ -118,7 +122,7 @@ void check(const Embedding& op) {
   const std::int64_t rows = op.ids.extent(0), width = op.table.extent(1);
   checker.require(op.ids, "ids", {rows}, DType::i32);
   checker.require(op.table, "table", {op.table.extent(0), width}, dtype);
-  checker.require(op.out, "out", {rows, width}, Checker::stream(op.out, dtype));
+  checker.require(op.out, "out", {rows, width});
   checker.require_dropout(op.dropout, op.sequences, rows);
 }
 
@@ -126,11 +130,10 @@ void check(const EmbeddingGradient& op) {
   const Checker checker("embedding_gradient");
   checker.require_rank(op.ids, "ids", 1);
   checker.require_rank(op.d_table, "d_table", 2);
-  const DType dtype = checker.activations(op.d_out, "d_out");
   const std::int64_t rows = op.ids.extent(0), width = op.d_table.extent(1);
   checker.require(op.ids, "ids", {rows}, DType::i32);
   checker.require(op.d_table, "d_table", {op.d_table.extent(0), width});
-  checker.require(op.d_out, "d_out", {rows, width}, dtype);
+  checker.require(op.d_out, "d_out", {rows, width});
   checker.require_dropout(op.dropout, op.sequences, rows);
 }
 
@@ -138,18 +141,17 @@ void check(const ResidualNorm& op) {
   const Checker checker("residual_norm");
   checker.require_rank(op.hidden_in, "hidden_in", 2);
   const DType dtype = checker.activations(op.weight, "weight");
-  const DType stream = Checker::stream(op.hidden_in, dtype);
   const std::int64_t rows = op.hidden_in.extent(0), width = op.hidden_in.extent(1);
-  checker.require(op.hidden_in, "hidden_in", {rows, width}, stream);
+  checker.require(op.hidden_in, "hidden_in", {rows, width});
   checker.require(op.weight, "weight", {width}, dtype);
   checker.require(op.normed, "normed", {rows, width}, dtype);
   checker.require(op.rstd, "rstd", {rows});
   if (op.branch) {
-    checker.require(op.branch, "branch", {rows, width}, stream);
-    checker.require(op.hidden_out, "hidden_out", {rows, width}, stream);
+    checker.require(op.branch, "branch", {rows, width}, branch_dtype(dtype));
+    checker.require(op.hidden_out, "hidden_out", {rows, width});
     checker.require_dropout(op.dropout, op.sequences, rows);
   }
-  if (op.hidden_out) checker.require(op.hidden_out, "hidden_out", {rows, width}, stream);
+  if (op.hidden_out) checker.require(op.hidden_out, "hidden_out", {rows, width});
   checker.require_dropout(op.output_dropout, op.sequences, rows);
 }
 
@@ -157,13 +159,12 @@ void check(const ResidualNormGradient& op) {
   const Checker checker("residual_norm_gradient");
   checker.require_rank(op.hidden, "hidden", 2);
   const DType dtype = checker.activations(op.weight, "weight");
-  const DType stream = Checker::stream(op.hidden, dtype);
   const std::int64_t rows = op.hidden.extent(0), width = op.hidden.extent(1);
-  checker.require(op.hidden, "hidden", {rows, width}, stream);
+  checker.require(op.hidden, "hidden", {rows, width});
   checker.require(op.d_normed, "d_normed", {rows, width}, dtype);
   checker.require(op.rstd, "rstd", {rows});
   checker.require(op.weight, "weight", {width}, dtype);
-  checker.require(op.d_hidden, "d_hidden", {rows, width}, stream);
+  checker.require(op.d_hidden, "d_hidden", {rows, width});
   checker.require(op.d_weight, "d_weight", {width});
   if (op.d_branch) {
     checker.require(op.d_branch, "d_branch", {rows, width}, dtype);
@@ -175,11 +176,10 @@ void check(const ResidualNormGradient& op) {
 void check(const ResidualAdd& op) {
   const Checker checker("residual_add");
   checker.require_rank(op.branch, "branch", 2);
-  const DType dtype = checker.activations(op.branch, "branch");
   const Shape shape = op.branch.shape();
-  checker.require(op.branch, "branch", shape, dtype);
-  checker.require(op.hidden_in, "hidden_in", shape, dtype);
-  checker.require(op.hidden_out, "hidden_out", shape, dtype);
+  checker.require_f32_or(DType::bf16, op.branch, "branch", shape);
+  checker.require(op.hidden_in, "hidden_in", shape);
+  checker.require(op.hidden_out, "hidden_out", shape);
   checker.require_dropout(op.dropout, op.sequences, shape[0]);
 }
 
@@ -188,7 +188,7 @@ void check(const ResidualAddGradient& op) {
   checker.require_rank(op.d_hidden, "d_hidden", 2);
   const DType dtype = checker.activations(op.d_branch, "d_branch");
   const Shape shape = op.d_hidden.shape();
-  checker.require(op.d_hidden, "d_hidden", shape, Checker::stream(op.d_hidden, dtype));
+  checker.require(op.d_hidden, "d_hidden", shape);
   checker.require(op.d_branch, "d_branch", shape, dtype);
   checker.require_dropout(op.dropout, op.sequences, shape[0]);
 }
@@ -200,15 +200,21 @@ void check(const Activation& op) {
   const std::int64_t rows = op.out.extent(0), width = op.out.extent(1);
   checker.require(op.out, "out", {rows, width}, dtype);
   checker.require(op.u, "u", {rows, op.gated ? 2 * width : width}, dtype);
+  if (op.mask) checker.require_mask(op, rows, width);
   checker.require_dropout(op.dropout, op.sequences, rows);
 }
 
 void check(const ActivationGradient& op) {
   const Checker checker("activation_gradient");
   checker.require_rank(op.d_out, "d_out", 2);
-  const DType dtype = checker.activations(op.u, "u");
+  const DType dtype = checker.activations(op.d_out, "d_out");
   const std::int64_t rows = op.d_out.extent(0), width = op.d_out.extent(1);
   checker.require(op.d_out, "d_out", {rows, width}, dtype);
+  if (op.mask) {
+    checker.require_mask(op, rows, width);
+    checker.require(op.du, "du", {rows, width}, dtype);
+    return;
+  }
   checker.require(op.u, "u", {rows, op.gated ? 2 * width : width}, dtype);
   checker.require(op.du, "du", op.u.shape(), dtype);
   checker.require_dropout(op.dropout, op.sequences, rows);

@@ -9,12 +9,14 @@ namespace spillway::kernels {
 /// What becomes of what is in the output already.
 enum class Output { overwrite, add };
 
-/// y = alpha · x wᵀ (+ y). x (N, in), w (out, in), y (N, out). y may be f32 where x and w are bf16 or f16.
+/// y = alpha · x wᵀ (+ y), or of that max(·, 0) if `relu`. x (N, in), w (out, in), y (N, out). y may be f32 where x and w are bf16 or
+/// f16, unless `relu`.
 struct Linear {
   ConstTensorView x, w;
   TensorView y;
   float alpha = 1.0F;
   Output output = Output::overwrite;
+  bool relu = false;
 };
 
 /// dx = alpha · dy w (+ dx). dy (N, out), w (out, in), dx (N, in). dy may be f32 where w and dx are bf16 or f16.
@@ -25,8 +27,8 @@ struct LinearInputGradient {
   Output output = Output::overwrite;
 };
 
-/// dw = alpha · dyᵀ x (+ dw). dy (N, out), x (N, in), dw (out, in) f32. dy may be f32 where x is bf16 or f16. A pass that is the first
-/// to write dw overwrites it, which then need not be zero before.
+/// dw = alpha · dyᵀ x (+ dw). dy (N, out), x (N, in), dw (out, in) f32. dy may be f32 where x is bf16 or f16. A pass that is the first to
+/// write dw overwrites it, which then need not be zero before, and if it is the only one and dy is what x is, dw may be that too.
 struct LinearWeightGradient {
   ConstTensorView dy, x;
   TensorView dw;
@@ -34,7 +36,11 @@ struct LinearWeightGradient {
   Output output = Output::add;
 };
 
-/// out = dropout(table[ids]). ids i32 (N), table (vocabulary, width), out (N, width) is the residual stream.
+/// Of a branch, which is what a sublayer adds to the residual stream, where weights are in `dtype`. bf16 rounds a branch to 8 bits of its
+/// own size, as it does everything inside the sublayer. f16 cannot hold every branch, which is why that is f32.
+[[nodiscard]] constexpr DType branch_dtype(DType dtype) noexcept { return dtype == DType::bf16 ? dtype : DType::f32; }
+
+/// out = dropout(table[ids]). ids i32 (N), table (vocabulary, width), out f32 (N, width) is the residual stream.
 struct Embedding {
   PackedSequences sequences;
   ConstTensorView ids, table;
@@ -42,7 +48,7 @@ struct Embedding {
   TensorView out;
 };
 
-/// d_table[ids[n]] += dropout'(d_out[n]), rows in ascending n: deterministic. d_table f32.
+/// d_table[ids[n]] += dropout'(d_out[n]), rows in ascending n: deterministic. d_out, d_table f32.
 struct EmbeddingGradient {
   PackedSequences sequences;
   ConstTensorView ids, d_out;
@@ -51,10 +57,10 @@ struct EmbeddingGradient {
 };
 
 /// hidden_out = hidden_in + dropout(branch); normed = output_dropout(hidden_out · rstd · weight),
-/// rstd = 1 / sqrt(mean(hidden_out²) + epsilon) in fp32 (T5LayerNorm: no mean, no bias). The norm is that of hidden_out as it is
-/// stored: the bits are those of residual_add and a norm without a branch.
-/// hidden_in, branch, hidden_out (N, width), the residual stream; normed (N, width); weight (width); rstd f32 (N). Without `branch`
-/// hidden_out may be left out too (it is hidden_in). hidden_out may alias hidden_in.
+/// rstd = 1 / sqrt(mean(hidden_out²) + epsilon) (T5LayerNorm: no mean, no bias). The bits are those of residual_add and a norm without
+/// a branch.
+/// hidden_in, hidden_out f32 (N, width), the residual stream; branch (N, width) in branch_dtype; normed (N, width); weight (width);
+/// rstd f32 (N). Without `branch` hidden_out may be left out too (it is hidden_in). hidden_out may alias hidden_in.
 struct ResidualNorm {
   PackedSequences sequences;
   ConstTensorView hidden_in, branch, weight;
@@ -64,9 +70,9 @@ struct ResidualNorm {
 };
 
 /// The gradient of ResidualNorm. `d_hidden` comes in as the gradient of hidden_out from later layers and leaves as that of
-/// hidden_in: d_hidden += norm'(output_dropout'(d_normed)); d_weight += ...; d_branch = dropout'(d_hidden),
-/// of d_hidden as it is stored. d_branch is left out where the forward had no branch. d_normed, hidden (= hidden_out), d_hidden, d_branch (N, width);
-/// rstd f32 (N); weight (width); d_weight f32 (width).
+/// hidden_in: d_hidden += norm'(output_dropout'(d_normed)); d_weight += ...; d_branch = dropout'(d_hidden). d_branch is left out where
+/// the forward had no branch. hidden (= hidden_out), d_hidden f32 (N, width); d_normed, d_branch (N, width); rstd f32 (N); weight (width);
+/// d_weight f32 (width).
 struct ResidualNormGradient {
   PackedSequences sequences;
   ConstTensorView d_normed, hidden, rstd, weight;
@@ -74,7 +80,7 @@ struct ResidualNormGradient {
   TensorView d_hidden, d_branch, d_weight;
 };
 
-/// hidden_out = hidden_in + dropout(branch): a residual connection with no norm after it.
+/// hidden_out = hidden_in + dropout(branch): a residual connection with no norm after it. hidden_in, hidden_out f32, branch f32 or bf16.
 struct ResidualAdd {
   PackedSequences sequences;
   ConstTensorView hidden_in, branch;
@@ -82,7 +88,7 @@ struct ResidualAdd {
   TensorView hidden_out;
 };
 
-/// d_branch = dropout'(d_hidden).
+/// d_branch = dropout'(d_hidden). d_hidden f32.
 struct ResidualAddGradient {
   PackedSequences sequences;
   ConstTensorView d_hidden;
@@ -95,7 +101,9 @@ struct ResidualAddGradient {
 /// quick_gelu x σ(1.702 x); silu x σ(x); sigmoid σ(x); tanh; mish x tanh(ln(1 + eˣ)).
 enum class ActivationKind { relu, relu_squared, gelu, gelu_new, quick_gelu, silu, sigmoid, tanh, mish };
 
-/// out = dropout(f(u)), or dropout(f(u[:, :width]) · u[:, width:]) if gated. u (N, width or 2 width), out (N, width).
+/// out = dropout(f(u)), or dropout(f(u[:, :width]) · u[:, width:]) if gated. u (N, width or 2 width), out (N, width), which may alias u if
+/// not gated. `mask`, if it is given, u8 (N, width / 8), width a multiple of 8: which elements of out are not 0, column c of a row at bit
+/// c % 8 of byte c / 8.
 struct Activation {
   PackedSequences sequences;
   ActivationKind kind = ActivationKind::relu;
@@ -103,9 +111,11 @@ struct Activation {
   ConstTensorView u;
   Dropout dropout;
   TensorView out;
+  TensorView mask = {};
 };
 
-/// du from d_out. u, du (N, width or 2 width), d_out (N, width). du may alias u.
+/// du from d_out. u, du (N, width or 2 width), d_out (N, width). du may alias u. The `mask` of a relu that is not gated is all that its
+/// gradient needs: with it u is left out, no sequence is looked at, and du may alias d_out.
 struct ActivationGradient {
   PackedSequences sequences;
   ActivationKind kind = ActivationKind::relu;
@@ -113,6 +123,7 @@ struct ActivationGradient {
   ConstTensorView u, d_out;
   Dropout dropout;
   TensorView du;
+  ConstTensorView mask = {};
 };
 
 /// T5's relative position bias: bias(query i, key j, head h) = table[bucket(j - i), h].
@@ -163,19 +174,18 @@ struct CrossEntropy {
   TensorView gradient = {};
 };
 
-/// The maths of a T5's forward and backward pass: each op once, in the order of the queue it is given. Tensors are dense and
-/// row-major and must live until the queue has passed the op. Gradients of weights are added to, in fp32, unless an op says so. Results do not depend
-/// on the number of threads. A row-wise op looks at its `sequences` only where a dropout is active.
+/// The maths of a T5's forward and backward pass: each op once, in the order of the queue it is given. Tensors are dense and row-major and
+/// must live until the queue has passed the op. Gradients of weights are added to, in fp32, unless an op says so. Results do not depend on
+/// the number of threads. A row-wise op looks at its `sequences` only where a dropout is active.
 ///
-/// Storage. Activations and their gradients (x, y, dx, dy, hidden, normed, branch, u, out, q, k, v and d_...) and weights (w, table,
-/// norm weights) of one op are all f32, all bf16 or all f16, but for what an op says of f32. Around f16 the residual stream and its
-/// gradient (hidden, hidden_in, hidden_out, branch, d_hidden, an embedding's out) may be f32: it adds up over all layers and grows out
-/// of f16's range. f16 is for GPUs: the CPU form refuses it. Nothing saturates: what f16 cannot hold becomes infinity. Always f32: rstd,
-/// log_sum_exp, logits, losses, and the gradients of weights (dw, d_table, d_weight, d_bias). Arithmetic is fp32
-/// whatever the storage: 16 bits are widened when they are read, an element is rounded once, to nearest even, when it is stored; what
-/// an op adds to (Output::add, d_hidden) is widened, added to and rounded. Nothing else is rounded: no probability, partial sum or
-/// dropped value, but where an op writes a tensor and goes on with it, it goes on with what is stored. With f32 nothing is rounded at
-/// all.
+/// Storage. Activations and their gradients (x, y, dx, dy, hidden, normed, branch, u, out, q, k, v and d_...) and weights (w, table, norm
+/// weights) of one op are all f32, all bf16 or all f16, but for what an op says of f32. Always f32: the residual stream and its gradient
+/// (hidden, hidden_in, hidden_out, d_hidden, an embedding's out and d_out), which add up over all layers, so that 16 bits would round again
+/// and again, and f16 overflow; rstd, log_sum_exp, logits, losses, and the gradients of weights (d_table, d_weight, d_bias; dw but for what
+/// is said of it). f16 is for GPUs: the CPU form refuses it. Nothing saturates: what f16 cannot hold becomes infinity. Arithmetic is fp32
+/// whatever the storage: 16 bits are widened when they are read, an element is rounded once, to nearest even, when it is stored; what an op
+/// adds to (Output::add) is widened, added to and rounded. Nothing else is rounded: no probability, partial sum or dropped value, but where
+/// an op writes a tensor and goes on with it, it goes on with what is stored. With f32 nothing is rounded at all.
 /// \throws Error if shapes or dtypes do not fit, at once, before anything is queued; ids and labels are looked at by the queue
 class ModelOps {
  public:

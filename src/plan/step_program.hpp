@@ -35,8 +35,9 @@ struct Op {
 
 /// What the program does with a unit.
 struct UnitRole {
-  bool persistent = false;  // held for the whole step
-  bool trainable = true;    // has a gradient and is updated
+  bool persistent = false;    // held for the whole step
+  bool trainable = true;      // has a gradient and is updated
+  bool written_once = false;  // a micro-batch's backward pass writes each tensor of its gradient once
 };
 
 /// The model and the job as the program sees them.

@@ -6,10 +6,23 @@
 
 namespace spillway::train {
 
+bool GradientLayout::filled(int unit) const {
+  std::int64_t used = 0;
+  for (const TensorSpec& tensor : zero->map->tensors())
+    if (tensor.unit == unit) used += tensor.shape.elements();
+  return used == zero->map->unit_elements(unit);
+}
+
+bool GradientLayout::in_place(int unit) const {
+  const bool once = zero->map->ranks() == 1 && micro_batches == 1 && units[static_cast<std::size_t>(unit)].written_once;
+  return once && reduce == grad && trainable(unit) && filled(unit);
+}
+
 std::int64_t GradientLayout::largest_unit() const {
   std::int64_t largest = 0;
   for (int unit = 0; unit < zero->map->units(); ++unit)
-    if (trainable(unit) && !persistent(unit)) largest = std::max(largest, zero->map->unit_elements(unit));
+    if (trainable(unit) && !persistent(unit) && !in_place(unit))
+      largest = std::max(largest, zero->map->unit_elements(unit));
   return largest;
 }
 

@@ -21,14 +21,8 @@ Gradients::Gradients(GradientLayout layout, int groups, comm::Communicator& worl
       ops_(ops),
       queue_(queue),
       clock_(clock),
-      states_(layout_.units.size()),
-      filled_(layout_.units.size()) {
+      states_(layout_.units.size()) {
   const Zero& zero = *layout_.zero;
-  std::vector<std::int64_t> used(layout_.units.size(), 0);
-  for (const TensorSpec& tensor : zero.map->tensors())
-    used[static_cast<std::size_t>(tensor.unit)] += tensor.shape.elements();
-  for (int unit = 0; unit < zero.map->units(); ++unit)
-    filled_[static_cast<std::size_t>(unit)] = used[static_cast<std::size_t>(unit)] == zero.map->unit_elements(unit);
   const std::int64_t elements = layout_.buffer_elements();
   const std::byte* const wires = buffers.data() + static_cast<std::size_t>(elements) * sizeof(float);
   std::int64_t buffer = 0, at_rest = 0, summed = 0;
@@ -44,11 +38,6 @@ Gradients::Gradients(GradientLayout layout, int groups, comm::Communicator& worl
     if (layout_.partial_elements(groups_ > 1) > 0) slot.partial = take_sum(unit_elements / zero.map->ranks());
     slots_.push_back(std::move(slot));
   };
-  for (int unit = 0; unit < zero.map->units(); ++unit)
-    if (layout_.trainable(unit) && layout_.persistent(unit)) add_slot(zero.map->unit_elements(unit));
-  shared_ = slots_.size();
-  for (int slot = 0; slot < plan::kGradientSlots; ++slot) add_slot(layout_.largest_unit());
-
   for (int unit = 0; unit < zero.map->units(); ++unit) {
     if (!layout_.trainable(unit)) continue;
     State& state = states_[static_cast<std::size_t>(unit)];
@@ -56,7 +45,14 @@ Gradients::Gradients(GradientLayout layout, int groups, comm::Communicator& worl
     state.owned = TensorView(grad.data(), layout_.grad, {layout_.grad_elements()}).flat(at_rest, size);
     at_rest += size;
     if (several(unit) && layout_.grad != DType::f32) state.sum = take_sum(zero.map->shard_elements(unit));
+    state.filled = layout_.filled(unit);
+    if (!layout_.persistent(unit) && !layout_.in_place(unit)) continue;
+    state.own_slot = static_cast<int>(slots_.size());
+    if (layout_.persistent(unit)) add_slot(zero.map->unit_elements(unit));
+    else slots_.push_back({.memory = state.owned});
   }
+  shared_ = slots_.size();
+  for (int slot = 0; slot < plan::kGradientSlots; ++slot) add_slot(layout_.largest_unit());
 }
 
 Gradients::~Gradients() {
@@ -75,11 +71,8 @@ Gradients::Slot& Gradients::slot_of(int unit) {
 }
 
 void Gradients::begin(int unit) {
-  std::size_t index = 0;
-  if (layout_.persistent(unit)) {
-    for (int before = 0; before < unit; ++before)
-      if (layout_.trainable(before) && layout_.persistent(before)) ++index;
-  } else {
+  auto index = static_cast<std::size_t>(states_[static_cast<std::size_t>(unit)].own_slot);
+  if (states_[static_cast<std::size_t>(unit)].own_slot < 0) {
     // A unit that the last group had too keeps its buffer: it must not be in two.
     const auto held = std::find_if(slots_.begin() + static_cast<std::ptrdiff_t>(shared_), slots_.end(),
                                    [unit](const Slot& slot) { return slot.unit == unit; });
@@ -107,7 +100,7 @@ TensorView Gradients::buffer(int unit) {
 
 bool Gradients::overwrites(int unit) {
   Slot& slot = slot_of(unit);
-  if (!slot.stale || !filled_[static_cast<std::size_t>(unit)]) return false;
+  if (!slot.stale || !states_[static_cast<std::size_t>(unit)].filled) return false;
   slot.stale = false;
   return true;
 }
@@ -146,8 +139,9 @@ void Gradients::reduce(int unit) {
 
 /// The sum over one rank: rounded to the wire's dtype, as with more ranks, and moved to where the sum goes.
 void Gradients::reduce_alone(Slot& slot, ConstTensorView full) {
-  const StepClock::Span span(clock_, Activity::compute);
   const TensorView target = target_of(slot);
+  if (target.data() == full.data()) return;  // in place
+  const StepClock::Span span(clock_, Activity::compute);
   if (slot.wire && target.dtype() != slot.wire.dtype()) {
     const TensorView wire = slot.wire.flat(0, full.elements());
     ops_.convert(queue_, full, wire);

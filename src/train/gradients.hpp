@@ -18,10 +18,17 @@ struct GradientLayout {
   DType grad = DType::f32;    // at rest
   const Zero* zero = nullptr;
   std::vector<plan::UnitRole> units;
+  int micro_batches = 1;  // of one rank in one step
 
   [[nodiscard]] bool trainable(int unit) const { return units[static_cast<std::size_t>(unit)].trainable; }
   [[nodiscard]] bool persistent(int unit) const { return units[static_cast<std::size_t>(unit)].persistent; }
-  /// Of the largest unit that is neither frozen nor persistent.
+  /// The unit's tensors leave no padding between or behind them.
+  [[nodiscard]] bool filled(int unit) const;
+  /// The ops that make the unit's gradient write it where it lies at rest, each element once in a step and rounded once: it takes one
+  /// rank, one micro-batch, a unit that is written so and has no padding, and the same dtype on the wire and at rest.
+  /// What the ledger counts and what a step does both follow from this.
+  [[nodiscard]] bool in_place(int unit) const;
+  /// Of the largest unit that is neither frozen nor persistent nor in place.
   [[nodiscard]] std::int64_t largest_unit() const;
   /// A buffer for each persistent unit and plan::kGradientSlots for the others: fp32, and as many in `reduce` if that is another.
   [[nodiscard]] std::int64_t buffer_elements() const;
@@ -36,7 +43,8 @@ struct GradientLayout {
 
 /// The gradients of one step. The backward pass adds a unit's whole fp32 gradient into a buffer of this rank. Each rank rounds it once
 /// to the wire's dtype; a reduction in the background sums the ranks' pieces in fp32, over several groups of micro-batches too, and the
-/// sum is rounded once to the dtype at rest. Ranks with copies of the same state then exchange their pieces.
+/// sum is rounded once to the dtype at rest. Ranks with copies of the same state then exchange their pieces. Where there is nothing to
+/// sum (GradientLayout::in_place) the place at rest is the buffer.
 class Gradients {
  public:
   /// \param world   all ranks; \param copies  those that have the same place in their groups
@@ -54,7 +62,8 @@ class Gradients {
   void begin_step();
   /// Gives the unit a buffer; blocks until the buffer's last reduction is over.
   void begin(int unit);
-  /// The unit's buffer between begin and reduce: zero at first, unless overwrites() has said otherwise.
+  /// The unit's buffer between begin and reduce: fp32 and zero at first, unless overwrites() has said otherwise. That of a unit in place
+  /// has the dtype at rest.
   [[nodiscard]] TensorView buffer(int unit);
   /// Whether the buffer still holds anything: true at most once after begin, and only for units whose tensors fill them, so that who
   /// overwrites the tensors overwrites all of it.
@@ -73,7 +82,7 @@ class Gradients {
 
  private:
   struct Slot {
-    TensorView memory;   // whole unit, fp32
+    TensorView memory;   // whole unit: fp32, or the place at rest
     TensorView wire;     // the same in the wire's dtype, where that is another
     TensorView partial;  // a piece in fp32, to be added or rounded
     int unit = -1;
@@ -82,8 +91,10 @@ class Gradients {
   };
   /// Of one unit.
   struct State {
-    TensorView owned;    // at rest
-    TensorView sum;      // its piece in fp32 while groups add up, where that is not the piece at rest
+    TensorView owned;   // at rest
+    TensorView sum;     // its piece in fp32 while groups add up, where that is not the piece at rest
+    int own_slot = -1;  // -1: it has one of those that units share
+    bool filled = false;
     int reductions = 0;  // in this step
     Event complete;
   };
@@ -102,11 +113,10 @@ class Gradients {
   kernels::ModelOps& ops_;
   Queue& queue_;
   StepClock& clock_;
-  std::vector<Slot> slots_;  // those of persistent units first
+  std::vector<Slot> slots_;  // those of one unit first
   std::size_t shared_ = 0;   // the first slot that any unit may have
   std::size_t next_ = 0;
   std::vector<State> states_;
-  std::vector<bool> filled_;  // of each unit: no padding between or behind its tensors
 };
 
 }  // namespace spillway::train

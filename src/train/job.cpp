@@ -70,6 +70,7 @@ void size_batches(Job& job, int ranks, const GenerateLimits& generate) {
     job.global_batch_size = o.train.global_batch_size > 0 ? o.train.global_batch_size : accumulated;
     // A global batch of its own decides how many micro-batches of at most per_device samples each rank runs.
     job.micro_batches = static_cast<int>((job.global_batch_size + per_device * ranks - 1) / (per_device * ranks));
+    job.gradients.micro_batches = job.micro_batches;
     const std::int64_t slots = static_cast<std::int64_t>(job.micro_batches) * ranks;
     job.train_limits = batch_limits(*job.train_examples, (job.global_batch_size + slots - 1) / slots);
     const std::int64_t steps_per_epoch =
@@ -157,7 +158,9 @@ void lay_out_state(Job& job, const Runtime& runtime) {
       o.zero.shard_group == ShardGroup::node ? runtime.nodes : comm::NodeLayout::filled(1, ranks);
   job.zero = Zero::over(*job.map, o.zero.stage, runtime.communicator.rank(), groups);
   for (int unit = 0; unit < job.map->units(); ++unit)
-    job.units.push_back({.persistent = job.layout->persistent(unit), .trainable = job.layout->trainable(unit)});
+    job.units.push_back({.persistent = job.layout->persistent(unit),
+                         .trainable = job.layout->trainable(unit),
+                         .written_once = job.layout->written_once(unit)});
 
   if (o.train.precision == Precision::fp16 && !job.on_gpu)
     throw ConfigError("train.precision = \"fp16\" needs a GPU: on the CPU there are \"fp32\" and \"bf16\"");

@@ -45,9 +45,23 @@ ShardState::ShardState(const Zero& zero, StateLayout layout, ShardStateOptions o
       options_.files.kinds.emplace_back(name_of(kind));
     }
   }
+  make_stretches();
   const TensorView transfer = arena.bytes(plan::entry::kTransfer);
   transfer_ = {reinterpret_cast<float*>(transfer.data()), transfer.bytes() / sizeof(float)};
   if (!options_.files.kinds.empty()) make_files(arena, store);
+}
+
+void ShardState::make_stretches() {
+  stretches_of_.resize(static_cast<std::size_t>(layout_.units()));
+  for (std::size_t extent = 0; extent < extents_.size(); ++extent) {
+    std::vector<Stretch>& stretches = stretches_of_[static_cast<std::size_t>(extents_[extent].unit)];
+    const bool goes_on = !stretches.empty() && !uses_ring_[extent] && !stretches.back().through_ring &&
+                         std::ranges::all_of(places_, [extent](const std::vector<StatePlaces::Place>& of_kind) {
+                           return of_kind[extent].tier == of_kind[extent - 1].tier;
+                         });
+    if (goes_on) stretches.back().whole.range.end = extents_[extent].range.end;
+    else stretches.push_back({.first = extent, .whole = extents_[extent], .through_ring = uses_ring_[extent]});
+  }
 }
 
 void ShardState::make_files(const Arena& arena, offload::BlockStore* store) {
@@ -105,17 +119,11 @@ bool ShardState::parameters_in_memory(int unit) const {
   });
 }
 
-/// Masters of neighbouring extents in one memory follow each other without a gap, since no format but int8 has any rest to pad.
 kernels::ParameterView ShardState::parameter(int unit, Range owned) const {
   if (!parameters_in_memory(unit)) throw Error(fmt::format("the parameters of unit {} are not in one memory", unit));
   if (extents_of(unit).empty()) return {};
   const std::size_t first = extents_of(unit).front();
-  const auto view = [&](StateKind kind, std::int64_t elements, Range part) {
-    return layout_.view(kind, unit, {run(kind, first), layout_.bytes(kind, unit, elements)}, elements, part).values;
-  };
-  const StatePlaces::Place& weights = places_[index_of(StateKind::weight)][first];
-  return {view(StateKind::weight, weights.elements, {owned.begin + weights.begin, owned.end + weights.begin}),
-          view(StateKind::master, zero_.owned(unit).size(), owned)};
+  return {resident(StateKind::weight, first, owned).values, resident(StateKind::master, first, owned).values};
 }
 
 kernels::StateView ShardState::resident(StateKind kind, std::size_t extent, Range part) const {
@@ -126,12 +134,11 @@ kernels::StateView ShardState::resident(StateKind kind, std::size_t extent, Rang
                       {part.begin + shift, part.end + shift});
 }
 
-StateViews ShardState::views_of(std::size_t index, const offload::StateRing::Lease* lease) const {
-  const Extent& extent = extents_[index];
+StateViews ShardState::views_of(const Stretch& stretch, const offload::StateRing::Lease* lease) const {
+  const Extent& part = stretch.whole;
   const auto view = [&](StateKind kind) {
-    if (!on_nvme(kind, index)) return resident(kind, index, extent.range);
-    return layout_.view(kind, extent.unit, lease->state(*nvme_kind(kind)), extent.range.size(),
-                        {0, extent.range.size()});
+    if (!on_nvme(kind, stretch.first)) return resident(kind, stretch.first, part.range);
+    return layout_.view(kind, part.unit, lease->state(*nvme_kind(kind)), part.range.size(), {0, part.range.size()});
   };
   return {.parameter = {view(StateKind::weight).values, view(StateKind::master).values},
           .exp_avg = view(StateKind::exp_avg),
@@ -139,13 +146,17 @@ StateViews ShardState::views_of(std::size_t index, const offload::StateRing::Lea
 }
 
 ShardState::Lease ShardState::acquire(std::size_t extent) {
+  return acquire({.first = extent, .whole = extents_[extent], .through_ring = uses_ring(extent)});
+}
+
+ShardState::Lease ShardState::acquire(const Stretch& stretch) {
   Lease lease;
-  if (uses_ring(extent)) {
+  if (stretch.through_ring) {
     buffered_.fill(std::nullopt);  // the ring's memory is the buffer
-    lease.ring_.emplace(ring_->acquire(extent));
-    prefetch_after(extent);
+    lease.ring_.emplace(ring_->acquire(stretch.first));
+    prefetch_after(stretch.first);
   }
-  lease.views_ = views_of(extent, lease.ring_ ? &*lease.ring_ : nullptr);
+  lease.views_ = views_of(stretch, lease.ring_ ? &*lease.ring_ : nullptr);
   return lease;
 }
 

@@ -54,6 +54,18 @@ class ShardState {
   [[nodiscard]] bool on_nvme(StateKind kind) const { return nvme_kind(kind).has_value(); }
   /// Whether anything of the extent is on nvme: its lease then waits for it.
   [[nodiscard]] bool uses_ring(std::size_t extent) const { return uses_ring_[extent]; }
+  /// What is updated at a time: an extent that uses the ring, or neighbouring extents of a unit of which every kind lies as one in one
+  /// memory. The fewer, the better: a GPU's queue takes about a thousand launches before it blocks the thread that should be
+  /// giving it the next forward pass.
+  struct Stretch {
+    std::size_t first = 0;  // of the extents
+    Extent whole;
+    bool through_ring = false;
+  };
+  /// Of a unit, in order.
+  [[nodiscard]] const std::vector<Stretch>& stretches_of(int unit) const {
+    return stretches_of_.at(static_cast<std::size_t>(unit));
+  }
   /// Whether any extent is.
   [[nodiscard]] bool uses_ring() const noexcept { return ring_ != nullptr; }
   /// A unit's weights in memory: whole ones, or what this rank owns. Not for weights on nvme.
@@ -83,6 +95,8 @@ class ShardState {
   /// Blocks until the extent's state is in memory; those after it start to come. One thread at a time for extents that use the ring,
   /// any for others, whose lease is only where they lie. \throws IoError
   [[nodiscard]] Lease acquire(std::size_t extent);
+  /// The same for all of a stretch.
+  [[nodiscard]] Lease acquire(const Stretch& stretch);
   /// Blocks until what was released is written back. \throws IoError
   void flush();
   /// The same; what was read ahead is forgotten. \throws IoError
@@ -111,11 +125,12 @@ class ShardState {
   [[nodiscard]] bool on_nvme(StateKind kind, std::size_t extent) const {
     return places_[static_cast<std::size_t>(kind)][extent].tier == plan::Tier::nvme;
   }
-  /// Where the run of an extent in memory begins.
+  /// Where the run of an extent in memory begins: with those of its unit that lie beside it.
   [[nodiscard]] std::byte* run(StateKind kind, std::size_t extent) const;
-  /// \param part  in elements of what this rank owns of the unit, inside the extent
+  /// \param part  in elements of what this rank owns of the unit, inside the extent's run
   [[nodiscard]] kernels::StateView resident(StateKind kind, std::size_t extent, Range part) const;
-  [[nodiscard]] StateViews views_of(std::size_t extent, const offload::StateRing::Lease* lease) const;
+  void make_stretches();
+  [[nodiscard]] StateViews views_of(const Stretch& stretch, const offload::StateRing::Lease* lease) const;
   [[nodiscard]] kernels::StateView stored(StateKind kind, std::size_t extent, Range part);
   void read_part(StateKind kind, std::size_t extent, Range part, std::span<float> to);
   void write_part(StateKind kind, std::size_t extent, Range part, std::span<const float> from);
@@ -133,6 +148,7 @@ class ShardState {
   std::vector<Extent> extents_;
   std::vector<std::vector<std::size_t>> extents_of_;  // of each unit
   std::vector<bool> uses_ring_;                       // of each extent
+  std::vector<std::vector<Stretch>> stretches_of_;    // of each unit
   std::array<std::vector<StatePlaces::Place>, kStateKinds> places_;
   std::array<std::array<TensorView, 2>, kStateKinds> memory_;  // on the device, in host memory
   std::array<std::optional<std::size_t>, kStateKinds> nvme_kinds_;

@@ -79,14 +79,18 @@ class Gpu {
   std::vector<Buffer> memory_;
 };
 
-/// Beams that took over from one another: half of each row's history is its neighbour's.
+/// An item's beams have descended from one of them twelve tokens ago, as they do in a search.
+std::vector<std::int32_t> ancestry_of(const Search& s, std::int64_t position) {
+  std::vector<std::int32_t> ancestry;
+  for (std::int64_t row = 0; row < s.rows(); ++row)
+    for (std::int64_t j = 0; j < kCapacity; ++j)
+      ancestry.push_back(static_cast<std::int32_t>(j + 12 > position ? row : row / kBeams * kBeams + j % kBeams));
+  return ancestry;
+}
+
 void self_attention(benchmark::State& state, const Search& s, std::int64_t position) {
   Gpu& gpu = Gpu::get();
   const std::int64_t rows = s.rows(), inner = s.inner();
-  std::vector<std::int32_t> ancestry;
-  for (std::int64_t row = 0; row < rows; ++row)
-    for (std::int64_t j = 0; j < kCapacity; ++j)
-      ancestry.push_back(static_cast<std::int32_t>(j % 2 == 0 ? row : row / kBeams * kBeams));
   const TensorView qkv = gpu.tensor({rows, 3 * inner});
   const auto part = [&](std::int64_t i) {
     return ConstTensorView(qkv.data() + static_cast<std::size_t>(i * inner) * 2, DType::bf16, qkv.shape());
@@ -102,7 +106,7 @@ void self_attention(benchmark::State& state, const Search& s, std::int64_t posit
                                .stride = 3 * inner,
                                .cache_k = gpu.tensor({rows, kCapacity, inner}),
                                .cache_v = gpu.tensor({rows, kCapacity, inner}),
-                               .ancestry = gpu.upload(ancestry, {rows, kCapacity}),
+                               .ancestry = gpu.upload(ancestry_of(s, position), {rows, kCapacity}),
                                .bias = {.table = gpu.tensor({32, s.heads}), .bidirectional = false},
                                .out = gpu.tensor({rows, inner})};
   gpu.measure(
@@ -153,8 +157,25 @@ void top_continuations(benchmark::State& state, const Search& s) {
       4.0 * static_cast<double>(s.rows() * kVocabulary));
 }
 
+void residual_norm(benchmark::State& state, const Search& s) {
+  Gpu& gpu = Gpu::get();
+  const TensorView hidden = gpu.tensor({s.rows(), s.d_model}, DType::f32);
+  const ResidualNorm op{.sequences = {},
+                        .hidden_in = hidden,
+                        .branch = gpu.tensor({s.rows(), s.d_model}),
+                        .weight = gpu.tensor({s.d_model}),
+                        .dropout = {},
+                        .output_dropout = {},
+                        .hidden_out = hidden,
+                        .normed = gpu.tensor({s.rows(), s.d_model}),
+                        .rstd = gpu.tensor({s.rows()}, DType::f32)};
+  gpu.measure(
+      state, [&] { gpu.ops().residual_norm(gpu.queue(), op); },
+      static_cast<double>(s.rows() * s.d_model * (4 + 2 + 4 + 2)));
+}
+
 /// Weights of several blocks in turn, which no cache holds.
-void linear(benchmark::State& state, const Search& s, std::int64_t in, std::int64_t out, DType result) {
+void linear(benchmark::State& state, const Search& s, std::int64_t in, std::int64_t out, DType result, bool relu) {
   Gpu& gpu = Gpu::get();
   const TensorView x = gpu.tensor({s.rows(), in}), y = gpu.tensor({s.rows(), out}, result);
   std::vector<TensorView> weights;
@@ -162,26 +183,124 @@ void linear(benchmark::State& state, const Search& s, std::int64_t in, std::int6
   for (std::int64_t i = 0; i < count; ++i) weights.push_back(gpu.tensor({out, in}));
   std::size_t turn = 0;
   gpu.measure(
-      state, [&] { gpu.ops().linear(gpu.queue(), {.x = x, .w = weights[turn++ % weights.size()], .y = y}); },
+      state,
+      [&] { gpu.ops().linear(gpu.queue(), {.x = x, .w = weights[turn++ % weights.size()], .y = y, .relu = relu}); },
       2.0 * static_cast<double>(in * out));
+}
+
+/// A block's part of a token: all of its ops in their order, of several blocks in turn.
+void block(benchmark::State& state, const Search& s, std::int64_t position) {
+  Gpu& gpu = Gpu::get();
+  constexpr std::size_t kBlocks = 8;
+  const std::int64_t rows = s.rows(), d = s.d_model, inner = s.inner(), keys = s.items * 128;
+  struct Weights {
+    TensorView qkv, o, cross_q, cross_o, wi, wo, cache_k, cache_v, cross_kv;
+  };
+  std::vector<Weights> weights;
+  for (std::size_t i = 0; i < kBlocks; ++i)
+    weights.push_back({.qkv = gpu.tensor({3 * inner, d}),
+                       .o = gpu.tensor({d, inner}),
+                       .cross_q = gpu.tensor({inner, d}),
+                       .cross_o = gpu.tensor({d, inner}),
+                       .wi = gpu.tensor({s.d_ff, d}),
+                       .wo = gpu.tensor({d, s.d_ff}),
+                       .cache_k = gpu.tensor({rows, kCapacity, inner}),
+                       .cache_v = gpu.tensor({rows, kCapacity, inner}),
+                       .cross_kv = gpu.tensor({keys, 2 * inner})});
+  std::vector<std::int32_t> offsets, sequences;
+  for (std::int64_t i = 0; i <= s.items; ++i) offsets.push_back(static_cast<std::int32_t>(i * 128));
+  for (std::int64_t row = 0; row < rows; ++row) sequences.push_back(static_cast<std::int32_t>(row / kBeams));
+  const TensorView at = gpu.upload({static_cast<std::int32_t>(position)}, {1});
+  const TensorView ancestry = gpu.upload(ancestry_of(s, position), {rows, kCapacity});
+  const TensorView first_keys = gpu.upload(offsets, {s.items + 1}), row_sequence = gpu.upload(sequences, {rows});
+  const TensorView table = gpu.tensor({32, s.heads}), norm_weight = gpu.tensor({d});
+  const TensorView hidden = gpu.tensor({rows, d}, DType::f32), rstd = gpu.tensor({rows}, DType::f32);
+  const TensorView branch = gpu.tensor({rows, d}), normed = gpu.tensor({rows, d});
+  const TensorView qkv = gpu.tensor({rows, 3 * inner}), q = qkv.flat(0, rows * inner).reshape({rows, inner});
+  const TensorView attended = gpu.tensor({rows, inner}), act = gpu.tensor({rows, s.d_ff});
+  const auto columns = [](const TensorView& wide, std::int64_t first) {
+    return ConstTensorView(wide.data() + static_cast<std::size_t>(first) * 2, wide.dtype(), wide.shape());
+  };
+  const auto product = [&](const TensorView& x, const TensorView& w, const TensorView& y, bool relu = false) {
+    gpu.ops().linear(gpu.queue(), {.x = x, .w = w, .y = y, .relu = relu});
+  };
+  const auto norm = [&] {
+    gpu.ops().residual_norm(gpu.queue(), {.sequences = {},
+                                          .hidden_in = hidden,
+                                          .branch = branch,
+                                          .weight = norm_weight,
+                                          .dropout = {},
+                                          .output_dropout = {},
+                                          .hidden_out = hidden,
+                                          .normed = normed,
+                                          .rstd = rstd});
+  };
+  std::size_t turn = 0;
+  const auto run = [&] {
+    const Weights& w = weights[turn++ % kBlocks];
+    norm();
+    product(normed, w.qkv, qkv);
+    gpu.generation().cached_self_attention(gpu.queue(), {.rows = rows,
+                                                         .capacity = kCapacity,
+                                                         .heads = s.heads,
+                                                         .head_size = s.head_size,
+                                                         .position = at,
+                                                         .q = qkv,
+                                                         .k = columns(qkv, inner),
+                                                         .v = columns(qkv, 2 * inner),
+                                                         .stride = 3 * inner,
+                                                         .cache_k = w.cache_k,
+                                                         .cache_v = w.cache_v,
+                                                         .ancestry = ancestry,
+                                                         .bias = {.table = table, .bidirectional = false},
+                                                         .out = attended});
+    product(attended, w.o, branch);
+    norm();
+    product(normed, w.cross_q, q);
+    gpu.generation().cached_cross_attention(gpu.queue(), {.keys = {.offsets = first_keys,
+                                                                   .row_sample = {},
+                                                                   .row_position = {},
+                                                                   .count = s.items,
+                                                                   .rows = keys,
+                                                                   .longest = 128},
+                                                          .rows = rows,
+                                                          .heads = s.heads,
+                                                          .head_size = s.head_size,
+                                                          .q = q,
+                                                          .k = w.cross_kv,
+                                                          .v = columns(w.cross_kv, inner),
+                                                          .row_sequence = row_sequence,
+                                                          .k_stride = 2 * inner,
+                                                          .v_stride = 2 * inner,
+                                                          .out = attended});
+    product(attended, w.cross_o, branch);
+    norm();
+    product(normed, w.wi, act, true);
+    product(act, w.wo, branch);
+  };
+  gpu.measure(state, run, static_cast<double>(weights.front().qkv.bytes()));
 }
 
 void register_for(const std::string& name, const Search& s) {
   const auto add = [&](const std::string& op, const std::function<void(benchmark::State&)>& run) {
     benchmark::RegisterBenchmark((name + "/" + op).c_str(), run)->UseRealTime()->Unit(benchmark::kMicrosecond);
   };
-  for (const std::int64_t position : {0, 31, 63, 127})
+  for (const std::int64_t position : {0, 31, 70, 127})
     add("self_attention/" + std::to_string(position),
         [s, position](benchmark::State& state) { self_attention(state, s, position); });
+  for (const std::int64_t position : {15, 70, 127})
+    add("block/" + std::to_string(position), [s, position](benchmark::State& state) { block(state, s, position); });
   add("cross_attention", [s](benchmark::State& state) { cross_attention(state, s); });
+  add("residual_norm", [s](benchmark::State& state) { residual_norm(state, s); });
   add("top_continuations", [s](benchmark::State& state) { top_continuations(state, s); });
-  const auto product = [&](const std::string& what, std::int64_t in, std::int64_t out, DType result) {
-    add("linear/" + what, [=](benchmark::State& state) { linear(state, s, in, out, result); });
+  const auto product = [&](const std::string& what, std::int64_t in, std::int64_t out, DType result,
+                           bool relu = false) {
+    add("linear/" + what, [=](benchmark::State& state) { linear(state, s, in, out, result, relu); });
   };
   product("qkv", s.d_model, 3 * s.inner(), DType::bf16);
   product("q", s.d_model, s.inner(), DType::bf16);
   product("o", s.inner(), s.d_model, DType::bf16);
-  product("wi", s.d_model, s.d_ff, DType::bf16);
+  product("wi", s.d_model, s.d_ff, DType::bf16, true);
   product("wo", s.d_ff, s.d_model, DType::bf16);
   product("head", s.d_model, kVocabulary, DType::f32);
 }

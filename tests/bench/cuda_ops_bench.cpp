@@ -115,10 +115,13 @@ void input_gradient(benchmark::State& state, std::int64_t rows, std::int64_t in,
   measure(
       state, [&] { gpu.ops().linear_input_gradient(gpu.queue(), op); }, 2.0 * static_cast<double>(rows * in * out), 0);
 }
-void weight_gradient(benchmark::State& state, std::int64_t rows, std::int64_t in, std::int64_t out) {
+/// \param dw  f32: added to; bf16: overwritten
+void weight_gradient(benchmark::State& state, std::int64_t rows, std::int64_t in, std::int64_t out, DType dw) {
   Gpu& gpu = Gpu::get();
-  const LinearWeightGradient op{
-      .dy = gpu.tensor({rows, out}), .x = gpu.tensor({rows, in}), .dw = gpu.tensor({out, in}, DType::f32)};
+  const LinearWeightGradient op{.dy = gpu.tensor({rows, out}),
+                                .x = gpu.tensor({rows, in}),
+                                .dw = gpu.tensor({out, in}, dw),
+                                .output = dw == DType::f32 ? Output::add : Output::overwrite};
   measure(
       state, [&] { gpu.ops().linear_weight_gradient(gpu.queue(), op); }, 2.0 * static_cast<double>(rows * in * out), 0);
 }
@@ -172,32 +175,32 @@ void attention_gradient(benchmark::State& state, const Shape5& s, bool cross) {
 void residual_norm(benchmark::State& state, const Shape5& s) {
   Gpu& gpu = Gpu::get();
   const ResidualNorm op{.sequences = gpu.sequences(s.sequences, s.length),
-                        .hidden_in = gpu.tensor({s.rows(), s.d_model}),
+                        .hidden_in = gpu.tensor({s.rows(), s.d_model}, DType::f32),
                         .branch = gpu.tensor({s.rows(), s.d_model}),
                         .weight = gpu.tensor({s.d_model}),
                         .dropout = {.probability = 0.1F, .key = 1, .site = 2},
                         .output_dropout = {},
-                        .hidden_out = gpu.tensor({s.rows(), s.d_model}),
+                        .hidden_out = gpu.tensor({s.rows(), s.d_model}, DType::f32),
                         .normed = gpu.tensor({s.rows(), s.d_model}),
                         .rstd = gpu.tensor({s.rows()}, DType::f32)};
   measure(
-      state, [&] { gpu.ops().residual_norm(gpu.queue(), op); }, 0, 8.0 * static_cast<double>(s.rows() * s.d_model));
+      state, [&] { gpu.ops().residual_norm(gpu.queue(), op); }, 0, 12.0 * static_cast<double>(s.rows() * s.d_model));
 }
 void residual_norm_gradient(benchmark::State& state, const Shape5& s) {
   Gpu& gpu = Gpu::get();
   const ResidualNormGradient op{.sequences = gpu.sequences(s.sequences, s.length),
                                 .d_normed = gpu.tensor({s.rows(), s.d_model}),
-                                .hidden = gpu.tensor({s.rows(), s.d_model}),
+                                .hidden = gpu.tensor({s.rows(), s.d_model}, DType::f32),
                                 .rstd = gpu.tensor({s.rows()}, DType::f32),
                                 .weight = gpu.tensor({s.d_model}),
                                 .dropout = {.probability = 0.1F, .key = 1, .site = 2},
                                 .output_dropout = {},
-                                .d_hidden = gpu.tensor({s.rows(), s.d_model}),
+                                .d_hidden = gpu.tensor({s.rows(), s.d_model}, DType::f32),
                                 .d_branch = gpu.tensor({s.rows(), s.d_model}),
                                 .d_weight = gpu.tensor({s.d_model}, DType::f32)};
   measure(
       state, [&] { gpu.ops().residual_norm_gradient(gpu.queue(), op); }, 0,
-      10.0 * static_cast<double>(s.rows() * s.d_model));
+      16.0 * static_cast<double>(s.rows() * s.d_model));
 }
 void activation(benchmark::State& state, const Shape5& s, bool backward, bool gated) {
   Gpu& gpu = Gpu::get();
@@ -216,6 +219,22 @@ void activation(benchmark::State& state, const Shape5& s, bool backward, bool ga
         backward ? gpu.ops().activation_gradient(gpu.queue(), gradient) : gpu.ops().activation(gpu.queue(), forward);
       },
       0, (gated ? (backward ? 10.0 : 6.0) : (backward ? 6.0 : 4.0)) * static_cast<double>(s.rows() * s.d_ff));
+}
+/// A relu that keeps a mask, in place as the model has it.
+void masked_activation(benchmark::State& state, const Shape5& s, bool backward) {
+  Gpu& gpu = Gpu::get();
+  const Shape shape{s.rows(), s.d_ff};
+  const TensorView u = gpu.tensor(shape), mask = gpu.tensor({s.rows(), s.d_ff / 8}, DType::u8);
+  const Dropout dropout{.probability = 0.1F, .key = 1, .site = 2};
+  const Activation forward{
+      .sequences = gpu.sequences(s.sequences, s.length), .u = u, .dropout = dropout, .out = u, .mask = mask};
+  const ActivationGradient gradient{.sequences = {}, .d_out = u, .dropout = dropout, .du = u, .mask = mask};
+  measure(
+      state,
+      [&] {
+        backward ? gpu.ops().activation_gradient(gpu.queue(), gradient) : gpu.ops().activation(gpu.queue(), forward);
+      },
+      0, 4.125 * static_cast<double>(s.rows() * s.d_ff));
 }
 /// \param gradient  f32: in place of the logits
 void cross_entropy(benchmark::State& state, DType gradient) {
@@ -259,11 +278,11 @@ void embedding_gradient(benchmark::State& state) {
   for (std::size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<std::int32_t>(i * 7919 % 32128);
   const EmbeddingGradient op{.sequences = gpu.sequences(40),
                              .ids = gpu.upload(ids),
-                             .d_out = gpu.tensor({5120, 1024}),
+                             .d_out = gpu.tensor({5120, 1024}, DType::f32),
                              .dropout = {.probability = 0.1F, .key = 1, .site = 2},
                              .d_table = gpu.tensor({32128, 1024}, DType::f32)};
   measure(
-      state, [&] { gpu.ops().embedding_gradient(gpu.queue(), op); }, 0, 10.0 * 5120 * 1024);
+      state, [&] { gpu.ops().embedding_gradient(gpu.queue(), op); }, 0, 12.0 * 5120 * 1024);
 }
 void adamw(benchmark::State& state) {
   Gpu& gpu = Gpu::get();
@@ -297,27 +316,32 @@ void zero_and_convert(benchmark::State& state) {
       0, 10.0 * static_cast<double>(shape.elements()));
 }
 
-#define SPILLWAY_LAYER(name, s)                                                       \
-  BENCHMARK_CAPTURE(linear, name##_qkv, s.rows(), s.d_model, 3 * s.inner());          \
-  BENCHMARK_CAPTURE(linear, name##_o, s.rows(), s.inner(), s.d_model);                \
-  BENCHMARK_CAPTURE(linear, name##_wi, s.rows(), s.d_model, s.d_ff);                  \
-  BENCHMARK_CAPTURE(linear, name##_wo, s.rows(), s.d_ff, s.d_model);                  \
-  BENCHMARK_CAPTURE(input_gradient, name##_qkv, s.rows(), s.d_model, 3 * s.inner());  \
-  BENCHMARK_CAPTURE(input_gradient, name##_wi, s.rows(), s.d_model, s.d_ff);          \
-  BENCHMARK_CAPTURE(input_gradient, name##_wo, s.rows(), s.d_ff, s.d_model);          \
-  BENCHMARK_CAPTURE(weight_gradient, name##_qkv, s.rows(), s.d_model, 3 * s.inner()); \
-  BENCHMARK_CAPTURE(weight_gradient, name##_wi, s.rows(), s.d_model, s.d_ff);         \
-  BENCHMARK_CAPTURE(weight_gradient, name##_wo, s.rows(), s.d_ff, s.d_model);         \
-  BENCHMARK_CAPTURE(attention, name##_self, s, false);                                \
-  BENCHMARK_CAPTURE(attention, name##_cross, s, true);                                \
-  BENCHMARK_CAPTURE(attention_gradient, name##_self, s, false);                       \
-  BENCHMARK_CAPTURE(attention_gradient, name##_cross, s, true);                       \
-  BENCHMARK_CAPTURE(residual_norm, name, s);                                          \
-  BENCHMARK_CAPTURE(residual_norm_gradient, name, s);                                 \
-  BENCHMARK_CAPTURE(activation, name##_forward, s, false, false);                     \
-  BENCHMARK_CAPTURE(activation, name##_gelu_forward, s, false, true);                 \
-  BENCHMARK_CAPTURE(activation, name##_gelu_backward, s, true, true);                 \
-  BENCHMARK_CAPTURE(activation, name##_backward, s, true, false)
+#define SPILLWAY_WEIGHT_GRADIENTS(name, s, dw)                                                        \
+  BENCHMARK_CAPTURE(weight_gradient, name##_qkv_##dw, s.rows(), s.d_model, 3 * s.inner(), DType::dw); \
+  BENCHMARK_CAPTURE(weight_gradient, name##_wi_##dw, s.rows(), s.d_model, s.d_ff, DType::dw);         \
+  BENCHMARK_CAPTURE(weight_gradient, name##_wo_##dw, s.rows(), s.d_ff, s.d_model, DType::dw)
+#define SPILLWAY_LAYER(name, s)                                                      \
+  BENCHMARK_CAPTURE(linear, name##_qkv, s.rows(), s.d_model, 3 * s.inner());         \
+  BENCHMARK_CAPTURE(linear, name##_o, s.rows(), s.inner(), s.d_model);               \
+  BENCHMARK_CAPTURE(linear, name##_wi, s.rows(), s.d_model, s.d_ff);                 \
+  BENCHMARK_CAPTURE(linear, name##_wo, s.rows(), s.d_ff, s.d_model);                 \
+  BENCHMARK_CAPTURE(input_gradient, name##_qkv, s.rows(), s.d_model, 3 * s.inner()); \
+  BENCHMARK_CAPTURE(input_gradient, name##_wi, s.rows(), s.d_model, s.d_ff);         \
+  BENCHMARK_CAPTURE(input_gradient, name##_wo, s.rows(), s.d_ff, s.d_model);         \
+  SPILLWAY_WEIGHT_GRADIENTS(name, s, f32);                                           \
+  SPILLWAY_WEIGHT_GRADIENTS(name, s, bf16);                                          \
+  BENCHMARK_CAPTURE(attention, name##_self, s, false);                               \
+  BENCHMARK_CAPTURE(attention, name##_cross, s, true);                               \
+  BENCHMARK_CAPTURE(attention_gradient, name##_self, s, false);                      \
+  BENCHMARK_CAPTURE(attention_gradient, name##_cross, s, true);                      \
+  BENCHMARK_CAPTURE(residual_norm, name, s);                                         \
+  BENCHMARK_CAPTURE(residual_norm_gradient, name, s);                                \
+  BENCHMARK_CAPTURE(activation, name##_forward, s, false, false);                    \
+  BENCHMARK_CAPTURE(activation, name##_gelu_forward, s, false, true);                \
+  BENCHMARK_CAPTURE(activation, name##_gelu_backward, s, true, true);                \
+  BENCHMARK_CAPTURE(activation, name##_backward, s, true, false);                    \
+  BENCHMARK_CAPTURE(masked_activation, name##_forward, s, false);                    \
+  BENCHMARK_CAPTURE(masked_activation, name##_backward, s, true)
 SPILLWAY_LAYER(t5_large, kLarge);
 SPILLWAY_LAYER(t5_3b, k3b);
 BENCHMARK_CAPTURE(attention, t5_large_512_self, kLong, false);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cpu/linear.hpp"
 
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 #include "kernels/kernel_fixtures.hpp"
@@ -34,6 +36,21 @@ TEST_P(LinearTest, Forward_IsAlphaTimesXTimesWTransposed) {
         ASSERT_NEAR(static_cast<double>(y.at(n, o)), expected, 1e-5);
       }
     }
+  }
+}
+
+TEST_P(LinearTest, WithRelu_NothingBelowZeroIsLeft_AndTheRestIsTheSame) {
+  const auto [rows, in, out] = GetParam();
+  ThreadPool pool(2);
+  Matrix x = Matrix::random(rows, in, 1), w = Matrix::random(out, in, 2), before = Matrix::random(rows, out, 3);
+  for (const Output output : {Output::overwrite, Output::add}) {
+    Matrix plain = before, y = before;
+    linear(pool, {.x = x.view(), .w = w.view(), .y = plain.view(), .alpha = 0.25F, .output = output});
+
+    linear(pool, {.x = x.view(), .w = w.view(), .y = y.view(), .alpha = 0.25F, .output = output, .relu = true});
+
+    for (std::int64_t n = 0; n < rows; ++n)
+      for (std::int64_t o = 0; o < out; ++o) ASSERT_EQ(y.at(n, o), std::max(plain.at(n, o), 0.0F)) << n << " " << o;
   }
 }
 

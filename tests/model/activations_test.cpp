@@ -65,37 +65,48 @@ TEST(CarveBlock, OfAnEncoder_HasNoCrossAttention) {
   EXPECT_TRUE(block.hidden_attention);
 }
 
-TEST(CarveBlock, InBf16_KeepsOnlyStatisticsInF32) {
+TEST(CarveBlock, OfARelu_KeepsAMaskInPlaceOfWhatItWasOf) {
   std::vector<std::byte> memory(std::size_t{1} << 20);
-  Carver carver(memory.data());
+  const auto feed_forward = [&](const T5Config& config) {
+    Carver carver(memory.data());
+    return carve_block(carver, config, DType::f32, 4, 9, false).feed_forward;
+  };
+  T5Config gated, odd;
+  gated.gated = true;
+  odd.d_ff = 2047;
 
-  const BlockActivations block = carve_block(carver, T5Config{}, DType::bf16, 4, 9, true);
-
-  for (const TensorView& tensor :
-       {block.self.normed, block.self.q, block.self.out, block.cross.kv, block.cross.out, block.hidden_attention,
-        block.hidden_cross, block.feed_forward.normed, block.feed_forward.u, block.feed_forward.act})
-    EXPECT_EQ(tensor.dtype(), DType::bf16);
-  for (const TensorView& tensor :
-       {block.self.rstd, block.self.log_sum_exp, block.cross.rstd, block.cross.log_sum_exp, block.feed_forward.rstd})
-    EXPECT_EQ(tensor.dtype(), DType::f32);
+  EXPECT_EQ(feed_forward({}).act.data(), feed_forward({}).u.data());
+  EXPECT_EQ(feed_forward({}).mask.shape(), Shape({4, 256}));
+  for (const T5Config& other : {gated, odd}) {
+    EXPECT_FALSE(feed_forward(other).mask);
+    EXPECT_NE(feed_forward(other).act.data(), feed_forward(other).u.data());
+  }
 }
 
-TEST(CarveBlock, InF16_HasItsResidualStreamInF32) {
-  Carver carver, counting;
+class CarveIn16Bits : public ::testing::TestWithParam<DType> {};
+
+TEST_P(CarveIn16Bits, ResidualStreamAndStatisticsAreF32) {
+  const DType dtype = GetParam();
+  Carver carver;
   const BatchLimits limits{.sequences = 1, .source_rows = 9, .target_rows = 4};
 
-  const BlockActivations block = carve_block(carver, T5Config{}, DType::f16, 4, 9, true);
-  const OutputActivations output = carve_output(carver, T5Config{}, DType::f16, 4, true);
-  const Scratch scratch = carve_scratch(counting, T5Config{}, DType::f16, limits, true);
+  const BlockActivations block = carve_block(carver, T5Config{}, dtype, 4, 9, true);
+  const OutputActivations output = carve_output(carver, T5Config{}, dtype, 4, true);
+  const Scratch scratch = carve_scratch(carver, T5Config{}, dtype, limits, true);
 
   for (const TensorView& tensor :
-       {block.self.normed, block.self.q, block.cross.kv, block.feed_forward.u, block.feed_forward.act, output.normed,
-        output.d_normed, scratch.d_normed, scratch.d_wide})
-    EXPECT_EQ(tensor.dtype(), DType::f16);
+       {block.self.normed, block.self.q, block.self.out, block.cross.normed, block.cross.q, block.cross.kv,
+        block.cross.out, block.feed_forward.normed, block.feed_forward.u, block.feed_forward.act, output.normed,
+        output.d_normed, scratch.d_normed, scratch.d_wide, scratch.d_inner, scratch.d_kv})
+    EXPECT_EQ(tensor.dtype(), dtype);
   for (const TensorView& tensor :
-       {block.hidden_attention, block.hidden_cross, output.hidden, output.d_hidden, scratch.branch, scratch.logits})
+       {block.hidden_attention, block.hidden_cross, output.hidden, output.d_hidden, block.self.rstd, block.cross.rstd,
+        block.feed_forward.rstd, output.rstd, block.self.log_sum_exp, block.cross.log_sum_exp, scratch.logits})
     EXPECT_EQ(tensor.dtype(), DType::f32);
+  EXPECT_EQ(scratch.branch.dtype(), dtype == DType::f16 ? DType::f32 : dtype);
 }
+
+INSTANTIATE_TEST_SUITE_P(DTypes, CarveIn16Bits, ::testing::Values(DType::bf16, DType::f16));
 
 TEST(HeadChunkRows, KeepsLogitsWithin32MiBButAtLeast16Rows) {
   T5Config config;

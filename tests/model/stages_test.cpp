@@ -103,9 +103,9 @@ TEST_F(StageBytes, OfAStacksEnd_HoldGradientsOnlyInTraining) {
   EXPECT_EQ(bytes(StageKind::head, true, true), 4U * 32U * 32U * 4U + 32U * 4U);
 }
 
-TEST_F(StageBytes, InBf16_AreHalfButForTheStatistics) {
-  EXPECT_EQ(bytes(StageKind::encoder_block, true, false, DType::bf16), 16U * 32U * 2U);
-  EXPECT_EQ(bytes(StageKind::head, true, true, DType::bf16), 4U * 32U * 32U * 2U + 32U * 4U);
+TEST_F(StageBytes, InBf16_AreHalfButForTheResidualStreamAndStatistics) {
+  EXPECT_EQ(bytes(StageKind::encoder_block, true, false, DType::bf16), 16U * 32U * 4U);
+  EXPECT_EQ(bytes(StageKind::head, true, true, DType::bf16), 2U * 32U * 32U * (4U + 2U) + 32U * 4U);
 }
 
 TEST_F(StageBytes, WithoutABackwardPass_AreThoseOfInference) {

@@ -14,8 +14,10 @@ PIECES, BATCH, BATCHES, STEPS, SOURCES = 32000, 8, 3, 60, 20
 LONGEST = 64
 RATES = {"t5-large": 3e-5}  # higher ones let rounding decide how a deep model's curve goes on
 RATE = 1e-4
+# With early_stopping = false transformers 5 compares the finished beams with the best open one, 4.40 and spillway with the best
+# candidate: about 1 % of sources end otherwise.
 GENERATION = {"greedy": dict(num_beams=1, max_length=32),
-              "beam": dict(num_beams=4, max_length=32, early_stopping=False, length_penalty=1.0)}
+              "beam": dict(num_beams=4, max_length=32, early_stopping=True, length_penalty=1.0)}
 EXPORTED = {"tiny", "tiny-v1.1", "t5-small", "v1.1-small"}  # the others' weights are too large to write twice
 REFUSED = 2  # spillway's exit code for what it does not have
 

@@ -49,6 +49,7 @@ MODELS = {
                  num_layers=1, num_decoder_layers=3),
 }
 RESAVED = ["v10", "v11"]
+IN_BFLOAT16 = ["v10", "v11", "odd_heads", "uneven_2_3", "uneven_3_1"]
 SCHEDULES = ["linear", "constant", "constant_with_warmup", "cosine", "cosine_with_restarts", "polynomial", "inverse_sqrt"]
 WORDS = {"one": "un", "two": "doi", "three": "trei", "red": "rosu", "old": "vechi", "small": "mic", "cat": "pisica",
          "dog": "caine", "house": "casa", "tree": "copac", "sees": "vede", "buys": "cumpara", "near": "langa"}
@@ -216,6 +217,27 @@ def resave(name):
                                            "sources": reference["sources"], "targets": reference["targets"], "loss": loss})
 
 
+def bfloat16_batches(name, count=24):
+    """The two losses of batches of random tokens: many, since what rounding does to the loss of one is chance."""
+    rng = random.Random(name)
+    models = {key: T5ForConditionalGeneration.from_pretrained(HERE / name).to(torch.bfloat16).to(dtype).eval()
+              for key, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32))}
+
+    def tokens():
+        return [rng.randrange(2, models["fp32"].config.vocab_size) for _ in range(rng.randrange(4, 16))] + [1]
+
+    batches = []
+    for _ in range(count):
+        pairs = [(tokens(), tokens()) for _ in range(2)]
+        batch = {"sources": [pair[0] for pair in pairs], "targets": [pair[1] for pair in pairs]}
+        for key, model in models.items():
+            with torch.no_grad():
+                output, labels = forward(model, pairs)
+            batch[key] = torch.nn.functional.cross_entropy(output.logits.float().transpose(1, 2), labels).item()
+        batches.append(batch)
+    return batches
+
+
 def in_bfloat16(name):
     """With weights rounded to bfloat16: the numbers of bfloat16 and of fp32 arithmetic. The loss is fp32 on the logits."""
     folder = HERE / name
@@ -233,6 +255,7 @@ def in_bfloat16(name):
     # How far the bf16 gradient is from the fp32 one, as a part of that one's norm.
     result["gradient_errors"] = {name: ((found["bf16"][name] - exact).norm() / exact.norm()).item()
                                  for name, exact in found["fp32"].items()}
+    result["batches"] = bfloat16_batches(name)
     print(f"{name}: loss {result['bf16']['loss']:.6f}, in fp32 {result['fp32']['loss']:.6f}; "
           f"gradients within {max(result['gradient_errors'].values()):.4f}")
     write_json(folder / "bf16.json", result)
@@ -295,7 +318,7 @@ def main():
         for name in RESAVED:
             resave(name)
     elif sys.argv[1:] == ["bf16"]:
-        for name in MODELS:
+        for name in IN_BFLOAT16:
             in_bfloat16(name)
     else:
         raise SystemExit(__doc__)

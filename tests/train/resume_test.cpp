@@ -1,20 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 #include <filesystem>
-#include <fstream>
-#include <map>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
-#include <xxhash.h>
 
-#include "checkpoint/reader.hpp"
 #include "core/error.hpp"
 #include "core/log.hpp"
 #include "support/scratch_directory.hpp"
 #include "support/thread_ranks.hpp"
-#include "train/bulk_files.hpp"
+#include "train/run_results.hpp"
 #include "train/same_bits_suite.hpp"
 #include "train/trainee.hpp"
 #include "train/trainer.hpp"
@@ -36,35 +31,6 @@ void train_to_the_end(const RunOptions& options, int ranks, int nodes = 1) {
     const train::TrainRequest request{.options = options, .config = {}};
     EXPECT_EQ(train::train(request, runtime), train::Outcome::finished);
   });
-}
-
-std::string checkpoint_of(const RunOptions& options, int step) {
-  return fmt::format("{}/checkpoints/step-{:09}", options.train.output_dir, step);
-}
-
-/// Hashes of every tensor's bits in a checkpoint: the writer's ranks and padding play no part.
-StateHashes hashes_of(const std::string& checkpoint) {
-  const auto store = offload::make_posix_store({.queue_depth = 1, .direct = false});
-  train::BulkFiles bulk(*store);
-  checkpoint::CheckpointReader reader(checkpoint);
-  StateHashes hashes;
-  for (const auto& [kind, layout] : reader.kinds())
-    for (const TensorSpec& tensor : layout->tensors()) {
-      std::vector<float> values(static_cast<std::size_t>(tensor.shape.elements()));
-      reader.read_tensor(kind, tensor.name, {0, tensor.shape.elements()}, bulk, values);
-      hashes[kind + " of " + tensor.name] = XXH3_64bits(values.data(), values.size() * sizeof(float));
-    }
-  return hashes;
-}
-
-std::map<int, double> losses_of(const RunOptions& options) {
-  std::map<int, double> losses;
-  std::ifstream file(options.train.output_dir + "/metrics.jsonl");
-  for (std::string line; std::getline(file, line);) {
-    const auto object = nlohmann::json::parse(line);
-    losses[object.at("step")] = object.at("loss");
-  }
-  return losses;
 }
 
 struct Case {

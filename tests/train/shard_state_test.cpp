@@ -141,6 +141,27 @@ TEST(ShardState, OnlyExtentsWithSomethingOnNvme_UseTheRing) {
   EXPECT_EQ(state.files().bytes(4, 0), 0U);
 }
 
+TEST(ShardState, NeighboursInOneMemory_AreUpdatedAsOne) {
+  State spread({.weight = DType::bf16, .moment = StorageFormat::int8}, [](StateKind kind, std::size_t extent) {
+    if (kind == StateKind::exp_avg && extent == 5) return Tier::nvme;
+    return kind == StateKind::exp_avg_sq && (extent == 2 || extent == 3) ? Tier::host : Tier::device;
+  });
+  ShardState& state = spread.state();
+  const auto ranges = [&](int unit) {
+    std::vector<Range> of_unit;
+    for (const ShardState::Stretch& stretch : state.stretches_of(unit)) of_unit.push_back(stretch.whole.range);
+    return of_unit;
+  };
+
+  EXPECT_EQ(ranges(0), (std::vector<Range>{{0, 1024}, {1024, 2048}, {2048, 2560}}));
+  EXPECT_EQ(ranges(1), (std::vector<Range>{{0, 512}, {512, 1536}}));
+  EXPECT_TRUE(state.stretches_of(1)[0].through_ring);
+  EXPECT_FALSE(state.stretches_of(1)[1].through_ring);
+  const ShardState::Lease lease = state.acquire(state.stretches_of(1)[1]);
+  EXPECT_EQ(lease.views().exp_avg.values.elements(), 1024);
+  EXPECT_EQ(lease.views().exp_avg.scales.elements(), 4);
+}
+
 TEST(ShardState, TheMemoryOfEachTier_IsWhatThePlanHasForIt) {
   State spread({.weight = DType::bf16}, mixed);
   const plan::Ledger ledger = plan::make_ledger(spread.facts(), {}, spread.placement());

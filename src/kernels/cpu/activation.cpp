@@ -62,6 +62,36 @@ template <typename Function, typename T>
   }
 }
 
+/// Of rows of out that have been written.
+template <typename T>
+void write_mask(const Activation& op, std::int64_t begin, std::int64_t end) {
+  const std::int64_t width = op.out.extent(1);
+  const T* out = elements<T>(op.out);
+  auto* mask = elements<std::uint8_t>(op.mask);
+  for (std::int64_t byte = begin * width / 8; byte < end * width / 8; ++byte) {
+    unsigned bits = 0;
+    for (std::int64_t i = 0; i < 8; ++i) bits |= static_cast<unsigned>(as_float(out[byte * 8 + i]) != 0.0F) << i;
+    mask[byte] = static_cast<std::uint8_t>(bits);
+  }
+}
+
+/// Of a relu by its mask. The rows lie end to end.
+template <typename T>
+[[gnu::always_inline]] inline void masked_gradient(const ActivationGradient& op, std::int64_t begin, std::int64_t end) {
+  const std::int64_t width = op.d_out.extent(1);
+  const float scale = op.dropout.scale();
+  const auto* mask = elements<std::uint8_t>(op.mask);
+  const T* d_out = elements<T>(op.d_out);
+  T* du = elements<T>(op.du);
+  for (std::int64_t c = begin * width; c < end * width; c += kLanes) {
+    const std::int64_t count = end * width - c;
+    float factors[kLanes] = {};
+    for (std::int64_t i = 0; i < kLanes && i < count; ++i)
+      factors[i] = (mask[(c + i) / 8] >> ((c + i) % 8) & 1) != 0 ? scale : 0.0F;
+    store(du + c, load(d_out + c, count) * load(factors), count);
+  }
+}
+
 /// Calls task(Function(), std::type_identity<T>()).
 template <typename Task>
 void visit_function(ActivationKind kind, DType dtype, const Task& task) {
@@ -84,12 +114,20 @@ void visit_function(ActivationKind kind, DType dtype, const Task& task) {
 
 void activation(ThreadPool& pool, const Activation& op) {
   visit_function(op.kind, op.u.dtype(), [&]<typename Function, typename T>(Function, std::type_identity<T>) {
-    parallel_rows(pool, op.u.extent(0), op.u.extent(1),
-                  [&](std::int64_t begin, std::int64_t end) { vectorised<activate<Function, T>>(op, begin, end); });
+    parallel_rows(pool, op.u.extent(0), op.u.extent(1), [&](std::int64_t begin, std::int64_t end) {
+      vectorised<activate<Function, T>>(op, begin, end);
+      if (op.mask) write_mask<T>(op, begin, end);
+    });
   });
 }
 
 void activation_gradient(ThreadPool& pool, const ActivationGradient& op) {
+  if (op.mask) {
+    return visit_storage(op.d_out.dtype(), [&]<typename T>(std::type_identity<T>) {
+      parallel_rows(pool, op.d_out.extent(0), op.d_out.extent(1),
+                    [&](std::int64_t begin, std::int64_t end) { vectorised<masked_gradient<T>>(op, begin, end); });
+    });
+  }
   visit_function(op.kind, op.u.dtype(), [&]<typename Function, typename T>(Function, std::type_identity<T>) {
     parallel_rows(pool, op.u.extent(0), op.u.extent(1), [&](std::int64_t begin, std::int64_t end) {
       vectorised<activate_gradient<Function, T>>(op, begin, end);

@@ -14,14 +14,14 @@ namespace {
 constexpr std::int64_t kBlock = 65536;
 
 /// to = (base, if it is given) + dropout(branch), rows [begin, end).
-template <typename T>
-[[gnu::always_inline]] inline void add_dropped(const Dropout& settings, const PackedSequences& sequences, const T* base,
-                                               const ConstTensorView& branch, T* to, std::int64_t begin,
-                                               std::int64_t end) {
+template <typename From, typename To>
+[[gnu::always_inline]] inline void add_dropped(const Dropout& settings, const PackedSequences& sequences,
+                                               const To* base, const ConstTensorView& branch, To* to,
+                                               std::int64_t begin, std::int64_t end) {
   const std::int64_t width = branch.extent(1);
   RowDropout dropout(settings, sequences, width);
   for (std::int64_t row = begin; row < end; ++row) {
-    const T* from = elements<T>(branch) + row * width;
+    const From* from = elements<From>(branch) + row * width;
     dropout.start_row(row);
     for (std::int64_t chunk = 0; chunk < width; chunk += kDropoutChunk) {
       const float* factors = dropout.factors(chunk);
@@ -51,8 +51,8 @@ template <typename From, typename To>
 void residual_add(ThreadPool& pool, const ResidualAdd& op) {
   visit_storage(op.branch.dtype(), [&]<typename T>(std::type_identity<T>) {
     parallel_rows(pool, op.branch.extent(0), op.branch.extent(1), [&](std::int64_t begin, std::int64_t end) {
-      vectorised<add_dropped<T>>(op.dropout, op.sequences, elements<T>(op.hidden_in), op.branch,
-                                 elements<T>(op.hidden_out), begin, end);
+      vectorised<add_dropped<T, float>>(op.dropout, op.sequences, floats(op.hidden_in), op.branch,
+                                        floats(op.hidden_out), begin, end);
     });
   });
 }
@@ -61,7 +61,8 @@ void residual_add_gradient(ThreadPool& pool, const ResidualAddGradient& op) {
   visit_storage(op.d_branch.dtype(), [&]<typename T>(std::type_identity<T>) {
     parallel_rows(pool, op.d_hidden.extent(0), op.d_hidden.extent(1), [&](std::int64_t begin, std::int64_t end) {
       const T* no_base = nullptr;
-      vectorised<add_dropped<T>>(op.dropout, op.sequences, no_base, op.d_hidden, elements<T>(op.d_branch), begin, end);
+      vectorised<add_dropped<float, T>>(op.dropout, op.sequences, no_base, op.d_hidden, elements<T>(op.d_branch), begin,
+                                        end);
     });
   });
 }

@@ -28,7 +28,7 @@ template <typename T>
   RowDropout dropout(op.dropout, op.sequences, width);
   for (std::int64_t row = begin; row < end; ++row) {
     const T* from = elements<T>(op.table) + integers(op.ids)[row] * width;
-    T* to = elements<T>(op.out) + row * width;
+    float* to = floats(op.out) + row * width;
     dropout.start_row(row);
     for (std::int64_t chunk = 0; chunk < width; chunk += kDropoutChunk) {
       const float* factors = dropout.factors(chunk);
@@ -41,12 +41,11 @@ template <typename T>
 
 /// Columns [begin, end) of the table, all rows of the batch. `begin` is a multiple of the dropout chunk, one chunk at
 /// most.
-template <typename T>
 [[gnu::always_inline]] inline void add_columns(const EmbeddingGradient& op, std::int64_t begin, std::int64_t end) {
   const std::int64_t width = op.d_table.extent(1);
   RowDropout dropout(op.dropout, op.sequences, width);
   for (std::int64_t row = 0; row < op.ids.elements(); ++row) {
-    const T* from = elements<T>(op.d_out) + row * width;
+    const float* from = floats(op.d_out) + row * width;
     float* to = floats(op.d_table) + integers(op.ids)[row] * width;
     dropout.start_row(row);
     const float* factors = dropout.factors(begin);
@@ -68,10 +67,8 @@ void embedding(ThreadPool& pool, const Embedding& op) {
 void embedding_gradient(ThreadPool& pool, const EmbeddingGradient& op) {
   require_ids(op.ids, op.d_table.extent(0));
   // Over columns: a token may occur in several rows, and its rows must be added in order.
-  visit_storage(op.d_out.dtype(), [&]<typename T>(std::type_identity<T>) {
-    parallel_blocks(pool, op.d_table.extent(1), kDropoutChunk,
-                    [&](std::int64_t begin, std::int64_t end) { vectorised<add_columns<T>>(op, begin, end); });
-  });
+  parallel_blocks(pool, op.d_table.extent(1), kDropoutChunk,
+                  [&](std::int64_t begin, std::int64_t end) { vectorised<add_columns>(op, begin, end); });
 }
 
 }  // namespace spillway::kernels::cpu

@@ -16,13 +16,13 @@ namespace {
 
 constexpr std::int64_t kMostBlocks = 64;  // of rows, whose parts of d_weight are summed by themselves
 
-/// Writes hidden_out of one row (if it is given) and returns the row's sum of squares.
+/// Writes hidden_out of one row (if it is given) and returns the row's sum of squares. T of the branch.
 template <typename T>
 [[gnu::always_inline]] inline float add_branch(const ResidualNorm& op, RowDropout& dropout, std::int64_t row,
                                                std::int64_t width) {
-  const T* hidden_in = elements<T>(op.hidden_in) + row * width;
+  const float* hidden_in = floats(op.hidden_in) + row * width;
   const T* branch = op.branch ? elements<T>(op.branch) + row * width : nullptr;
-  T* hidden_out = op.hidden_out ? elements<T>(op.hidden_out) + row * width : nullptr;
+  float* hidden_out = op.hidden_out ? floats(op.hidden_out) + row * width : nullptr;
   Lanes squares{};
   dropout.start_row(row);
   for (std::int64_t chunk = 0; chunk < width; chunk += kDropoutChunk) {
@@ -30,7 +30,7 @@ template <typename T>
     const std::int64_t chunk_end = std::min(width, chunk + kDropoutChunk);
     for (std::int64_t c = chunk; c < chunk_end; c += kLanes) {
       Lanes hidden = load(hidden_in + c, width - c);
-      if (branch != nullptr) hidden = as_stored<T>(hidden + load(branch + c, width - c) * load(factors + (c - chunk)));
+      if (branch != nullptr) hidden = hidden + load(branch + c, width - c) * load(factors + (c - chunk));
       if (hidden_out != nullptr) store(hidden_out + c, hidden, width - c);
       squares = squares + hidden * hidden;
     }
@@ -48,7 +48,7 @@ template <typename T>
     const float squares = add_branch<T>(op, dropout, row, width);
     const float rstd = 1.0F / std::sqrt(squares / static_cast<float>(width) + op.epsilon);
     floats(op.rstd)[row] = rstd;
-    const T* hidden = (op.hidden_out ? elements<T>(op.hidden_out) : elements<T>(op.hidden_in)) + row * width;
+    const float* hidden = floats(op.hidden_out ? op.hidden_out : op.hidden_in) + row * width;
     T* normed = elements<T>(op.normed) + row * width;
     output_dropout.start_row(row);
     for (std::int64_t chunk = 0; chunk < width; chunk += kDropoutChunk) {
@@ -67,7 +67,7 @@ template <typename T>
 [[gnu::always_inline]] inline float weighted_dot(const ResidualNormGradient& op, RowDropout& output_dropout,
                                                  std::int64_t row, std::int64_t width) {
   const T* d_normed = elements<T>(op.d_normed) + row * width;
-  const T* hidden = elements<T>(op.hidden) + row * width;
+  const float* hidden = floats(op.hidden) + row * width;
   const T* weight = elements<T>(op.weight);
   Lanes dot{};
   for (std::int64_t chunk = 0; chunk < width; chunk += kDropoutChunk) {
@@ -91,8 +91,8 @@ template <typename T>
   RowDropout output_dropout(op.output_dropout, op.sequences, width);
   for (std::int64_t row = begin; row < end; ++row) {
     const T* d_normed = elements<T>(op.d_normed) + row * width;
-    const T* hidden = elements<T>(op.hidden) + row * width;
-    T* d_hidden = elements<T>(op.d_hidden) + row * width;
+    const float* hidden = floats(op.hidden) + row * width;
+    float* d_hidden = floats(op.d_hidden) + row * width;
     T* d_branch = op.d_branch ? elements<T>(op.d_branch) + row * width : nullptr;
     const float rstd = floats(op.rstd)[row];
     output_dropout.start_row(row);
@@ -107,7 +107,7 @@ template <typename T>
         const Lanes g = load(d_normed + c, count) * load(output_factors + (c - chunk));
         const Lanes h = load(hidden + c, count);
         store(partial + c, load(partial + c, count) + g * (h * rstd), count);
-        const Lanes d = as_stored<T>(load(d_hidden + c, count) + (g * load(weight + c, count) - h * shared) * rstd);
+        const Lanes d = load(d_hidden + c, count) + (g * load(weight + c, count) - h * shared) * rstd;
         store(d_hidden + c, d, count);
         if (d_branch != nullptr) store(d_branch + c, d * load(factors + (c - chunk)), count);
       }

@@ -9,9 +9,19 @@
 namespace spillway::kernels::cuda {
 namespace {
 
+/// The mask's byte of an octet of a relu. Rounding makes none of them 0: what is not 0 is no smaller than an element of u.
+__device__ inline std::uint8_t nonzero(const Octet& octet) {
+  unsigned bits = 0;
+#pragma unroll
+  for (int i = 0; i < kOctet; ++i)
+    if (octet.values[i] != 0.0F) bits |= 1U << i;
+  return static_cast<std::uint8_t>(bits);
+}
+
+/// A thread reads all that it needs of u before it writes out, which may be the same memory.
 template <bool kWhole, typename Function, typename T>
 __global__ void __launch_bounds__(kThreads)
-    activate(RowDropout dropout, const T* u, bool gated, T* out, std::int64_t rows, int width) {
+    activate(RowDropout dropout, const T* u, bool gated, T* out, std::uint8_t* mask, std::int64_t rows, int width) {
   const RowPlace at(width);
   if (at.row >= rows) return;
   const T* from = u + at.row * (gated ? 2 * std::int64_t{width} : width);
@@ -30,6 +40,7 @@ __global__ void __launch_bounds__(kThreads)
     if (gated) value = value * widen(gate[i]);
     value = dropout.of(value, row, at.octet(i));
     store_raw<kWhole>(out + at.row * width + at.column(i), narrow_raw<T>(value), at.left(i));
+    if (mask != nullptr) mask[(at.row * width + at.column(i)) / kOctet] = nonzero(value);
   }
 }
 
@@ -39,8 +50,8 @@ void launch(cudaStream_t stream, const Activation& op, std::int64_t rows, std::i
   T* out = elements<T>(op.out);
   const RowGrid cut(rows, octets_of(width));
   const auto kernel = octets_are_whole(width, u, out) ? activate<true, Function, T> : activate<false, Function, T>;
-  kernel<<<cut.grid, cut.block, 0, stream>>>(RowDropout(op.dropout, op.sequences, width), u, op.gated, out, rows,
-                                             static_cast<int>(width));
+  kernel<<<cut.grid, cut.block, 0, stream>>>(RowDropout(op.dropout, op.sequences, width), u, op.gated, out,
+                                             elements<std::uint8_t>(op.mask), rows, static_cast<int>(width));
 }
 
 }  // namespace

@@ -60,11 +60,52 @@ void launch(cudaStream_t stream, const ActivationGradient& op, std::int64_t rows
                                              static_cast<int>(width));
 }
 
+constexpr int kOctetsByMask = 4;  // of a thread, all read before the first is used
+
+/// Of a relu by its mask. The rows lie end to end.
+template <bool kWhole, typename T>
+__global__ void __launch_bounds__(kThreads)
+    gradient_by_mask(const std::uint8_t* mask, float scale, const T* d_out, T* du, std::int64_t octets) {
+  const std::int64_t first = std::int64_t{blockIdx.x} * (kThreads * kOctetsByMask) + threadIdx.x;
+  RawOctet<T> d[kOctetsByMask];
+  unsigned bits[kOctetsByMask];
+#pragma unroll
+  for (int i = 0; i < kOctetsByMask; ++i) {
+    const std::int64_t octet = first + i * kThreads;
+    const bool there = octet < octets;
+    d[i] = load_raw<kWhole>(d_out + octet * kOctet, there ? kOctet : 0);
+    bits[i] = there ? mask[octet] : 0U;
+  }
+#pragma unroll
+  for (int i = 0; i < kOctetsByMask; ++i) {
+    const std::int64_t octet = first + i * kThreads;
+    if (octet >= octets) return;
+    Octet value = widen(d[i]);
+#pragma unroll
+    for (int lane = 0; lane < kOctet; ++lane) value.values[lane] *= (bits[i] >> lane & 1U) != 0 ? scale : 0.0F;
+    store_raw<kWhole>(du + octet * kOctet, narrow_raw<T>(value), kOctet);
+  }
+}
+
+template <typename T>
+void launch_by_mask(cudaStream_t stream, const ActivationGradient& op) {
+  const T* d_out = elements<T>(op.d_out);
+  T* du = elements<T>(op.du);
+  const std::int64_t octets = op.d_out.elements() / kOctet;
+  const auto kernel = octets_are_whole(kOctet, d_out, du) ? gradient_by_mask<true, T> : gradient_by_mask<false, T>;
+  kernel<<<blocks_for((octets + kOctetsByMask - 1) / kOctetsByMask), kThreads, 0, stream>>>(
+      elements<std::uint8_t>(op.mask), op.dropout.scale(), d_out, du, octets);
+}
+
 }  // namespace
 
 void activation_gradient(cudaStream_t stream, const ActivationGradient& op) {
   const std::int64_t rows = op.d_out.extent(0), width = op.d_out.extent(1);
   if (rows * width == 0) return;
+  if (op.mask) {
+    visit_storage(op.d_out.dtype(), [&]<typename T>(std::type_identity<T>) { launch_by_mask<T>(stream, op); });
+    return check_launch("activation_gradient");
+  }
   visit_storage(op.u.dtype(), [&]<typename T>(std::type_identity<T>) {
     visit_function(op.kind, [&]<typename Function>(Function) { launch<Function, T>(stream, op, rows, width); });
   });

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
 #include "core/cuda/check.hpp"
 #include "kernels/cpu/adamw_formula.hpp"
 #include "kernels/cuda/adamw.hpp"
@@ -30,15 +32,19 @@ struct Arguments {
   std::int64_t elements;
 };
 
-__global__ void __launch_bounds__(32 * kEightWarps) adamw_kernel(const Arguments arguments) {
-  __shared__ WarpDraws draws[kEightWarps];
-  WarpDraws& mine = draws[threadIdx.x / 32];
-  const Eight at = Eight::mine(arguments.place.offset, arguments.elements);
+/// Two for each of an H200's SMs: enough for most of its bandwidth, and they leave room for the products of the forward pass beside them.
+constexpr unsigned kMostBlocks = 264;
+
+__device__ void update_eight(const Arguments& arguments, const Eight& at, WarpDraws& mine) {
   float gradient[kEach], parameter[kEach], exp_avg[kEach], exp_avg_sq[kEach];
-  arguments.gradient.read(at, gradient);
-  arguments.parameter.read(at, parameter);
-  arguments.exp_avg.read(at, exp_avg);
-  arguments.exp_avg_sq.read(at, exp_avg_sq);
+  // All of it is asked for before any of it is looked at.
+  const RawEight raw_gradient = arguments.gradient.fetch(at);
+  const RawParameters raw_parameter = arguments.parameter.fetch(at);
+  const RawState raw_exp_avg = arguments.exp_avg.fetch(at), raw_exp_avg_sq = arguments.exp_avg_sq.fetch(at);
+  arguments.gradient.widen(raw_gradient, gradient);
+  arguments.parameter.widen(raw_parameter, parameter);
+  arguments.exp_avg.widen(raw_exp_avg, exp_avg);
+  arguments.exp_avg_sq.widen(raw_exp_avg_sq, exp_avg_sq);
   for (int i = 0; i < kEach; ++i) update(arguments.coefficients, gradient[i], parameter[i], exp_avg[i], exp_avg_sq[i]);
   arguments.parameter.write(at, parameter);
   const std::int64_t warp_first = arguments.place.warp_first(at);
@@ -46,6 +52,15 @@ __global__ void __launch_bounds__(32 * kEightWarps) adamw_kernel(const Arguments
   arguments.exp_avg.write(at, exp_avg, rounding, warp_first, mine);
   rounding.site += 1;
   arguments.exp_avg_sq.write(at, exp_avg_sq, rounding, warp_first, mine);
+}
+
+__global__ void __launch_bounds__(32 * kEightWarps) adamw_kernel(const Arguments arguments, unsigned blocks) {
+  __shared__ WarpDraws draws[kEightWarps];
+  for (unsigned block = blockIdx.x; block < blocks; block += gridDim.x) {
+    const std::int64_t thread = std::int64_t{block} * blockDim.x + threadIdx.x;
+    update_eight(arguments, Eight::of_thread(thread, arguments.place.offset, arguments.elements),
+                 draws[threadIdx.x / 32]);
+  }
 }
 
 }  // namespace
@@ -62,7 +77,8 @@ void adamw(cudaStream_t stream, const AdamWStep& step, const StateCodeTables* co
                             .rounding = step.rounding,
                             .place = UnitPlace::of(step.rounding, rounds),
                             .elements = elements};
-  adamw_kernel<<<eight_blocks(arguments.place.offset, elements), 32 * kEightWarps, 0, stream>>>(arguments);
+  const unsigned blocks = eight_blocks(arguments.place.offset, elements);
+  adamw_kernel<<<std::min(blocks, kMostBlocks), 32 * kEightWarps, 0, stream>>>(arguments, blocks);
   spillway::cuda::check(cudaGetLastError(), "adamw");
 }
 

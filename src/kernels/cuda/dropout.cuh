@@ -22,6 +22,19 @@ __device__ inline Octet dropout_factors(uint4 draws, std::uint32_t threshold, fl
   return result;
 }
 
+/// Bit i: whether lane i of eight is kept.
+__device__ inline std::uint32_t kept_lanes(uint4 draws, std::uint32_t threshold) {
+  const std::uint32_t words[4] = {draws.x, draws.y, draws.z, draws.w};
+  const std::uint32_t upper = threshold << 16;
+  std::uint32_t bits = 0;
+#pragma unroll
+  for (int i = 0; i < kOctet / 2; ++i) {
+    if ((words[i] << 16) >= upper) bits |= 1U << (2 * i);
+    if (words[i] >= upper) bits |= 2U << (2 * i);
+  }
+  return bits;
+}
+
 /// A Dropout as kernels take it: what its member functions compute has been computed.
 struct DropoutDraws {
   explicit DropoutDraws(const Dropout& dropout)
@@ -72,6 +85,26 @@ class RowDropout {
     if (threshold_ == 0) return values;
     const uint4 counter{row.first + static_cast<std::uint32_t>(octet), row.sample, site_, 0};
     return values * dropout_factors(philox(keys_, counter), threshold_, scale_);
+  }
+  /// What is left of a lane's split octet. Each lane of the warp draws for one octet and asks the two that drew for its halves; all call it.
+  /// \param first  octet of the row that the warp's columns begin with
+  [[nodiscard]] __device__ Octet of_split(const Octet& values, const DropoutRow& row, int first) const {
+    if (threshold_ == 0) return values;
+    const std::uint32_t lane = threadIdx.x % 32;
+    const uint4 counter{row.first + static_cast<std::uint32_t>(first) + lane, row.sample, site_, 0};
+    const std::uint32_t kept = kept_lanes(philox(keys_, counter), threshold_);
+    Octet result;
+#pragma unroll
+    for (std::uint32_t half = 0; half < 2; ++half) {
+      const std::uint32_t bits =
+          __shfl_sync(0xFFFFFFFFU, kept, static_cast<int>(16 * half + lane / 2)) >> (lane % 2 * (kOctet / 2));
+#pragma unroll
+      for (int i = 0; i < kOctet / 2; ++i) {
+        const int at = static_cast<int>(half) * (kOctet / 2) + i;
+        result.values[at] = values.values[at] * ((bits >> i & 1U) != 0 ? scale_ : 0.0F);
+      }
+    }
+    return result;
   }
   [[nodiscard]] __device__ Octet of(const Octet& values, std::int64_t row_number, std::int64_t octet) const {
     return of(values, row(row_number), static_cast<int>(octet));

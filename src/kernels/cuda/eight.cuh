@@ -29,7 +29,9 @@ struct Eight {
 
   /// This thread's. The first warp's elements begin `offset` before the tensor's.
   static __device__ Eight mine(std::int64_t offset, std::int64_t elements) {
-    const std::int64_t thread = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    return of_thread(std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x, offset, elements);
+  }
+  static __device__ Eight of_thread(std::int64_t thread, std::int64_t offset, std::int64_t elements) {
     const std::int64_t begin = thread * kEach - offset, end = elements - begin;
     return {begin,
             begin >= 0        ? 0
@@ -79,6 +81,25 @@ __device__ void store(T* to, const Eight& at, const T (&from)[kEach]) {
     if (at.has(i)) to[at.begin + i] = from[i];
 }
 
+/// Eight elements of up to four bytes as they lie in memory: what a thread asks for before it waits for any of it.
+struct RawEight {
+  std::uint32_t words[kEach];
+};
+
+template <typename T>
+__device__ RawEight fetch(const T* from, const Eight& at) {
+  T elements[kEach];
+  load(from, at, elements);
+  RawEight raw{};
+  memcpy(raw.words, elements, sizeof elements);
+  return raw;
+}
+
+template <typename T>
+__device__ void unpack(const RawEight& raw, T (&to)[kEach]) {
+  memcpy(to, raw.words, sizeof to);
+}
+
 /// f32, bf16 or f16 numbers that are read.
 struct Numbers {
   const void* data;
@@ -89,17 +110,27 @@ struct Numbers {
     if (dtype == DType::f32) return static_cast<const float*>(data)[i];
     return widened(static_cast<const std::uint16_t*>(data)[i]);
   }
-  __device__ void read(const Eight& at, float (&values)[kEach]) const {
-    if (dtype == DType::f32) return load(static_cast<const float*>(data), at, values);
+  [[nodiscard]] __device__ RawEight fetch(const Eight& at) const {
+    return dtype == DType::f32 ? cuda::fetch(static_cast<const float*>(data), at)
+                               : cuda::fetch(static_cast<const std::uint16_t*>(data), at);
+  }
+  __device__ void widen(const RawEight& raw, float (&values)[kEach]) const {
+    if (dtype == DType::f32) return unpack(raw, values);
     std::uint16_t bits[kEach];
-    load(static_cast<const std::uint16_t*>(data), at, bits);
+    unpack(raw, bits);
     for (int i = 0; i < kEach; ++i) values[i] = widened(bits[i]);
   }
+  __device__ void read(const Eight& at, float (&values)[kEach]) const { widen(fetch(at), values); }
 
  private:
   [[nodiscard]] __device__ float widened(std::uint16_t bits) const {
     return dtype == DType::f16 ? widened_f16(bits) : join({bits, 0});
   }
+};
+
+struct RawParameters {
+  RawEight exact;  // in fp32, or the weights
+  RawEight masters;
 };
 
 /// A ParameterView, or a weight of 16 bits without a master.
@@ -121,15 +152,22 @@ struct Parameters {
     if (dtype == DType::f16) return widened_f16(bits);
     return join({bits, master != nullptr ? static_cast<const std::int16_t*>(master)[i] : std::int16_t{0}});
   }
-  __device__ void read(const Eight& at, float (&values)[kEach]) const {
-    if (const float* from = exact(); from != nullptr) return load(from, at, values);
+  [[nodiscard]] __device__ RawParameters fetch(const Eight& at) const {
+    if (const float* from = exact(); from != nullptr) return {cuda::fetch(from, at), {}};
+    const RawEight weights = cuda::fetch(static_cast<const std::uint16_t*>(weight), at);
+    if (dtype == DType::f16 || master == nullptr) return {weights, {}};
+    return {weights, cuda::fetch(static_cast<const std::int16_t*>(master), at)};
+  }
+  __device__ void widen(const RawParameters& raw, float (&values)[kEach]) const {
+    if (exact() != nullptr) return unpack(raw.exact, values);
     std::uint16_t weights[kEach];
-    std::int16_t masters[kEach] = {};
-    load(static_cast<const std::uint16_t*>(weight), at, weights);
-    if (dtype != DType::f16 && master != nullptr) load(static_cast<const std::int16_t*>(master), at, masters);
+    std::int16_t masters[kEach];
+    unpack(raw.exact, weights);
+    unpack(raw.masters, masters);
     for (int i = 0; i < kEach; ++i)
       values[i] = dtype == DType::f16 ? widened_f16(weights[i]) : join({weights[i], masters[i]});
   }
+  __device__ void read(const Eight& at, float (&values)[kEach]) const { widen(fetch(at), values); }
   __device__ void write(const Eight& at, const float (&values)[kEach]) const {
     if (float* to = exact(); to != nullptr) store(to, at, values);
     if (dtype == DType::f32) return;

@@ -65,18 +65,15 @@ void launch_add_dropped(cudaStream_t stream, const Dropout& settings, const Pack
 }  // namespace
 
 void residual_add(cudaStream_t stream, const ResidualAdd& op) {
-  visit_storage(op.branch.dtype(), [&]<typename T>(std::type_identity<T>) {
-    launch_add_dropped<T, T>(stream, op.dropout, op.sequences, elements<T>(op.hidden_in), op.branch,
-                             elements<T>(op.hidden_out));
-  });
+  const auto launch =
+      op.branch.dtype() == DType::bf16 ? launch_add_dropped<__nv_bfloat16, float> : launch_add_dropped<float, float>;
+  launch(stream, op.dropout, op.sequences, elements<float>(op.hidden_in), op.branch, elements<float>(op.hidden_out));
 }
 
 void residual_add_gradient(cudaStream_t stream, const ResidualAddGradient& op) {
-  visit_stream(op.d_hidden.dtype(), op.d_branch.dtype(),
-               [&]<typename H, typename T>(std::type_identity<H>, std::type_identity<T>) {
-                 launch_add_dropped<H, T>(stream, op.dropout, op.sequences, nullptr, op.d_hidden,
-                                          elements<T>(op.d_branch));
-               });
+  visit_storage(op.d_branch.dtype(), [&]<typename T>(std::type_identity<T>) {
+    launch_add_dropped<float, T>(stream, op.dropout, op.sequences, nullptr, op.d_hidden, elements<T>(op.d_branch));
+  });
 }
 
 void fill_zero(cudaStream_t stream, const TensorView& tensor) {

@@ -7,9 +7,9 @@ namespace spillway::kernels::cuda {
 namespace {
 
 /// A thread for each octet of `out`.
-template <typename H, typename T>
-__global__ void look_up(RowDropout dropout, const std::int32_t* ids, const T* table, std::int64_t vocabulary, H* out,
-                        std::int64_t rows, std::int64_t width) {
+template <typename T>
+__global__ void look_up(RowDropout dropout, const std::int32_t* ids, const T* table, std::int64_t vocabulary,
+                        float* out, std::int64_t rows, std::int64_t width) {
   const std::int64_t octets = octets_of(width);
   const std::int64_t item = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const std::int64_t row = item / octets, octet = item % octets;
@@ -26,12 +26,11 @@ __global__ void look_up(RowDropout dropout, const std::int32_t* ids, const T* ta
 void embedding(cudaStream_t stream, const Embedding& op) {
   const std::int64_t rows = op.ids.elements(), width = op.table.extent(1);
   if (rows * width == 0) return;
-  visit_stream(op.out.dtype(), op.table.dtype(),
-               [&]<typename H, typename T>(std::type_identity<H>, std::type_identity<T>) {
-                 look_up<H, T><<<blocks_for(rows * octets_of(width)), kThreads, 0, stream>>>(
-                     RowDropout(op.dropout, op.sequences, width), elements<std::int32_t>(op.ids), elements<T>(op.table),
-                     op.table.extent(0), elements<H>(op.out), rows, width);
-               });
+  visit_storage(op.table.dtype(), [&]<typename T>(std::type_identity<T>) {
+    look_up<T><<<blocks_for(rows * octets_of(width)), kThreads, 0, stream>>>(
+        RowDropout(op.dropout, op.sequences, width), elements<std::int32_t>(op.ids), elements<T>(op.table),
+        op.table.extent(0), elements<float>(op.out), rows, width);
+  });
   check_launch("embedding");
 }
 

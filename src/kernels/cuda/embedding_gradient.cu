@@ -28,9 +28,8 @@ __global__ void number_rows(const std::int32_t* ids, std::uint32_t* keys, std::i
 
 /// The first block of each run of equal ids adds all of its rows, in their order, to the id's row of the table; a thread for each
 /// octet of columns.
-template <typename T>
 __global__ void add_runs(RowDropout dropout, const std::uint32_t* ids, const std::int32_t* rows, std::int64_t count,
-                         const T* d_out, float* d_table, std::int64_t width) {
+                         const float* d_out, float* d_table, std::int64_t width) {
   const std::int64_t first = blockIdx.x;
   const std::uint32_t id = ids[first];
   if (first > 0 && ids[first - 1] == id) return;
@@ -84,11 +83,9 @@ void embedding_gradient(cudaStream_t stream, std::span<std::byte> workspace, con
   sort(part_of(4), wanted);
   const dim3 grid(static_cast<unsigned>(count),
                   static_cast<unsigned>((octets_of(width) + kRunThreads - 1) / kRunThreads));
-  visit_storage(op.d_out.dtype(), [&]<typename T>(std::type_identity<T>) {
-    add_runs<T><<<grid, kRunThreads, 0, stream>>>(RowDropout(op.dropout, op.sequences, width), keys.Current(),
-                                                  rows.Current(), count, elements<T>(op.d_out),
-                                                  elements<float>(op.d_table), width);
-  });
+  add_runs<<<grid, kRunThreads, 0, stream>>>(RowDropout(op.dropout, op.sequences, width), keys.Current(),
+                                             rows.Current(), count, elements<float>(op.d_out),
+                                             elements<float>(op.d_table), width);
   check_launch("embedding_gradient");
 }
 

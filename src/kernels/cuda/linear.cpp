@@ -6,7 +6,9 @@
 namespace spillway::kernels::cuda {
 
 void linear(cudaStream_t stream, MatrixProducts& products, const Linear& op) {
-  products.run(stream, {.transpose_b = true, .alpha = op.alpha, .a = op.x, .b = op.w, .output = op.output, .c = op.y});
+  products.run(
+      stream,
+      {.transpose_b = true, .alpha = op.alpha, .a = op.x, .b = op.w, .output = op.output, .relu = op.relu, .c = op.y});
 }
 
 void linear_input_gradient(cudaStream_t stream, MatrixProducts& products, std::span<std::byte> pieces,

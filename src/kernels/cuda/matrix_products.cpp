@@ -49,8 +49,8 @@ struct Description {
   Layout a, b, c;
 };
 
-Description describe(bool transpose_a, bool transpose_b, DType factors, DType result, std::int64_t m, std::int64_t n,
-                     std::int64_t k, bool tf32) {
+Description describe(bool transpose_a, bool transpose_b, bool relu, DType factors, DType result, std::int64_t m,
+                     std::int64_t n, std::int64_t k, bool tf32) {
   cublasLtMatmulDesc_t operation = nullptr;
   const bool on_tensor_cores = tf32 && factors == DType::f32;
   check(cublasLtMatmulDescCreate(&operation, on_tensor_cores ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
@@ -66,6 +66,11 @@ Description describe(bool transpose_a, bool transpose_b, DType factors, DType re
         "cublasLtMatmulDescSetAttribute");
   check(cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof(second)),
         "cublasLtMatmulDescSetAttribute");
+  if (relu) {
+    const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_RELU;
+    check(cublasLtMatmulDescSetAttribute(operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof(epilogue)),
+          "cublasLtMatmulDescSetAttribute");
+  }
   return description;
 }
 
@@ -109,6 +114,7 @@ MatrixProducts::Class MatrixProducts::class_of(const MatrixProduct& product) {
   // The weight's gradient sums over tokens, elsewhere they are the rows of the result.
   return {.transpose_a = product.transpose_a,
           .transpose_b = product.transpose_b,
+          .relu = product.relu,
           .factors = product.a.dtype(),
           .result = product.c.dtype(),
           .m = product.transpose_a ? m : token_class(m),
@@ -118,8 +124,8 @@ MatrixProducts::Class MatrixProducts::class_of(const MatrixProduct& product) {
 }
 
 cublasLtMatmulAlgo_t MatrixProducts::find(const Class& wanted) const {
-  const Description description = describe(wanted.transpose_a, wanted.transpose_b, wanted.factors, wanted.result,
-                                           wanted.m, wanted.n, wanted.k, tf32_);
+  const Description description = describe(wanted.transpose_a, wanted.transpose_b, wanted.relu, wanted.factors,
+                                           wanted.result, wanted.m, wanted.n, wanted.k, tf32_);
   cublasLtMatmulPreference_t created = nullptr;
   check(cublasLtMatmulPreferenceCreate(&created), "cublasLtMatmulPreferenceCreate");
   const Preference preference(created);
@@ -159,7 +165,7 @@ void MatrixProducts::run(cudaStream_t stream, const MatrixProduct& product) {
   }
   const Class wanted = class_of(product);
   const Description description =
-      describe(product.transpose_a, product.transpose_b, wanted.factors, wanted.result, m, n, k, tf32_);
+      describe(product.transpose_a, product.transpose_b, product.relu, wanted.factors, wanted.result, m, n, k, tf32_);
   const float beta = product.output == Output::add ? 1.0F : 0.0F;
   const auto multiply = [&](const Class& of) {
     return cublasLtMatmul(handle_.get(), description.operation.get(), &product.alpha, product.b.data(),

@@ -14,7 +14,7 @@
 
 namespace spillway::kernels::cuda {
 
-/// c = alpha · op(a) op(b) (+ c), op(a) (m, k), op(b) (k, n), c (m, n), row-major. a and b are both f32, both bf16 or both f16, c is
+/// c = alpha · op(a) op(b) (+ c), or of that max(·, 0) if `relu`, op(a) (m, k), op(b) (k, n), c (m, n), row-major. a and b are both f32, both bf16 or both f16, c is
 /// f32 or what they are. A transposed a lies in memory as (k, m), a transposed b as (n, k).
 struct MatrixProduct {
   bool transpose_a = false;
@@ -22,6 +22,7 @@ struct MatrixProduct {
   float alpha = 1.0F;
   ConstTensorView a, b;
   Output output = Output::overwrite;
+  bool relu = false;
   TensorView c;
 };
 
@@ -42,7 +43,7 @@ class MatrixProducts {
   };
   /// All that the choice of an algorithm looks at.
   struct Class {
-    bool transpose_a, transpose_b;
+    bool transpose_a, transpose_b, relu;
     DType factors, result;
     std::int64_t m, n, k;  // of a whole class of products
     std::size_t alignment;

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cuda/dropout.cuh"
 #include "kernels/cuda/launch.hpp"
-#include "kernels/cuda/raw_octet.cuh"
 #include "kernels/cuda/residual_norm.hpp"
 #include "kernels/cuda/row_team.cuh"
+#include "kernels/cuda/split_octet.cuh"
 
 namespace spillway::kernels::cuda {
 namespace {
 
-/// H of the residual stream, T of the norm.
-template <typename H, typename T>
+/// T of the norm.
+template <typename T>
 struct Tensors {
-  const H* hidden_in;
-  const H* branch;  // may be null
+  const float* hidden_in;
+  const BranchOf<T>* branch;  // may be null
   const T* weight;
-  H* hidden_out;  // may be null if branch is
+  float* hidden_out;  // may be null if branch is
   T* normed;
   float* rstd;
 };
@@ -23,62 +23,64 @@ struct Tensors {
 template <typename NormShape>
 using Team = RowTeam<NormShape::kWarps, (NormShape::kWarps == 1 ? 4 : 1)>;
 
+/// Threads of a multiprocessor, at least: what they read ahead of their sums has to keep its memory busy.
+template <typename NormShape>
+constexpr int kResident = NormShape::kHeld == 1 ? 1280 : 1024;
+
 /// A team for each row, which it reads once.
-template <typename NormShape, bool kWhole, typename H, typename T>
-__global__ void __launch_bounds__(Team<NormShape>::kBlock, 1024 / Team<NormShape>::kBlock)
-    normalise(RowDropout dropout, RowDropout output_dropout, Tensors<H, T> tensors, std::int64_t rows, int width,
+template <typename NormShape, bool kWhole, typename T>
+__global__ void __launch_bounds__(Team<NormShape>::kBlock, kResident<NormShape> / Team<NormShape>::kBlock)
+    normalise(RowDropout dropout, RowDropout output_dropout, Tensors<T> tensors, std::int64_t rows, int width,
               float epsilon) {
   constexpr int kHeld = NormShape::kHeld, kUnroll = NormShape::kUnroll, kLanes = Team<NormShape>::kLanes;
   Team<NormShape> team;
   const std::int64_t row = std::int64_t{blockIdx.x} * (Team<NormShape>::kBlock / kLanes) + team.index;
   if (row >= rows) return;
-  const auto octet_of = [&](int i) { return team.lane + i * kLanes; };
-  const auto left_of = [&](int i) { return width - octet_of(i) * kOctet; };
+  const SplitPlace<NormShape> at(team.lane, width);
   const std::int64_t start = row * width;
-  RawOctet<H> hidden[kHeld], branch[kHeld];
+  RawOctet<float> hidden[kHeld];
+  RawOctet<BranchOf<T>> branch[kHeld];
+  RawOctet<T> weight[kHeld];
 #pragma unroll kUnroll
-  for (int i = 0; i < kHeld; ++i)
-    hidden[i] = load_raw<kWhole>(tensors.hidden_in + start + octet_of(i) * kOctet, left_of(i));
+  for (int i = 0; i < kHeld; ++i) hidden[i] = load_split<kWhole>(tensors.hidden_in + start + at.column(i), at.left(i));
+  if (tensors.branch != nullptr) {
+#pragma unroll kUnroll
+    for (int i = 0; i < kHeld; ++i) branch[i] = load_split<kWhole>(tensors.branch + start + at.column(i), at.left(i));
+  }
+  const DropoutRow drawn = dropout.row(row), output_drawn = output_dropout.row(row);
+#pragma unroll kUnroll
+  for (int i = 0; i < kHeld; ++i) weight[i] = load_split<kWhole>(tensors.weight + at.column(i), at.left(i));
   if (tensors.branch != nullptr) {
 #pragma unroll kUnroll
     for (int i = 0; i < kHeld; ++i)
-      branch[i] = load_raw<kWhole>(tensors.branch + start + octet_of(i) * kOctet, left_of(i));
-    const DropoutRow drawn = dropout.row(row);
-#pragma unroll kUnroll
-    for (int i = 0; i < kHeld; ++i)
-      if (left_of(i) > 0)
-        hidden[i] = narrow_raw<H>(widen(hidden[i]) + dropout.of(widen(branch[i]), drawn, octet_of(i)));
+      hidden[i] = narrow_raw<float>(widen(hidden[i]) + dropout.of_split(widen(branch[i]), drawn, at.octet(i)));
   }
   float squares = 0.0F;
 #pragma unroll kUnroll
   for (int i = 0; i < kHeld; ++i) {
     if (tensors.hidden_out != nullptr)
-      store_raw<kWhole>(tensors.hidden_out + start + octet_of(i) * kOctet, hidden[i], left_of(i));
+      store_split<kWhole>(tensors.hidden_out + start + at.column(i), hidden[i], at.left(i));
     const Octet value = widen(hidden[i]);
     squares += sum(value * value);
-    keep_raw(hidden[i]);
   }
   squares = team.sum(squares);
   const float rstd = 1.0F / sqrtf(squares / static_cast<float>(width) + epsilon);
   if (team.lane == 0) tensors.rstd[row] = rstd;
-  const DropoutRow drawn = output_dropout.row(row);
 #pragma unroll kUnroll
   for (int i = 0; i < kHeld; ++i) {
-    if (left_of(i) <= 0) break;
-    const Octet weight = widen(load_raw<kWhole>(tensors.weight + octet_of(i) * kOctet, left_of(i)));
-    const Octet value = output_dropout.of(widen(hidden[i]) * rstd * weight, drawn, octet_of(i));
-    store_raw<kWhole>(tensors.normed + start + octet_of(i) * kOctet, narrow_raw<T>(value), left_of(i));
+    const Octet value = output_dropout.of_split(widen(hidden[i]) * rstd * widen(weight[i]), output_drawn, at.octet(i));
+    store_split<kWhole>(tensors.normed + start + at.column(i), narrow_raw<T>(value), at.left(i));
   }
 }
 
-template <typename NormShape, typename H, typename T>
-void launch(cudaStream_t stream, const ResidualNorm& op, const Tensors<H, T>& tensors) {
+template <typename NormShape, typename T>
+void launch(cudaStream_t stream, const ResidualNorm& op, const Tensors<T>& tensors) {
   const std::int64_t rows = op.hidden_in.extent(0), width = op.hidden_in.extent(1);
   const bool whole =
       octets_are_whole(width, tensors.hidden_in, tensors.branch, tensors.weight, tensors.hidden_out, tensors.normed);
   constexpr int kBlock = Team<NormShape>::kBlock;
   constexpr std::int64_t kTeams = kBlock / Team<NormShape>::kLanes;
-  const auto kernel = whole ? normalise<NormShape, true, H, T> : normalise<NormShape, false, H, T>;
+  const auto kernel = whole ? normalise<NormShape, true, T> : normalise<NormShape, false, T>;
   kernel<<<static_cast<unsigned>((rows + kTeams - 1) / kTeams), kBlock, 0, stream>>>(
       RowDropout(op.dropout, op.sequences, width), RowDropout(op.output_dropout, op.sequences, width), tensors, rows,
       static_cast<int>(width), op.epsilon);
@@ -89,17 +91,15 @@ void launch(cudaStream_t stream, const ResidualNorm& op, const Tensors<H, T>& te
 void residual_norm(cudaStream_t stream, const ResidualNorm& op) {
   const std::int64_t rows = op.hidden_in.extent(0), width = op.hidden_in.extent(1);
   if (rows == 0) return;
-  visit_stream(op.hidden_in.dtype(), op.weight.dtype(),
-               [&]<typename H, typename T>(std::type_identity<H>, std::type_identity<T>) {
-                 const Tensors<H, T> tensors{.hidden_in = elements<H>(op.hidden_in),
-                                             .branch = elements<H>(op.branch),
-                                             .weight = elements<T>(op.weight),
-                                             .hidden_out = elements<H>(op.hidden_out),
-                                             .normed = elements<T>(op.normed),
-                                             .rstd = elements<float>(op.rstd)};
-                 visit_norm_shape(width,
-                                  [&]<typename NormShape>(NormShape) { launch<NormShape>(stream, op, tensors); });
-               });
+  visit_storage(op.weight.dtype(), [&]<typename T>(std::type_identity<T>) {
+    const Tensors<T> tensors{.hidden_in = elements<float>(op.hidden_in),
+                             .branch = elements<BranchOf<T>>(op.branch),
+                             .weight = elements<T>(op.weight),
+                             .hidden_out = elements<float>(op.hidden_out),
+                             .normed = elements<T>(op.normed),
+                             .rstd = elements<float>(op.rstd)};
+    visit_norm_shape(width, [&]<typename NormShape>(NormShape) { launch<NormShape>(stream, op, tensors); });
+  });
   check_launch("residual_norm");
 }
 

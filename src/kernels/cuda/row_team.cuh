@@ -61,12 +61,13 @@ struct NormShape {
   static constexpr std::int64_t kWidest = std::int64_t{32} * kWarps * kHeld * kOctet;
 };
 
-/// Calls task(NormShape()) on the host with the narrowest that holds a row: up to 4096 columns a warp for each 512.
+/// Calls task(NormShape()) on the host with the narrowest that holds a row: up to 2048 columns a warp for each 256.
 template <typename Task>
 void visit_norm_shape(std::int64_t width, const Task& task) {
-  if (width <= NormShape<1, 2>::kWidest) return task(NormShape<1, 2>());
-  if (width <= NormShape<2, 2>::kWidest) return task(NormShape<2, 2>());
-  if (width <= NormShape<4, 2>::kWidest) return task(NormShape<4, 2>());
+  if (width <= NormShape<1, 1>::kWidest) return task(NormShape<1, 1>());
+  if (width <= NormShape<2, 1>::kWidest) return task(NormShape<2, 1>());
+  if (width <= NormShape<4, 1>::kWidest) return task(NormShape<4, 1>());
+  if (width <= NormShape<8, 1>::kWidest) return task(NormShape<8, 1>());
   if (width <= NormShape<8, 2>::kWidest) return task(NormShape<8, 2>());
   if (width <= NormShape<8, 32>::kWidest) return task(NormShape<8, 32>());
   throw Error("a norm on a GPU is of at most 65536 columns");

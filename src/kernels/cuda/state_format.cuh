@@ -57,6 +57,11 @@ __device__ inline float quantise(const float (&values)[kEach], const Eight& at, 
   return scale;
 }
 
+struct RawState {
+  RawEight values;
+  float scale;
+};
+
 /// A StateView. All threads of a warp read and write together; with scales a warp's elements are a block.
 struct StateNumbers {
   void* values;
@@ -70,13 +75,17 @@ struct StateNumbers {
   }
   [[nodiscard]] __device__ float* scale_of(const Eight& at) const { return scales + at.begin / kStateBlock; }
 
-  __device__ void read(const Eight& at, float (&to)[kEach]) const {
-    if (dtype != DType::u8) return Numbers{values, dtype}.read(at, to);
-    std::uint8_t code[kEach];
-    load(static_cast<const std::uint8_t*>(values), at, code);
-    const float scale = at.from < at.to ? *scale_of(at) : 0.0F;
-    for (int i = 0; i < kEach; ++i) to[i] = __fmul_rn(codes->map[code[i]], scale);
+  [[nodiscard]] __device__ RawState fetch(const Eight& at) const {
+    if (dtype != DType::u8) return {Numbers{values, dtype}.fetch(at), 0.0F};
+    return {cuda::fetch(static_cast<const std::uint8_t*>(values), at), at.from < at.to ? *scale_of(at) : 0.0F};
   }
+  __device__ void widen(const RawState& raw, float (&to)[kEach]) const {
+    if (dtype != DType::u8) return Numbers{values, dtype}.widen(raw.values, to);
+    std::uint8_t code[kEach];
+    unpack(raw.values, code);
+    for (int i = 0; i < kEach; ++i) to[i] = __fmul_rn(codes->map[code[i]], raw.scale);
+  }
+  __device__ void read(const Eight& at, float (&to)[kEach]) const { widen(fetch(at), to); }
   /// \param warp_first  as round_stochastically() has it
   __device__ void write(const Eight& at, const float (&from)[kEach], const StochasticRounding& rounding,
                         std::int64_t warp_first, WarpDraws& draws) const {

@@ -47,14 +47,9 @@ void visit_storage(DType dtype, const Task& task) {
   }
 }
 
-/// Calls task(std::type_identity<H>(), std::type_identity<T>()) on the host for a residual stream of `stream` around weights and norms
-/// of `dtype`: both the same, or f32 around f16.
-template <typename Task>
-void visit_stream(DType stream, DType dtype, const Task& task) {
-  if (stream == DType::f32 && dtype == DType::f16)
-    return task(std::type_identity<float>(), std::type_identity<__half>());
-  visit_storage(dtype, [&](auto type) { task(type, type); });
-}
+/// What a branch is that is added to the residual stream, around weights of T: kernels::branch_dtype.
+template <typename T>
+using BranchOf = std::conditional_t<std::is_same_v<T, __nv_bfloat16>, T, float>;
 
 /// The elements of a tensor, null if it is not given. Shape and dtype have been checked (checks.hpp).
 template <typename T>

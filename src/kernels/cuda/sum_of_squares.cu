@@ -1,48 +1,57 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "core/cuda/check.hpp"
-#include "kernels/cuda/eight.cuh"
+#include <algorithm>
+
+#include "kernels/cuda/launch.hpp"
+#include "kernels/cuda/raw_octet.cuh"
 #include "kernels/cuda/sum_of_squares.hpp"
-#include "kernels/cuda/wide_sum.cuh"
 
 namespace spillway::kernels::cuda {
 namespace {
 
-constexpr int kGroup = kSquareLanes / kEach;  // threads that share a run: each has kEach of its sums
-constexpr int kGroups = 32;                   // runs of a thread block at a time
-constexpr int kThreads = kGroup * kGroups;
+constexpr int kGroup = kSquareLanes / kOctet;  // threads that share a run: each has an octet of its sums
+constexpr int kGroups = 32;                    // runs of a thread block at a time
+constexpr int kBlockThreads = kGroup * kGroups;
 
-/// The sums of one run, in every thread of the group that has it.
-__device__ double sum_run(const Numbers& x, std::int64_t begin, std::int64_t end) {
-  constexpr int kAhead = 4;  // reads under way
-  double sums[kEach] = {};
-  for (std::int64_t first = begin + threadIdx.x % kGroup * kEach; first < end; first += kAhead * kSquareLanes) {
-    float values[kAhead][kEach];
+/// The sums of one run, in the first thread of the group that has it. A square of 24 bits is exact in fp64, so a fused sum has the bits
+/// of one that rounds the square first.
+template <bool kWhole, typename T>
+__device__ double sum_run(const T* x, std::int64_t begin, std::int64_t end) {
+  constexpr int kAhead = kWhole ? 16 / sizeof(T) : 2;  // octets on their way: as many registers whatever T is
+  double sums[kOctet] = {};
+  for (std::int64_t first = begin + threadIdx.x % kGroup * kOctet; first < end; first += kAhead * kSquareLanes) {
+    RawOctet<T> raw[kAhead];
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) {
       const std::int64_t at = first + i * kSquareLanes;
-      x.read(Eight{at, 0, static_cast<int>(min(std::int64_t{kEach}, max(std::int64_t{0}, end - at)))}, values[i]);
+      raw[i] = load_raw<kWhole>(x + at, static_cast<int>(end - at));
     }
 #pragma unroll
-    for (int i = 0; i < kAhead; ++i)
+    for (int i = 0; i < kAhead; ++i) {
+      const Octet values = widen(raw[i]);
 #pragma unroll
-      for (int lane = 0; lane < kEach; ++lane) sums[lane] = __dadd_rn(sums[lane], squared(values[i][lane]));
+      for (int lane = 0; lane < kOctet; ++lane) {
+        const auto value = static_cast<double>(values.values[lane]);
+        sums[lane] = __fma_rn(value, value, sums[lane]);
+      }
+    }
   }
   __syncwarp();
 #pragma unroll
   for (int half = kGroup / 2; half > 0; half /= 2)
 #pragma unroll
-    for (int lane = 0; lane < kEach; ++lane)
+    for (int lane = 0; lane < kOctet; ++lane)
       sums[lane] = __dadd_rn(sums[lane], __shfl_down_sync(0xFFFFFFFFU, sums[lane], half, kGroup));
 #pragma unroll
-  for (int half = kEach / 2; half > 0; half /= 2)
+  for (int half = kOctet / 2; half > 0; half /= 2)
 #pragma unroll
     for (int lane = 0; lane < half; ++lane) sums[lane] = __dadd_rn(sums[lane], sums[lane + half]);
-  return sums[0];  // of the group's first thread alone
+  return sums[0];
 }
 
 /// One thread block sums one block of the op, kGroups runs at a time.
-__global__ void __launch_bounds__(kThreads)
-    sum_blocks(Numbers x, std::int64_t elements, std::int64_t block, double* partial_sums) {
+template <bool kWhole, typename T>
+__global__ void __launch_bounds__(kBlockThreads, 3)
+    sum_blocks(const T* x, std::int64_t elements, std::int64_t block, double* partial_sums) {
   __shared__ double of_runs[kGroups];
   const std::int64_t begin = blockIdx.x * block;
   const std::int64_t end = min(elements, begin + block);
@@ -50,7 +59,7 @@ __global__ void __launch_bounds__(kThreads)
   double total = 0.0;
   for (std::int64_t runs = begin; runs < end; runs += kGroups * kSquareRun) {
     const std::int64_t run = runs + group * kSquareRun;
-    const double sum = sum_run(x, run, min(end, run + kSquareRun));
+    const double sum = sum_run<kWhole>(x, run, min(end, run + kSquareRun));
     if (threadIdx.x % kGroup == 0) of_runs[group] = sum;
     __syncthreads();
     if (threadIdx.x == 0)
@@ -63,12 +72,16 @@ __global__ void __launch_bounds__(kThreads)
 }  // namespace
 
 void sum_of_squares(cudaStream_t stream, const SumOfSquares& op) {
-  const std::int64_t elements = op.x.elements();
-  if (elements == 0) return;
-  const auto blocks = static_cast<unsigned>((elements + op.block - 1) / op.block);
-  sum_blocks<<<blocks, kThreads, 0, stream>>>(Numbers::of(op.x), elements, op.block,
-                                              reinterpret_cast<double*>(op.partial_sums.data()));
-  spillway::cuda::check(cudaGetLastError(), "sum_of_squares");
+  const std::int64_t count = op.x.elements();
+  if (count == 0) return;
+  const auto blocks = static_cast<unsigned>((count + op.block - 1) / op.block);
+  visit_storage(op.x.dtype(), [&]<typename T>(std::type_identity<T>) {
+    const T* x = elements<T>(op.x);
+    const bool whole = octets_are_whole(op.block, x) && count % kOctet == 0;
+    const auto kernel = whole ? sum_blocks<true, T> : sum_blocks<false, T>;
+    kernel<<<blocks, kBlockThreads, 0, stream>>>(x, count, op.block, elements<double>(op.partial_sums));
+  });
+  check_launch("sum_of_squares");
 }
 
 }  // namespace spillway::kernels::cuda

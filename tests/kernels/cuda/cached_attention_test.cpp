@@ -73,8 +73,9 @@ TYPED_TEST(CachedAttentionOnGpu, SelfAttention_IsTheCpus) {
   for (const auto& [heads, head_size, at, pad] :
        {Size{1, 1, 0, 3}, Size{3, 12, 16, 3}, Size{2, 64, 700, 3}, Size{2, 20, 70, 3}, Size{2, 64, 700, 8},
         Size{3, 64, 0, 0}, Size{2, 64, 127, 16}, Size{2, 128, 45, 8}, Size{1, 32, 5, 8}, Size{1, 256, 131, 0},
-        // Enough heads for a warp each.
-        Size{211, 64, 40, 8}, Size{208, 128, 16, 0}, Size{205, 64, 0, 0}}) {
+        // Enough heads for a warp each; of the last two, rows have most tokens in common.
+        Size{211, 64, 40, 8}, Size{208, 128, 16, 0}, Size{205, 64, 0, 0}, Size{205, 64, 148, 0},
+        Size{205, 128, 78, 8}}) {
     const std::int64_t rows = 5, capacity = at + 2, width = heads * head_size;
     const Shape cache{rows, capacity, width};
     const auto elements = static_cast<std::size_t>(rows * capacity * width);
@@ -85,7 +86,7 @@ TYPED_TEST(CachedAttentionOnGpu, SelfAttention_IsTheCpus) {
     const std::vector<T> table = stored<T>(normals(static_cast<std::size_t>(32 * heads), 4));
     const std::vector<std::int32_t> position = {static_cast<std::int32_t>(at)};
     std::vector<std::int32_t> ancestry(static_cast<std::size_t>(rows * capacity));
-    for (std::size_t i = 0; i < ancestry.size(); ++i) ancestry[i] = static_cast<std::int32_t>(i * 7 % 5);
+    for (std::size_t i = 0; i < ancestry.size(); ++i) ancestry[i] = static_cast<std::int32_t>((i * 7 + i / 11) % 5);
     std::vector<T> expected(static_cast<std::size_t>(rows * width)), found(expected.size());
     CachedSelfAttention op{.rows = rows,
                            .capacity = capacity,

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "kernels/cuda/linear.hpp"
 
+#include <cmath>
+
 #include "kernels/cuda/cuda_fixture.hpp"
 #include "kernels/cuda/workspace.hpp"
 
@@ -58,6 +60,22 @@ TEST_P(CudaLinear, Forward_IsThatOfTheCpu) {
   }
 }
 
+TEST_P(CudaLinear, WithRelu_IsThatOfTheCpu) {
+  for (const Output output : {Output::overwrite, Output::add}) {
+    const Shape shape{c.rows, c.out};
+    Twin x = Twin::random(c.dtype, {c.rows, c.in}, 1), w = Twin::random(c.dtype, {c.out, c.in}, 2);
+    Twin y = output == Output::add ? Twin::random(c.dtype, shape, 3) : Twin::poison(c.dtype, shape);
+    const auto op = [&](auto on) {
+      return Linear{.x = on(x), .w = on(w), .y = on(y), .alpha = 0.5F, .output = output, .relu = true};
+    };
+
+    run_both([&] { cpu_ops->linear(*host_queue, op(OnHost{})); }, [&] { linear(stream, *products, op(OnDevice{})); },
+             {&y});
+
+    expect_product(y, output == Output::add ? "y added to" : "y", output);
+  }
+}
+
 TEST_P(CudaLinear, InputGradient_IsThatOfTheCpu) {
   for (const Output output : {Output::overwrite, Output::add}) {
     const Shape shape{c.rows, c.in};
@@ -90,6 +108,20 @@ TEST_P(CudaLinear, WeightGradient_IsThatOfTheCpu) {
   }
 }
 
+TEST_P(CudaLinear, WeightGradientOfTheirOwnDtype_IsThatOfTheCpu) {
+  if (c.wide != c.dtype) GTEST_SKIP() << "a dy in f32 has a dw in f32";
+  Twin dy = Twin::random(c.dtype, {c.rows, c.out}, 1), x = Twin::random(c.dtype, {c.rows, c.in}, 2);
+  Twin dw = Twin::poison(c.dtype, {c.out, c.in});
+  const auto op = [&](auto on) {
+    return LinearWeightGradient{.dy = on(dy), .x = on(x), .dw = on(dw), .alpha = 0.5F, .output = Output::overwrite};
+  };
+
+  run_both([&] { cpu_ops->linear_weight_gradient(*host_queue, op(OnHost{})); },
+           [&] { linear_weight_gradient(stream, *products, pieces(), op(OnDevice{})); }, {&dw});
+
+  expect_product(dw, "dw");
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Shapes, CudaLinear,
     testing::Values(Case{DType::f32, DType::f32, 1, 1, 1}, Case{DType::f32, DType::f32, 37, 147, 51},
@@ -101,6 +133,23 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{DType::f16, DType::f16, 130, 512, 384}, Case{DType::f16, DType::f32, 37, 147, 51},
                     Case{DType::f16, DType::f32, 130, 64, 1000}, Case{DType::f16, DType::f32, 600, 16, 32128},
                     Case{DType::f32, DType::f32, 0, 8, 8}, Case{DType::bf16, DType::f32, 0, 8, 8}));
+
+using CudaLinearWithRelu = test::CudaTest;
+
+TEST_F(CudaLinearWithRelu, NaNStaysNaN) {
+  const test::DeviceMemory workspace(kProductBytes + kPieceBytes);
+  MatrixProducts products(workspace.span(), {});
+  for (const std::int64_t rows : {1, 5, 80, 160}) {
+    Twin x = Twin::random(DType::bf16, {rows, 64}, 1);
+    Twin w = Twin::of(DType::bf16, {128, 64}, std::vector<float>(128 * 64, std::numeric_limits<float>::quiet_NaN()));
+    Twin y = Twin::random(DType::bf16, {rows, 128}, 2);
+
+    linear(stream, products, {.x = x.device(), .w = w.device(), .y = y.device(), .relu = true});
+    synchronize();
+
+    for (const double value : y.found()) ASSERT_TRUE(std::isnan(value)) << rows << " rows";
+  }
+}
 
 using CudaLinearInF16 = test::CudaTest;
 
@@ -117,6 +166,20 @@ TEST_F(CudaLinearInF16, ASumThatF16CannotHold_IsInfinity_AndInF32ItIsThere) {
 
   EXPECT_EQ(narrow.found()[0], std::numeric_limits<double>::infinity());
   EXPECT_EQ(wide.found()[0], 64.0 * 300.0 * 300.0);
+}
+
+TEST_F(CudaLinearInF16, AWeightGradientThatF16CannotHold_IsInfinity) {
+  const test::DeviceMemory workspace(kProductBytes + kPieceBytes);
+  MatrixProducts products(workspace.span(), {});
+  const std::vector<float> hundreds(64, 300.0F);
+  Twin dy = Twin::of(DType::f16, {64, 1}, hundreds), x = Twin::of(DType::f16, {64, 1}, hundreds);
+  Twin dw = Twin::poison(DType::f16, {1, 1});
+
+  linear_weight_gradient(stream, products, workspace.span().subspan(kProductBytes),
+                         {.dy = dy.device(), .x = x.device(), .dw = dw.device(), .output = Output::overwrite});
+  synchronize();
+
+  EXPECT_EQ(dw.found()[0], std::numeric_limits<double>::infinity());
 }
 
 // A gradient of a loss that is scaled up has numbers of very different sizes: the small ones must not be lost beside f16's weights.
