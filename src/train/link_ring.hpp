@@ -17,11 +17,11 @@ namespace spillway::train {
 /// One thread at a time. Nothing blocks but synchronize().
 class LinkRing {
  public:
-  /// What of an extent lies in one piece of host memory, and where in the place it goes.
+  /// What of an extent lies in one piece of host memory, and where in its place it goes.
   struct Piece {
-    std::byte* on_host = nullptr;  // of Device::allocate
+    std::byte* on_host = nullptr;    // of Device::allocate
+    std::byte* on_device = nullptr;  // in next_place()
     std::size_t bytes = 0;
-    std::size_t offset = 0;
   };
 
   /// \param memory  device memory, `places` times place_bytes; outlives the ring
@@ -33,9 +33,10 @@ class LinkRing {
   LinkRing(const LinkRing&) = delete;
   LinkRing& operator=(const LinkRing&) = delete;
 
-  /// Starts to bring an extent to the returned place, where what `queue` is given from now on finds it. Until take_back() there is no
-  /// other.
-  [[nodiscard]] std::byte* bring(Queue& queue, std::size_t extent, std::vector<Piece> pieces);
+  /// Where the extent that is brought next goes.
+  [[nodiscard]] std::byte* next_place() const { return memory_.data() + next_ * place_bytes_; }
+  /// Starts to bring an extent to the next place, where what `queue` is given from now on finds it. Until take_back() there is no other.
+  void bring(Queue& queue, std::size_t extent, std::vector<Piece> pieces);
   /// Starts to take it back, once `queue` is through with what it has been given so far.
   void take_back(Queue& queue);
   /// What `queue` is given from now on finds the extent in host memory as the last update left it.
@@ -48,8 +49,6 @@ class LinkRing {
     std::size_t place, extent;
     std::vector<Piece> pieces;
   };
-  [[nodiscard]] std::byte* memory_of(std::size_t place) const { return memory_.data() + place * place_bytes_; }
-
   Device& device_;
   TensorView memory_;
   std::size_t place_bytes_;

@@ -64,12 +64,10 @@ void Optimizer::update(int unit, const UpdateNumbers& numbers) {
   parts_.parameters.updating(unit, done);
 }
 
-bool Optimizer::in(Part part, std::size_t extent) const {
-  return part == Part::all || parts_.state.uses_ring(extent) == (part == Part::through_ring);
-}
-
 bool Optimizer::has(int unit, Part part) const {
-  return std::ranges::any_of(parts_.state.extents_of(unit), [&](std::size_t extent) { return in(part, extent); });
+  return std::ranges::any_of(parts_.state.stretches_of(unit), [part](const ShardState::Stretch& stretch) {
+    return stretch.through_ring == (part == Part::through_ring);
+  });
 }
 
 /// \param in_memory  the rest of the unit's update, which has been marked as begun
@@ -90,17 +88,12 @@ Event Optimizer::start_on_worker(int unit, const UpdateNumbers& numbers, const T
 void Optimizer::update_part(Queue& queue, int unit, const UpdateNumbers& numbers, Part part) {
   const ProfilerRange range(parts_.names.update(unit).c_str());
   try {
-    const std::vector<std::size_t>& extents = parts_.state.extents_of(unit);
-    for (std::size_t i = 0; i < extents.size();) {
-      if (!in(part, extents[i])) {
-        ++i;
-        continue;
-      }
-      ShardState::Lease lease = parts_.state.acquire(extents[i], queue);
-      update_extent(queue, lease.extent(), lease.views(), numbers);
+    for (const ShardState::Stretch& stretch : parts_.state.stretches_of(unit)) {
+      if (part != Part::all && stretch.through_ring != (part == Part::through_ring)) continue;
+      ShardState::Lease lease = parts_.state.acquire(stretch, queue);
+      update_extent(queue, stretch.whole, lease.views(), numbers);
       // What the ring writes back must be updated.
-      if (parts_.state.uses_ring(extents[i])) queue.synchronize();
-      i += lease.count();
+      if (stretch.through_ring) queue.synchronize();
       lease.release();
     }
     // Moments that are still being written back need not be waited for: the next step's reads find them in order. Weights are

@@ -59,7 +59,7 @@ class Optimizer {
  protected:
   /// Whatever must be known of a whole unit before any of it is updated. On the thread that calls update.
   virtual void prepare(int unit, const UpdateNumbers& numbers) = 0;
-  /// Updates one extent in `queue`. On the thread that calls update, or on the optimizer's; not of both at a time on the host.
+  /// Updates one extent, or neighbouring ones, in `queue`. On the thread that calls update, or on the optimizer's; not of both at a time on the host.
   virtual void update_extent(Queue& queue, const Extent& extent, const StateViews& views,
                              const UpdateNumbers& numbers) = 0;
 
@@ -72,7 +72,6 @@ class Optimizer {
   /// Which extents of a unit one way of updating takes.
   enum class Part { all, in_memory, through_ring };
   [[nodiscard]] bool has(int unit, Part part) const;
-  [[nodiscard]] bool in(Part part, std::size_t extent) const;
   Event start_on_worker(int unit, const UpdateNumbers& numbers, const Trace::UpdateMarks& marks, Part part,
                         const std::optional<Event>& in_memory);
   void update_part(Queue& queue, int unit, const UpdateNumbers& numbers, Part part);

@@ -46,12 +46,31 @@ ShardState::ShardState(const Zero& zero, StateLayout layout, ShardStateOptions o
       options_.files.kinds.emplace_back(name_of(kind));
     }
   }
+  if (const TensorView link = arena.bytes(plan::entry::kLinkRing, plan::Tier::device))
+    link_ =
+        std::make_unique<LinkRing>(device, link, options_.link_offsets.back(), extents_.size(), options_.wait_at_once);
+  make_stretches();
   const TensorView transfer = arena.bytes(plan::entry::kTransfer);
   transfer_ = {reinterpret_cast<float*>(transfer.data()), transfer.bytes() / sizeof(float)};
   if (!options_.files.kinds.empty()) make_files(arena, store);
-  if (const TensorView link = arena.bytes(plan::entry::kLinkRing, plan::Tier::device))
-    link_ = std::make_unique<LinkRing>(device, link, options_.link_offsets.back(), extents_.size(),
-                                       options_.wait_at_once);
+}
+
+void ShardState::make_stretches() {
+  stretches_of_.resize(static_cast<std::size_t>(layout_.units()));
+  for (std::size_t extent = 0; extent < extents_.size(); ++extent) {
+    std::vector<Stretch>& stretches = stretches_of_[static_cast<std::size_t>(extents_[extent].unit)];
+    const bool linked = link_ != nullptr && !uses_ring_[extent] &&
+                        std::ranges::any_of(kAllStateKinds, [&](StateKind kind) { return over_link(kind, extent); });
+    const bool goes_on = !stretches.empty() && !linked && !uses_ring_[extent] && !stretches.back().through_ring &&
+                         !stretches.back().over_link &&
+                         std::ranges::all_of(places_, [extent](const std::vector<StatePlaces::Place>& of_kind) {
+                           return of_kind[extent].tier == of_kind[extent - 1].tier;
+                         });
+    if (goes_on) stretches.back().whole.range.end = extents_[extent].range.end;
+    else
+      stretches.push_back(
+          {.first = extent, .whole = extents_[extent], .through_ring = uses_ring_[extent], .over_link = linked});
+  }
 }
 
 void ShardState::make_files(const Arena& arena, offload::BlockStore* store) {
@@ -109,105 +128,85 @@ bool ShardState::parameters_in_memory(int unit) const {
   });
 }
 
-/// Masters of neighbouring extents in one memory follow each other without a gap, since no format but int8 has any rest to pad.
 kernels::ParameterView ShardState::parameter(int unit, Range owned) const {
   if (!parameters_in_memory(unit)) throw Error(fmt::format("the parameters of unit {} are not in one memory", unit));
   if (extents_of(unit).empty()) return {};
   const std::size_t first = extents_of(unit).front();
-  const auto view = [&](StateKind kind, std::int64_t elements, Range part) {
-    return layout_.view(kind, unit, {run(kind, first), layout_.bytes(kind, unit, elements)}, elements, part).values;
-  };
-  const StatePlaces::Place& weights = places_[index_of(StateKind::weight)][first];
-  return {view(StateKind::weight, weights.elements, {owned.begin + weights.begin, owned.end + weights.begin}),
-          view(StateKind::master, zero_.owned(unit).size(), owned)};
+  return {resident(StateKind::weight, first, owned).values, resident(StateKind::master, first, owned).values};
 }
 
 kernels::StateView ShardState::resident(StateKind kind, std::size_t extent, Range part) const {
   const StatePlaces::Place& place = places_[index_of(kind)][extent];
   const int unit = extents_[extent].unit;
   const std::int64_t shift = place.begin - extents_[extent].range.begin;
-  const std::int64_t elements = std::max(place.elements, part.end + shift);  // of extents that follow, too
-  return layout_.view(kind, unit, {run(kind, extent), layout_.bytes(kind, unit, elements)}, elements,
+  return layout_.view(kind, unit, {run(kind, extent), layout_.bytes(kind, unit, place.elements)}, place.elements,
                       {part.begin + shift, part.end + shift});
 }
 
-StateViews ShardState::views_of(std::size_t index, std::size_t count, const offload::StateRing::Lease* lease,
-                                std::byte* on_link) const {
-  const Extent& extent = extents_[index];
-  const Range whole{0, extent.range.size()};
+StateViews ShardState::views_of(const Stretch& stretch, const offload::StateRing::Lease* lease) const {
+  const Extent& part = stretch.whole;
   const auto view = [&](StateKind kind) {
-    if (on_nvme(kind, index)) return layout_.view(kind, extent.unit, lease->state(*nvme_kind(kind)), whole.end, whole);
-    if (on_link != nullptr && passes_link(kind, index))
-      return layout_.view(
-          kind, extent.unit,
-          {on_link + options_.link_offsets[index_of(kind)], layout_.bytes(kind, extent.unit, whole.end)}, whole.end,
-          whole);
-    return resident(kind, index, {extent.range.begin, extents_[index + count - 1].range.end});
+    if (!on_nvme(kind, stretch.first)) return resident(kind, stretch.first, part.range);
+    return layout_.view(kind, part.unit, lease->state(*nvme_kind(kind)), part.range.size(), {0, part.range.size()});
   };
   return {.parameter = {view(StateKind::weight).values, view(StateKind::master).values},
           .exp_avg = view(StateKind::exp_avg),
           .exp_avg_sq = view(StateKind::exp_avg_sq)};
 }
 
-/// An extent's own places of one kind follow each other in one memory, unless its format has parts (int8: codes and scales).
-std::size_t ShardState::run_length(std::size_t first) const {
-  const auto follows = [&](StateKind kind, std::size_t extent) {
-    const StatePlaces::Place &before = places_[index_of(kind)][extent - 1], &here = places_[index_of(kind)][extent];
-    if (layout_.format(kind, extents_[first].unit) == StorageFormat::none || kind == StateKind::weight) return true;
-    return layout_.format(kind, extents_[first].unit) != StorageFormat::int8 && here.tier == before.tier;
-  };
-  std::size_t end = first + 1;
-  while (end < extents_.size() && extents_[end].unit == extents_[first].unit && !uses_ring(end) && !passes_link(end) &&
-         std::ranges::all_of(kAllStateKinds, [&](StateKind kind) { return follows(kind, end); }))
-    ++end;
-  return end - first;
-}
-
-bool ShardState::passes_link(StateKind kind, std::size_t extent) const {
+bool ShardState::over_link(StateKind kind, std::size_t extent) const {
   return kind != StateKind::weight && places_[index_of(kind)][extent].tier == plan::Tier::host &&
          layout_.format(kind, extents_[extent].unit) != StorageFormat::none;
 }
 
-bool ShardState::passes_link(std::size_t extent) const {
-  return link_ != nullptr && !uses_ring(extent) &&
-         std::ranges::any_of(kAllStateKinds, [&](StateKind kind) { return passes_link(kind, extent); });
-}
-
-std::byte* ShardState::bring(std::size_t extent, Queue& queue) {
+/// The parts of a format (int8: codes and scales) are pieces of their own: in memory they lie among those of the extents beside this one.
+StateViews ShardState::bring(const Stretch& stretch, Queue& queue) {
+  StateViews views = views_of(stretch, nullptr);
+  const Range whole{0, stretch.whole.range.size()};
+  std::byte* const place = link_->next_place();
   std::vector<LinkRing::Piece> pieces;
-  for (const StateKind kind : kAllStateKinds)
-    if (passes_link(kind, extent))
-      pieces.push_back({.on_host = run(kind, extent),
-                        .bytes = layout_.bytes(kind, extents_[extent].unit, extents_[extent].range.size()),
-                        .offset = options_.link_offsets[index_of(kind)]});
-  return link_->bring(queue, extent, std::move(pieces));
+  const auto move = [&](const TensorView& from, const TensorView& to) {
+    if (from.bytes() > 0) pieces.push_back({.on_host = from.data(), .on_device = to.data(), .bytes = from.bytes()});
+  };
+  for (const StateKind kind : kAllStateKinds) {
+    if (!over_link(kind, stretch.first)) continue;
+    const std::span<std::byte> memory(place + options_.link_offsets[index_of(kind)],
+                                      layout_.bytes(kind, stretch.whole.unit, whole.end));
+    const kernels::StateView to = layout_.view(kind, stretch.whole.unit, memory, whole.end, whole);
+    if (kind == StateKind::master) {
+      move(std::exchange(views.parameter.master, to.values), to.values);
+      continue;
+    }
+    kernels::StateView& from = kind == StateKind::exp_avg ? views.exp_avg : views.exp_avg_sq;
+    move(from.values, to.values);
+    if (to.scales) move(from.scales, to.scales);
+    from = to;
+  }
+  link_->bring(queue, stretch.first, std::move(pieces));
+  return views;
 }
 
-ShardState::Lease ShardState::acquire_where_it_lies(std::size_t extent) {
+ShardState::Lease ShardState::acquire(std::size_t extent) {
   Lease lease;
-  lease.extent_ = extents_[extent];
   if (uses_ring(extent)) {
     buffered_.fill(std::nullopt);  // the ring's memory is the buffer
     lease.ring_.emplace(ring_->acquire(extent));
     prefetch_after(extent);
   }
-  lease.views_ = views_of(extent, 1, lease.ring_ ? &*lease.ring_ : nullptr, nullptr);
+  lease.views_ = views_of({.first = extent, .whole = extents_[extent]}, lease.ring_ ? &*lease.ring_ : nullptr);
   return lease;
 }
 
-ShardState::Lease ShardState::acquire(std::size_t extent, Queue& queue) {
-  if (uses_ring(extent)) return acquire_where_it_lies(extent);
+ShardState::Lease ShardState::acquire(const Stretch& stretch, Queue& queue) {
+  if (stretch.through_ring) return acquire(stretch.first);
   Lease lease;
-  lease.extent_ = extents_[extent];
-  if (passes_link(extent)) {
+  if (stretch.over_link) {
     lease.link_ = link_.get();
     lease.queue_ = &queue;
-    lease.views_ = views_of(extent, 1, nullptr, bring(extent, queue));
-    return lease;
+    lease.views_ = bring(stretch, queue);
+  } else {
+    lease.views_ = views_of(stretch, nullptr);
   }
-  lease.count_ = run_length(extent);
-  lease.extent_.range.end = extents_[extent + lease.count_ - 1].range.end;
-  lease.views_ = views_of(extent, lease.count_, nullptr, nullptr);
   return lease;
 }
 

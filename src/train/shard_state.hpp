@@ -29,14 +29,13 @@ struct ShardStateOptions {
   plan::Placement placement;   // of the extents of extent_elements
   bool whole_weights = false;  // weights in memory are those of whole units, and not only what this rank owns
   std::int64_t extent_elements = 0;
-  offload::ExtentStoreOptions files;  // kinds are filled in
-  std::vector<std::size_t>
-      link_offsets;           // of kinds in a place of the link's ring, and its end; 0: there is no such ring
-  bool wait_at_once = false;  // test-only: nothing that moves overlaps anything
+  offload::ExtentStoreOptions files;      // kinds are filled in
+  std::vector<std::size_t> link_offsets;  // of kinds in a place of the link's ring, and where it ends
+  bool wait_at_once = false;              // test-only: nothing that moves overlaps anything
 };
 
-/// All state that a rank owns, every extent of every kind on its tier: in memory, or on nvme, from where it passes through a ring. A GPU
-/// has what lies in host memory pass through a ring of its own.
+/// All state that a rank owns, every extent of every kind on its tier: in memory, or on nvme, from where it passes through a ring. What
+/// lies in host memory beside a GPU passes through a ring in the GPU's memory.
 class ShardState {
  public:
   /// Slots of the ring of extents on nvme.
@@ -58,6 +57,19 @@ class ShardState {
   [[nodiscard]] bool on_nvme(StateKind kind) const { return nvme_kind(kind).has_value(); }
   /// Whether anything of the extent is on nvme: its lease then waits for it.
   [[nodiscard]] bool uses_ring(std::size_t extent) const { return uses_ring_[extent]; }
+  /// What is updated at a time: an extent that passes through a ring, or neighbouring extents of a unit of which every kind lies as one in one
+  /// memory. The fewer, the better: a GPU's queue takes about a thousand launches before it blocks the thread that should be
+  /// giving it the next forward pass.
+  struct Stretch {
+    std::size_t first = 0;  // of the extents
+    Extent whole;
+    bool through_ring = false;
+    bool over_link = false;
+  };
+  /// Of a unit, in order.
+  [[nodiscard]] const std::vector<Stretch>& stretches_of(int unit) const {
+    return stretches_of_.at(static_cast<std::size_t>(unit));
+  }
   /// Whether any extent is.
   [[nodiscard]] bool uses_ring() const noexcept { return ring_ != nullptr; }
   /// A unit's weights in memory: whole ones, or what this rank owns. Not for weights on nvme.
@@ -72,14 +84,11 @@ class ShardState {
     return nvme_kinds_[static_cast<std::size_t>(kind)];
   }
 
-  /// The state of an extent, or of several that lie one behind the other, to be changed. Ends as the ring's lease does.
+  /// An extent's state, to be changed. Ends as the ring's lease does.
   class Lease {
    public:
-    [[nodiscard]] const Extent& extent() const noexcept { return extent_; }
-    /// How many of extents() it is.
-    [[nodiscard]] std::size_t count() const noexcept { return count_; }
     [[nodiscard]] const StateViews& views() const noexcept { return views_; }
-    /// Starts the write-back of what is on nvme, or in host memory beside a GPU. \throws IoError
+    /// Starts the write-back of what passes through a ring, after what the queue of an update has been given so far. \throws IoError
     void release();
 
    private:
@@ -87,15 +96,13 @@ class ShardState {
     std::optional<offload::StateRing::Lease> ring_;
     LinkRing* link_ = nullptr;
     Queue* queue_ = nullptr;
-    Extent extent_;
-    std::size_t count_ = 1;
     StateViews views_;
   };
-  /// Blocks until the extent's state is in memory; those after it start to come. What lies in host memory is brought to a GPU without
-  /// blocking. An extent that lies in place is leased together with those behind it, as far as one update can work on all.
-  /// One thread at a time for extents that use the ring, and one for the others.
-  /// \param queue  what will update it \throws IoError
-  [[nodiscard]] Lease acquire(std::size_t extent, Queue& queue);
+  /// Blocks until the extent's state is in memory; those after it start to come. One thread at a time for extents that use the ring,
+  /// any for others, whose lease is only where they lie. \throws IoError
+  [[nodiscard]] Lease acquire(std::size_t extent);
+  /// The same for all of a stretch, which `queue` is going to update: what is in host memory is on its way to a GPU, without blocking.
+  [[nodiscard]] Lease acquire(const Stretch& stretch, Queue& queue);
   /// What `queue` is given from now on finds the unit's state in host memory as its last update left it.
   void wait_until_back(Queue& queue, int unit);
   /// Blocks until what was released is written back. \throws IoError
@@ -126,18 +133,14 @@ class ShardState {
   [[nodiscard]] bool on_nvme(StateKind kind, std::size_t extent) const {
     return places_[static_cast<std::size_t>(kind)][extent].tier == plan::Tier::nvme;
   }
-  /// Where the run of an extent in memory begins.
+  /// Where the run of an extent in memory begins: with those of its unit that lie beside it.
   [[nodiscard]] std::byte* run(StateKind kind, std::size_t extent) const;
-  /// \param part  in elements of what this rank owns of the unit, inside the extent
+  /// \param part  in elements of what this rank owns of the unit, inside the extent's run
   [[nodiscard]] kernels::StateView resident(StateKind kind, std::size_t extent, Range part) const;
-  [[nodiscard]] StateViews views_of(std::size_t extent, std::size_t count, const offload::StateRing::Lease* lease,
-                                    std::byte* on_link) const;
-  /// For reads and writes of single values: nothing is brought to a GPU.
-  [[nodiscard]] Lease acquire_where_it_lies(std::size_t extent);
-  [[nodiscard]] std::size_t run_length(std::size_t first) const;
-  [[nodiscard]] bool passes_link(StateKind kind, std::size_t extent) const;
-  [[nodiscard]] bool passes_link(std::size_t extent) const;
-  [[nodiscard]] std::byte* bring(std::size_t extent, Queue& queue);
+  void make_stretches();
+  [[nodiscard]] StateViews views_of(const Stretch& stretch, const offload::StateRing::Lease* lease) const;
+  [[nodiscard]] bool over_link(StateKind kind, std::size_t extent) const;
+  [[nodiscard]] StateViews bring(const Stretch& stretch, Queue& queue);
   [[nodiscard]] kernels::StateView stored(StateKind kind, std::size_t extent, Range part);
   void read_part(StateKind kind, std::size_t extent, Range part, std::span<float> to);
   void write_part(StateKind kind, std::size_t extent, Range part, std::span<const float> from);
@@ -155,6 +158,7 @@ class ShardState {
   std::vector<Extent> extents_;
   std::vector<std::vector<std::size_t>> extents_of_;  // of each unit
   std::vector<bool> uses_ring_;                       // of each extent
+  std::vector<std::vector<Stretch>> stretches_of_;    // of each unit
   std::array<std::vector<StatePlaces::Place>, kStateKinds> places_;
   std::array<std::array<TensorView, 2>, kStateKinds> memory_;  // on the device, in host memory
   std::array<std::optional<std::size_t>, kStateKinds> nvme_kinds_;

@@ -122,7 +122,7 @@ void ShardState::write_part(StateKind kind, std::size_t index, Range part, std::
   const Extent& extent = extents_[index];
   if (written_ != index) {
     release_written();
-    written_lease_.emplace(acquire_where_it_lies(index));
+    written_lease_.emplace(acquire(index));
     written_ = index;
   }
   const StateViews& views = written_lease_->views();

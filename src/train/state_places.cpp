@@ -51,23 +51,31 @@ std::vector<std::size_t> StatePlaces::memory_bytes(StateKind kind) const {
 }
 
 std::vector<StatePlaces::Place> StatePlaces::places(StateKind kind, const plan::Placement& placement) const {
-  const auto number = static_cast<std::size_t>(kind);
-  const std::vector<std::size_t> taken = memory_bytes(kind);
+  const std::vector<plan::Tier>& tiers = placement.tiers[static_cast<std::size_t>(kind)];
   std::vector<Place> places;
   std::array<std::size_t, 2> used{};  // of the memory on the device, and of the host's
   for (std::size_t i = 0; i < extents_.size(); ++i) {
-    const Range run = run_of(kind, extents_[i]);
-    Place place{
-        .tier = placement.tier(number, i), .elements = run.size(), .begin = extents_[i].range.begin - run.begin};
-    if (kind == StateKind::weight && !starts_unit(extents_, i)) {
-      place.offset = places.back().offset;
-      if (place.tier != places.back().tier)
-        throw Error(fmt::format("the weights of unit {} are on {} and on {}", extents_[i].unit,
-                                plan::name_of(places.back().tier), plan::name_of(place.tier)));
-    } else if (place.tier != plan::Tier::nvme) {
-      std::size_t& end = used[place.tier == plan::Tier::host ? 1 : 0];
-      place.offset = end;
-      end += taken[i];
+    const bool whole_unit = kind == StateKind::weight;
+    if (whole_unit && !starts_unit(extents_, i) && tiers[i] != tiers[i - 1])
+      throw Error(fmt::format("the weights of unit {} are on {} and on {}", extents_[i].unit,
+                              plan::name_of(tiers[i - 1]), plan::name_of(tiers[i])));
+    Place place{.tier = tiers[i]};
+    if (!starts_unit(extents_, i) && tiers[i] == tiers[i - 1]) {
+      place = places.back();
+      place.begin += extents_[i].range.begin - extents_[i - 1].range.begin;
+    } else {
+      Range run = run_of(kind, extents_[i]);
+      for (std::size_t next = i + 1; !whole_unit && next < extents_.size() && !starts_unit(extents_, next); ++next) {
+        if (tiers[next] != tiers[i]) break;
+        run.end = extents_[next].range.end;
+      }
+      place.elements = run.size();
+      place.begin = extents_[i].range.begin - run.begin;
+      if (place.tier != plan::Tier::nvme) {
+        place.offset = used[place.tier == plan::Tier::host ? 1 : 0];
+        used[place.tier == plan::Tier::host ? 1 : 0] +=
+            round_up(layout_.bytes(kind, extents_[i].unit, run.size()), kRunAlignment);
+      }
     }
     places.push_back(place);
   }

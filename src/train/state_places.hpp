@@ -15,8 +15,8 @@
 namespace spillway::train {
 
 /// Which memory an extent of a kind lies in, and where in it: pure arithmetic, the same for the plan and for what is allocated. Of each
-/// kind there is one memory on the device and one in host memory, in which its extents follow each other. The weights of a unit lie
-/// together: those that this rank owns, or the whole unit's around them.
+/// kind there is one memory on the device and one in host memory. Neighbouring extents of a unit on one tier lie in it as one run, and
+/// the weights of a unit as one in any case: those that this rank owns, or the whole unit's around them.
 class StatePlaces {
  public:
   /// The name of a kind's ledger entries.
@@ -27,14 +27,14 @@ class StatePlaces {
 
   /// Bytes of an extent by itself.
   [[nodiscard]] std::vector<std::size_t> bytes(StateKind kind) const;
-  /// What each extent takes in memory; of a unit's weights the first has all.
+  /// What each extent takes in memory at most, whatever it lies beside; of a unit's weights the first has all.
   [[nodiscard]] std::vector<std::size_t> memory_bytes(StateKind kind) const;
 
   /// Where an extent's elements lie.
   struct Place {
     plan::Tier tier = plan::Tier::device;
     std::size_t offset = 0;     // of the run, in the memory of that kind and tier
-    std::int64_t elements = 0;  // of the run: an extent, or a unit's weights
+    std::int64_t elements = 0;  // of the run
     std::int64_t begin = 0;     // of the extent, in the run
   };
   /// Of every extent. Those on nvme have no place in memory. \throws Error if a unit's weights are not on one tier

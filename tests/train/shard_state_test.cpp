@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <utility>
 
 #include <gtest/gtest.h>
 
@@ -22,7 +23,8 @@ class State {
  public:
   using TierOf = std::function<Tier(StateKind, std::size_t extent)>;
 
-  State(StateLayout::Formats formats, const TierOf& tier_of, bool frozen = false)
+  /// \param gpu  the host plays one: what lies in host memory passes over the link
+  State(StateLayout::Formats formats, const TierOf& tier_of, bool frozen = false, bool gpu = false)
       : map_({{"a", {2000}, 0, 0}, {"b", {300}, 0, 2048}, {"c", {30, 50}, 1, 0}}, 1),
         zero_(Zero::over(map_, 0, 0, comm::NodeLayout::filled(1, 1))),
         layout_({{.persistent = true}, {.trainable = !frozen}}, formats),
@@ -35,6 +37,7 @@ class State {
                               .bytes = places.bytes(kind),
                               .memory_bytes = places.memory_bytes(kind),
                               .wish = {}});
+    facts_.gpu.present = gpu;
     facts_.transfer_bytes = ShardState::kTransferElements * sizeof(float);
     placement_ = plan::Placement::wished(facts_);
     for (const StateKind kind : kAllStateKinds)
@@ -50,6 +53,7 @@ class State {
                           .whole_weights = true,
                           .extent_elements = kExtent,
                           .files = {.directories = {"memory"}, .folder = "state", .kinds = {}},
+                          .link_offsets = placement_.link_offsets(facts_),
                           .wait_at_once = false},
         *arena_, store_.get(), *ops_, *device_);
   }
@@ -126,6 +130,42 @@ TEST(ShardState, WhatIsWrittenToMixedTiers_IsReadBackAsFromOne) {
     }
 }
 
+TEST(ShardState, HostStateBesideAGpu_IsUpdatedElsewhereAndComesBack) {
+  const auto tier_of = [](StateKind kind, std::size_t extent) {
+    if (kind == StateKind::exp_avg && extent == 6) return Tier::nvme;
+    return kind != StateKind::weight && extent % 4 != 0 ? Tier::host : Tier::device;
+  };
+  const auto queue = make_host_device()->create_compute_queue();
+  for (const StateLayout::Formats& formats : all_formats()) {
+    SCOPED_TRACE(name_of(formats.weight));
+    State near(formats, all_near), spread(formats, tier_of, false, true);
+    near.write();
+    spread.write();
+    for (State* state : {&near, &spread})
+      for (int round = 0; round < 2; ++round)
+        for (int unit = 0; unit < 2; ++unit)
+          for (const ShardState::Stretch& stretch : state->state().stretches_of(unit)) {
+            ShardState::Lease lease = state->state().acquire(stretch, *queue);
+            const StateViews& views = lease.views();
+            // What it says next: the moments change places, but for every third code or number.
+            const auto was = std::vector<std::byte>(views.exp_avg.values.data(),
+                                                    views.exp_avg.values.data() + views.exp_avg.values.bytes());
+            const std::size_t size = was.size() / static_cast<std::size_t>(stretch.whole.range.size());
+            for (std::size_t i = 0; i < was.size(); ++i)
+              if (i / size % 3 != 0)
+                views.exp_avg.values.data()[i] = std::exchange(views.exp_avg_sq.values.data()[i], was[i]);
+            if (views.exp_avg.scales)
+              for (float& scale : views.exp_avg.scales.as<float>()) scale *= 2.0F;
+            lease.release();
+          }
+    spread.state().drain();
+
+    EXPECT_EQ(std::ranges::count_if(spread.state().stretches_of(0), &ShardState::Stretch::over_link), 3);
+    EXPECT_EQ(std::ranges::count_if(spread.state().stretches_of(1), &ShardState::Stretch::over_link), 2);
+    EXPECT_EQ(spread.read(), near.read());
+  }
+}
+
 TEST(ShardState, OnlyExtentsWithSomethingOnNvme_UseTheRing) {
   State spread({.weight = DType::bf16}, [](StateKind kind, std::size_t extent) {
     return kind == StateKind::exp_avg && extent == 5 ? Tier::nvme : Tier::host;
@@ -139,6 +179,28 @@ TEST(ShardState, OnlyExtentsWithSomethingOnNvme_UseTheRing) {
   EXPECT_EQ(state.files().kinds(), 1U);
   EXPECT_EQ(state.files().bytes(5, 0), kExtent * sizeof(float));
   EXPECT_EQ(state.files().bytes(4, 0), 0U);
+}
+
+TEST(ShardState, NeighboursInOneMemory_AreUpdatedAsOne) {
+  State spread({.weight = DType::bf16, .moment = StorageFormat::int8}, [](StateKind kind, std::size_t extent) {
+    if (kind == StateKind::exp_avg && extent == 5) return Tier::nvme;
+    return kind == StateKind::exp_avg_sq && (extent == 2 || extent == 3) ? Tier::host : Tier::device;
+  });
+  ShardState& state = spread.state();
+  const auto queue = make_host_device()->create_compute_queue();
+  const auto ranges = [&](int unit) {
+    std::vector<Range> of_unit;
+    for (const ShardState::Stretch& stretch : state.stretches_of(unit)) of_unit.push_back(stretch.whole.range);
+    return of_unit;
+  };
+
+  EXPECT_EQ(ranges(0), (std::vector<Range>{{0, 1024}, {1024, 2048}, {2048, 2560}}));
+  EXPECT_EQ(ranges(1), (std::vector<Range>{{0, 512}, {512, 1536}}));
+  EXPECT_TRUE(state.stretches_of(1)[0].through_ring);
+  EXPECT_FALSE(state.stretches_of(1)[1].through_ring);
+  const ShardState::Lease lease = state.acquire(state.stretches_of(1)[1], *queue);
+  EXPECT_EQ(lease.views().exp_avg.values.elements(), 1024);
+  EXPECT_EQ(lease.views().exp_avg.scales.elements(), 4);
 }
 
 TEST(ShardState, TheMemoryOfEachTier_IsWhatThePlanHasForIt) {
@@ -162,8 +224,7 @@ TEST(ShardState, Parameters_AreLookedAtInPlaceWhereTheyAreWholeInOneMemory) {
   ASSERT_FALSE(state.parameters_in_memory(0));
   ASSERT_TRUE(state.parameters_in_memory(1));
   const kernels::ParameterView whole = state.parameter(1, {256, 1280});
-  const auto queue = make_host_device()->create_compute_queue();
-  const StateViews of_last = state.acquire(7, *queue).views();
+  const StateViews of_last = state.acquire(7).views();
 
   EXPECT_EQ(whole.weight.elements(), 1024);
   EXPECT_EQ(whole.master.data() + (1024 - 256) * 2, of_last.parameter.master.data());
