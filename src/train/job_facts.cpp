@@ -15,9 +15,9 @@
 #include "train/adafactor.hpp"
 #include "train/batches.hpp"
 #include "train/kernel_set.hpp"
-#include "train/machine.hpp"
 #include "train/nvme_weight_reader.hpp"
 #include "train/parameters.hpp"
+#include "train/planned_machine.hpp"
 #include "train/residuals.hpp"
 #include "train/shard_state.hpp"
 
@@ -31,8 +31,6 @@ constexpr std::size_t kLaterBytes = std::size_t{8} << 20;
 // Measured: panels that OpenBLAS packs for one thread of the pool.
 constexpr std::size_t kPanelBytes = std::size_t{1} << 20;
 constexpr std::size_t kStoreAlignment = 4096;
-// Context, code and cuBLASLt: 540 MiB were seen on an H200 with CUDA 13 while t5-large and t5-3b trained.
-constexpr std::size_t kContextBytes = std::size_t{600} << 20;
 
 /// What the kernels allocate for themselves at first use.
 std::size_t workspace_bytes(const Job& job) {
@@ -153,7 +151,7 @@ std::int64_t extent_elements(const Job& job) {
   return std::min(largest, std::max<std::int64_t>(1, asked / kShardAlignment) * kShardAlignment);
 }
 
-plan::JobFacts facts_of(const Job& job) {
+plan::JobFacts facts_of(const Job& job, const PlannedMachine& machine) {
   plan::JobFacts facts;
   for (const model::Stage& stage : job.stages) {
     facts.program.stage_units.push_back(stage.unit);
@@ -169,7 +167,7 @@ plan::JobFacts facts_of(const Job& job) {
       static_cast<std::size_t>(Parameters::gathered_elements(*job.map, job.units)) * size_of(job.dtype());
   facts.weight_staging_bytes =
       facts.kinds.front().ring_bytes / ShardState::kRingSlots * static_cast<std::size_t>(NvmeWeightReader::kBuffers);
-  facts.program_bytes = resident_bytes();
+  facts.program_bytes = machine.program_bytes();
   if (!job.on_gpu) facts.workspace_bytes = workspace_bytes(job);
   facts.transfer_bytes = static_cast<std::size_t>(ShardState::kTransferElements) * sizeof(float);
   facts.result_bytes = kernel_result_bytes(job);
@@ -188,7 +186,7 @@ plan::JobFacts facts_of(const Job& job) {
   facts.batch_bytes = BatchMemory::bytes(larger(job.train_limits, job.eval_limits));
   if (job.on_gpu)
     facts.gpu = {.present = true,
-                 .context_bytes = kContextBytes,
+                 .context_bytes = machine.context_bytes(),
                  .workspace_bytes = kernel_workspace_bytes(job),
                  .batch_bytes = facts.batch_bytes};
   if (job.train_examples)
@@ -201,23 +199,23 @@ plan::JobFacts facts_of(const Job& job) {
   return facts;
 }
 
-plan::Budgets budgets_of(const Job& job, const Runtime& runtime) {
+plan::Budgets budgets_of(const Job& job, const PlannedMachine& machine) {
   const MemoryOptions& memory = job.options.memory;
-  const int node = runtime.nodes.node_of(job.zero.rank);
-  const auto ranks = static_cast<std::size_t>(runtime.nodes.ranks_on(node));
+  const int node = machine.nodes().node_of(job.zero.rank);
+  const auto ranks = static_cast<std::size_t>(machine.nodes().ranks_on(node));
   constexpr double kMargin = 0.05;  // for what the kernel and other processes take meanwhile
   plan::Budgets budgets;
   if (memory.device) budgets.device = static_cast<std::size_t>(*memory.device);
   if (job.on_gpu) {
     // What CUDA holds already is in the ledger.
-    const std::size_t room = runtime.device.free_bytes() + job.facts.gpu.context_bytes;
-    if (!budgets.device || room < *budgets.device) budgets.device_source = "free memory of " + runtime.device.name();
+    const std::size_t room = machine.device_room();
+    if (!budgets.device || room < *budgets.device) budgets.device_source = "free memory of " + machine.device_name();
     budgets.device = std::min(budgets.device.value_or(room), room);
   }
-  const std::size_t available = available_memory_bytes();
+  const std::size_t available = machine.available_host_bytes();
   // What this rank holds already is in the ledger too, so it is added to what is free.
-  const auto free =
-      static_cast<std::size_t>(static_cast<double>(available) * (1.0 - kMargin)) / ranks + resident_bytes();
+  const auto free = static_cast<std::size_t>(static_cast<double>(available) * (1.0 - kMargin)) / ranks +
+                    (machine.holds_program() ? machine.program_bytes() : 0);
   budgets.host = memory.host ? std::min(static_cast<std::size_t>(*memory.host) / ranks, free) : free;
   const std::string share = ranks > 1 ? fmt::format(" (1/{} of it for each rank of this node)", ranks) : "";
   budgets.host_source = memory.host && static_cast<std::size_t>(*memory.host) / ranks <= free
@@ -235,7 +233,7 @@ plan::Budgets budgets_of(const Job& job, const Runtime& runtime) {
   } else if (job.nvme_dirs.empty()) {
     budgets.nvme_source = "set offload.nvme_dirs (SLURM_TMPDIR is not set)";
   } else {
-    const std::size_t disk = free_disk_bytes(job.nvme_dirs);
+    const std::size_t disk = machine.disk_room(job.nvme_dirs);
     budgets.nvme = (memory.nvme ? std::min(static_cast<std::size_t>(*memory.nvme), disk) : disk) / ranks;
     budgets.nvme_source = memory.nvme && *memory.nvme <= disk ? "memory.nvme" : "free space of offload.nvme_dirs";
   }

@@ -5,6 +5,7 @@
 
 #include "plan/plan.hpp"
 #include "train/job.hpp"
+#include "train/planned_machine.hpp"
 
 namespace spillway::train {
 
@@ -12,10 +13,10 @@ namespace spillway::train {
 [[nodiscard]] std::int64_t extent_elements(const Job& job);
 
 /// The job as sizes, for the plan. All but the plan is known of it.
-[[nodiscard]] plan::JobFacts facts_of(const Job& job);
+[[nodiscard]] plan::JobFacts facts_of(const Job& job, const PlannedMachine& machine);
 
 /// What this rank may take, of what was configured and what is free. job.facts are known. \throws ConfigError if a directory of the nvme tier is not there
-[[nodiscard]] plan::Budgets budgets_of(const Job& job, const Runtime& runtime);
+[[nodiscard]] plan::Budgets budgets_of(const Job& job, const PlannedMachine& machine);
 
 /// Every rank must come to the same placement: the least of what any of them has counts. Collective.
 void agree_on_budgets(plan::Budgets& budgets, plan::JobFacts& facts, comm::Communicator& communicator);
