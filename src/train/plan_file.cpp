@@ -42,7 +42,31 @@ Traffic traffic_of(const Job& job) {
   return traffic;
 }
 
+ordered_json prediction_json(const Job& job) {
+  const plan::Prediction& step = *job.prediction;
+  ordered_json resources;
+  for (std::size_t i = 0; i < plan::kResources; ++i) {
+    const plan::ResourceUse& use = step.resources[i];
+    if (use.busy_seconds > 0.0)
+      resources[plan::name_of(static_cast<plan::Resource>(i))] = {{"busy_seconds", use.busy_seconds},
+                                                                  {"bytes", use.bytes}};
+  }
+  ordered_json object = {{"profile", job.profile->name},
+                         {"seconds_per_step", step.seconds},
+                         {"bound_by", plan::name_of(step.bound())},
+                         {"bound_seconds", step.bound_seconds},
+                         {"waiting_seconds", step.waiting_seconds}};
+  if (const std::optional<double> share = predicted_utilization(job)) object["model_flops_utilization"] = *share;
+  object["resources"] = resources;
+  return object;
+}
+
 }  // namespace
+
+std::optional<double> predicted_utilization(const Job& job) {
+  if (!job.on_gpu || !job.prediction) return std::nullopt;
+  return job.costs.model_flops / job.prediction->seconds / plan::product_rate(*job.profile, job.costs);
+}
 
 std::string plan_json(const Job& job) {
   ordered_json ledger = ordered_json::array();
@@ -71,6 +95,7 @@ std::string plan_json(const Job& job) {
                             {"groups", job.plan.program.groups},
                             {"group_size", job.plan.program.group_size},
                             {"hash", fmt::format("{:016x}", job.plan.program.hash())}};
+  if (job.prediction) object["predicted"] = prediction_json(job);
   object["numeric_signature"] = numeric_signature(job);
   return object.dump(2) + "\n";
 }

@@ -59,6 +59,22 @@ TEST(CommandLine, Set_TakesOneTextEach) {
   EXPECT_EQ(text_of(train.settings), "--set train.seed=1\n--set data.source_prefix=\"a b: \"\n");
 }
 
+TEST(CommandLine, Plan_TakesEveryFlag) {
+  const auto plan = parsed<PlanArguments>(
+      {"plan", "run.toml", "--profile", "rtx3090-24gb", "--ranks", "4", "--json", "--set", "train.seed=1"});
+  const auto bare = parsed<PlanArguments>({"plan", "run.toml"});
+
+  EXPECT_EQ(plan.config, "run.toml");
+  EXPECT_EQ(plan.profile, "rtx3090-24gb");
+  EXPECT_EQ(plan.ranks, 4);
+  EXPECT_TRUE(plan.json);
+  EXPECT_EQ(text_of(plan.settings), "--set train.seed=1\n");
+  EXPECT_EQ(bare.profile, "");
+  EXPECT_EQ(bare.ranks, 0);
+  EXPECT_FALSE(bare.json);
+  EXPECT_THAT(usage_error({"plan", "run.toml", "--ranks", "0"}), HasSubstr("--ranks"));
+}
+
 TEST(CommandLine, Evaluate_TakesEveryFlag) {
   const auto model = parsed<EvaluateArguments>({"evaluate", "run.toml", "--model", "m", "--split", "test"});
   const auto checkpoint =
