@@ -63,6 +63,18 @@ CLI::App* add_plan(CLI::App& app, PlanArguments& arguments, std::vector<std::str
   return command;
 }
 
+CLI::App* add_doctor(CLI::App& app, DoctorArguments& arguments) {
+  CLI::App* command =
+      app.add_subcommand("doctor", "measure this machine for the planner and say what is wrong with it");
+  command
+      ->add_option("--nvme", arguments.nvme, "a directory to measure, one for each drive; may be given several times")
+      ->allow_extra_args(false);
+  command->add_option("--save", arguments.save,
+                      "a file for the profile (the default: where plan and train look for it)");
+  command->add_flag("--json", arguments.json, "one JSON object");
+  return command;
+}
+
 CLI::App* add_evaluate(CLI::App& app, EvaluateArguments& arguments, std::vector<std::string>& sets) {
   CLI::App* command = app.add_subcommand("evaluate", "loss and metric of a model on held-out data");
   add_config_and_set(command, arguments.config, sets);
@@ -136,6 +148,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   app.set_version_flag("--version", std::string("spillway ") + SPILLWAY_VERSION);
   TrainArguments train;
   PlanArguments plan;
+  DoctorArguments doctor;
   EvaluateArguments evaluate;
   GenerateArguments generate;
   CheckpointArguments checkpoint;
@@ -143,6 +156,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   std::vector<std::string> sets;
   const CLI::App* train_app = add_train(app, train, sets);
   const CLI::App* plan_app = add_plan(app, plan, sets);
+  const CLI::App* doctor_app = add_doctor(app, doctor);
   const CLI::App* evaluate_app = add_evaluate(app, evaluate, sets);
   const CLI::App* generate_app = add_generate(app, generate);
   const CLI::App* checkpoint_app = add_checkpoint(app, checkpoint);
@@ -173,6 +187,7 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
     plan.settings = std::move(settings);
     return plan;
   }
+  if (app.got_subcommand(doctor_app)) return doctor;
   if (app.got_subcommand(evaluate_app)) {
     evaluate.settings = std::move(settings);
     return evaluate;

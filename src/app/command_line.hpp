@@ -33,6 +33,16 @@ struct PlanArguments {
   bool json = false;
 };
 
+/// spillway doctor
+struct DoctorArguments {
+  /// Directories to measure, as offload.nvme_dirs.
+  std::vector<std::string> nvme;
+  /// Where the profile goes; "": where `plan` and `train` look for it.
+  std::string save;
+  /// One JSON object instead of text.
+  bool json = false;
+};
+
 enum class Split { val, test };
 
 /// spillway evaluate
@@ -84,8 +94,8 @@ struct PrintText {
   std::string text;
 };
 
-using Command = std::variant<TrainArguments, PlanArguments, EvaluateArguments, GenerateArguments, CheckpointArguments,
-                             InitArguments, PrintText>;
+using Command = std::variant<TrainArguments, PlanArguments, DoctorArguments, EvaluateArguments, GenerateArguments,
+                             CheckpointArguments, InitArguments, PrintText>;
 
 /// What the command line asks for. Flags may be spelled with underscores: --num_beams.
 /// \param arguments  without the program's name

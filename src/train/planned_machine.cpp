@@ -12,9 +12,6 @@
 namespace spillway::train {
 namespace {
 
-// Context, code and cuBLASLt: 540 MiB were seen on an H200 with CUDA 13 while t5-large and t5-3b trained.
-constexpr std::size_t kContextBytes = std::size_t{600} << 20;
-
 comm::NodeLayout filled_nodes(int ranks, int ranks_per_node) {
   std::vector<int> labels;
   for (int rank = 0; rank < ranks; ++rank) labels.push_back(rank / ranks_per_node);
