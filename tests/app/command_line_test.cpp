@@ -75,6 +75,19 @@ TEST(CommandLine, Plan_TakesEveryFlag) {
   EXPECT_THAT(usage_error({"plan", "run.toml", "--ranks", "0"}), HasSubstr("--ranks"));
 }
 
+TEST(CommandLine, Doctor_TakesEveryFlag) {
+  const auto doctor =
+      parsed<DoctorArguments>({"doctor", "--nvme", "/a", "--save", "machine.json", "--nvme=/b", "--json"});
+  const auto bare = parsed<DoctorArguments>({"doctor"});
+
+  EXPECT_EQ(doctor.nvme, (std::vector<std::string>{"/a", "/b"}));
+  EXPECT_EQ(doctor.save, "machine.json");
+  EXPECT_TRUE(doctor.json);
+  EXPECT_TRUE(bare.nvme.empty());
+  EXPECT_EQ(bare.save, "");
+  EXPECT_FALSE(bare.json);
+}
+
 TEST(CommandLine, Evaluate_TakesEveryFlag) {
   const auto model = parsed<EvaluateArguments>({"evaluate", "run.toml", "--model", "m", "--split", "test"});
   const auto checkpoint =
