@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <iostream>
@@ -12,6 +13,7 @@
 #include "core/cuda_device.hpp"
 #include "core/log.hpp"
 #include "core/text_file.hpp"
+#include "plan/ledger.hpp"
 #include "train/agreement.hpp"
 #include "train/machine.hpp"
 #include "train/machine_findings.hpp"
@@ -118,22 +120,31 @@ std::string save(const plan::MachineProfile& profile, const std::string& asked) 
   return path;
 }
 
+void measure(const CudaGpu& gpu, plan::MachineProfile& profile, std::vector<Finding>& findings) {
+  log::info(fmt::format("measuring {}", gpu.name));
+  try {
+    const std::size_t before = train::resident_bytes();
+    const auto device = make_cuda_device({.uuid = gpu.uuid});
+    train::GpuMeasures measures = train::measure_gpu(*device, gpu);
+    // Its buffers are gone again: what is left is what CUDA and cuBLASLt have loaded.
+    const std::size_t after = train::resident_bytes();
+    measures.gpu.host_bytes = after - std::min(before, after);
+    profile.gpu = std::move(measures.gpu);
+    profile.pcie = std::move(measures.pcie);
+  } catch (const Error& error) {
+    findings.push_back({error.what(),
+                        "look at nvidia-smi: end what else runs on the GPU, or choose another one with "
+                        "CUDA_VISIBLE_DEVICES"});
+  }
+}
+
 std::string examine(const DoctorArguments& arguments, int threads) {
   const auto start = std::chrono::steady_clock::now();
   constexpr std::chrono::duration<double> kEachTraffic{1.0};
   std::vector<Finding> findings;
   plan::MachineProfile profile{.name = "this machine"};
   const std::optional<CudaGpu> gpu = first_gpu(findings);
-  if (gpu) {
-    log::info(fmt::format("measuring {}", gpu->name));
-    const std::size_t before = train::resident_bytes();
-    const auto device = make_cuda_device({.uuid = gpu->uuid});
-    train::GpuMeasures measures = train::measure_gpu(*device, *gpu);
-    // Its buffers are gone again: what is left is what CUDA and cuBLASLt have loaded.
-    measures.gpu.host_bytes = train::resident_bytes() - std::min(before, train::resident_bytes());
-    profile.gpu = std::move(measures.gpu);
-    profile.pcie = std::move(measures.pcie);
-  }
+  if (gpu) measure(*gpu, profile, findings);
   log::info("measuring the CPUs and their memory");
   profile.host = train::measure_host(threads);
   train::StoreMeasures store;

@@ -100,12 +100,13 @@ class Bench {
 
  private:
   static std::size_t room(const Device& device) {
-    const std::size_t free = std::min(device.free_bytes() / 2, 2048 * kMiB);
-    if (free < 128 * kMiB)
-      throw Error(fmt::format("{}: only {} MiB of device memory are free, too little to measure", device.name(),
-                              device.free_bytes() / kMiB),
-                  ExitCode::failure);
-    return free / kMiB * kMiB;
+    constexpr std::size_t kLeast = 1024 * kMiB;  // the largest product takes 384 MiB
+    const std::size_t free = device.free_bytes();
+    if (free < kLeast)
+      throw Error(
+          fmt::format("{}: only {} MiB of device memory are free, too little to measure", device.name(), free / kMiB),
+          ExitCode::failure);
+    return std::min(free / 2, 2048 * kMiB) / kMiB * kMiB;
   }
 
   TensorView take(Shape shape, DType dtype) {

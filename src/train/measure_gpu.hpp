@@ -15,7 +15,7 @@ struct GpuMeasures {
 /// Measures products, memory, AdamW and copies of one GPU through the ops that train uses, in a few seconds. Takes what is free of
 /// device memory, at most 2 GiB, and 512 MiB of pinned host memory.
 /// \param device  of that GPU
-/// \throws Error if less than 256 MiB of device memory are free
+/// \throws Error if less than 1 GiB of device memory is free
 [[nodiscard]] GpuMeasures measure_gpu(Device& device, const CudaGpu& gpu);
 
 }  // namespace spillway::train

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/plan_file.hpp"
 
+#include <cstdint>
+
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -49,7 +51,7 @@ ordered_json prediction_json(const Job& job) {
     const plan::ResourceUse& use = step.resources[i];
     if (use.busy_seconds > 0.0)
       resources[plan::name_of(static_cast<plan::Resource>(i))] = {{"busy_seconds", use.busy_seconds},
-                                                                  {"bytes", use.bytes}};
+                                                                  {"bytes", static_cast<std::uint64_t>(use.bytes)}};
   }
   ordered_json object = {{"profile", job.profile->name},
                          {"seconds_per_step", step.seconds},

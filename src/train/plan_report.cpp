@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/plan_report.hpp"
 
+#include <cstdint>
+
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
@@ -87,7 +89,7 @@ std::string report_json(const std::string& plan, const PlanReport& report) {
   ordered_json object = ordered_json::parse(plan);
   object["largest_batch"] = {{"per_device_train_batch_size", report.largest.samples},
                              {"seconds_per_step", optional_json(report.largest.seconds)}};
-  object["checkpoint"] = {{"bytes", report.checkpoint_bytes},
+  object["checkpoint"] = {{"bytes", static_cast<std::uint64_t>(report.checkpoint_bytes)},
                           {"save_seconds", optional_json(report.save_seconds)},
                           {"lead_seconds", optional_json(report.lead_seconds)}};
   object["drives"] = {{"bytes_written_per_day", optional_json(report.nvme_bytes_a_day)},

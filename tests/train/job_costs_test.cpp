@@ -200,7 +200,8 @@ TEST(LargestBatch, IsTheLargestThatFits) {
     try {
       (void)planned(preset("t5-base", batch), card);
       return true;
-    } catch (const PlanError&) {
+    } catch (const Error& error) {
+      EXPECT_EQ(error.exit_code(), ExitCode::plan) << error.what();
       return false;
     }
   };
