@@ -28,6 +28,7 @@ bool settle(train::RunOptions& options, const plan::MachineProfile& profile) {
     throw ConfigError(fmt::format("train.device = \"cuda\": the machine profile \"{}\" has no GPU", profile.name));
   const bool gpu = profile.gpu && options.train.device != DeviceChoice::cpu;
   if (!gpu && options.train.tf32) throw ConfigError("train.tf32 = true is for a GPU, and the CPU is used");
+  options.train.device = gpu ? DeviceChoice::cuda : DeviceChoice::cpu;
   Precision& precision = options.train.precision;
   if (precision == Precision::automatic)
     precision = !gpu ? Precision::fp32 : profile.gpu->bf16_flops > 0.0 ? Precision::bf16 : Precision::fp16;

@@ -58,9 +58,8 @@ std::string prediction_text(const Job& job) {
   for (std::size_t i = 0; i < plan::kResources; ++i) {
     const plan::ResourceUse& use = step.resources[i];
     if (use.busy_seconds <= 0.0) continue;
-    const std::string bytes = use.bytes > 0.0 ? bytes_of(use.bytes) : std::string();
-    text += fmt::format("  {:<28} {:>8.3f} s {:>12}\n", plan::words_of(static_cast<plan::Resource>(i)),
-                        use.busy_seconds, bytes);
+    text += fmt::format("  {:<28} {:>8.3f} s", plan::words_of(static_cast<plan::Resource>(i)), use.busy_seconds);
+    text += use.bytes > 0.0 ? fmt::format(" {:>12}\n", bytes_of(use.bytes)) : std::string("\n");
   }
   return text;
 }

@@ -222,7 +222,7 @@ TEST(CommandLine, BadUsage_SaysWhatAndWhereToLook) {
   EXPECT_THAT(usage_error({"train", "run.toml", "--sett", "x"}),
               AllOf(HasSubstr("--sett"), EndsWith("\nsee spillway train --help")));
   EXPECT_THAT(usage_error({"train", "a.toml", "b.toml"}), HasSubstr("b.toml"));
-  EXPECT_THAT(usage_error({"plan", "run.toml"}), HasSubstr("not understood: plan run.toml\n"));
+  EXPECT_THAT(usage_error({"tune", "run.toml"}), HasSubstr("not understood: tune run.toml\n"));
   EXPECT_THAT(usage_error({"evaluate", "run.toml", "--model", "m", "--checkpoint", "c"}), HasSubstr("--model"));
   EXPECT_THAT(usage_error({"evaluate", "run.toml", "--split", "train"}), HasSubstr("--split"));
   EXPECT_THAT(usage_error({"generate"}), HasSubstr("--model is required"));
