@@ -60,7 +60,7 @@ std::vector<ConfigKey> storage_keys() {
       {.section = "offload",
        .key = "placement",
        .binding = tier(&OffloadOptions::placement),
-       .doc = "of what has \"auto\" below: \"device\", \"host\", \"nvme\"; \"auto\": the first of them that has room"},
+       .doc = "of what has \"auto\" below: \"device\", \"host\", \"nvme\"; \"auto\": the nearest of them that has room, extent by extent"},
       {.section = "offload",
        .key = "weight",
        .binding = tier(&OffloadOptions::weight),

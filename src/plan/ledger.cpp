@@ -41,8 +41,14 @@ void Ledger::add(LedgerEntry entry) {
 }
 
 std::size_t Ledger::bytes(const std::string& name) const noexcept {
-  const auto found =
-      std::find_if(entries_.begin(), entries_.end(), [&](const LedgerEntry& entry) { return entry.name == name; });
+  std::size_t sum = 0;
+  for (const Tier tier : kTiers) sum += bytes(name, tier);
+  return sum;
+}
+
+std::size_t Ledger::bytes(const std::string& name, Tier tier) const noexcept {
+  const auto found = std::ranges::find_if(
+      entries_, [&](const LedgerEntry& entry) { return entry.name == name && entry.tier == tier; });
   return found == entries_.end() ? 0 : found->bytes;
 }
 

@@ -13,7 +13,7 @@ enum class Phase { step, evaluation, save };
 [[nodiscard]] const char* name_of(Tier tier) noexcept;
 [[nodiscard]] const char* name_of(Phase phase) noexcept;
 
-/// One line: what some memory is for, where it is, and in which phases it is held.
+/// One line: what some memory is for, where it is, and in which phases it is held. A name may be on several tiers, once on each.
 struct LedgerEntry {
   std::string name;
   Tier tier = Tier::host;
@@ -27,8 +27,9 @@ class Ledger {
  public:
   void add(LedgerEntry entry);
   [[nodiscard]] const std::vector<LedgerEntry>& entries() const noexcept { return entries_; }
-  /// Bytes of the entry of that name; 0 if there is none.
+  /// Bytes of the entries of that name, on all tiers or on one; 0 if there are none.
   [[nodiscard]] std::size_t bytes(const std::string& name) const noexcept;
+  [[nodiscard]] std::size_t bytes(const std::string& name, Tier tier) const noexcept;
   [[nodiscard]] std::size_t total(Tier tier, Phase phase) const noexcept;
   /// The largest total of any phase.
   [[nodiscard]] std::size_t peak(Tier tier) const noexcept;

@@ -2,147 +2,112 @@
 #include "plan/plan.hpp"
 
 #include <algorithm>
+#include <limits>
+#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "core/error.hpp"
+#include "plan/shortage.hpp"
 
 namespace spillway::plan {
 namespace {
 
-struct Choice {
-  int group_size = 1;
-  int first_kept_stage = 0;
-  std::vector<Tier> tiers;
-};
+/// What the budgets leave for state that has no wish.
+Room room_for_state(const JobFacts& job, const Budgets& budgets, const Shape& shape) {
+  // Everything at its nearest; what may still move is taken off again.
+  const Placement nearest = Placement::wished(job);
+  const Ledger ledger = make_ledger(job, shape, nearest);
+  std::size_t movable = 0;
+  for (std::size_t kind = 0; kind < job.kinds.size(); ++kind)
+    if (!job.kinds[kind].wish && job.kinds[kind].leaves > 0) movable += nearest.bytes(job, kind, Tier::device);
+  const std::size_t device = ledger.peak(Tier::device) - movable;
+  const std::size_t host =
+      ledger.peak(Tier::host) - nearest.ring_bytes(job) - nearest.parameter_bytes(job) + (job.gpu.present ? 0 : device);
+  const auto left = [](std::size_t budget, std::size_t taken) { return budget - std::min(budget, taken); };
+  return {.device = budgets.device ? left(*budgets.device, device) : std::numeric_limits<std::size_t>::max(),
+          .host = left(budgets.host, host),
+          .shared = !job.gpu.present};
+}
 
-std::size_t residual_bytes(const JobFacts& job, int first_kept_stage) {
+std::size_t bytes_on_nvme(const JobFacts& job, const Placement& placement) {
   std::size_t sum = 0;
-  for (std::size_t stage = 0; stage < job.kept_bytes.size(); ++stage)
-    sum += static_cast<int>(stage) < first_kept_stage ? job.recomputed_bytes[stage] : job.kept_bytes[stage];
+  for (std::size_t kind = 0; kind < job.kinds.size(); ++kind) sum += placement.bytes(job, kind, Tier::nvme);
   return sum;
 }
 
-/// Group size and first stage whose activations are kept, the fastest first: groups cost less than running stages again.
-std::vector<std::pair<int, int>> shapes(const JobFacts& job) {
-  const int largest_group = std::max(1, std::min(job.program.group_size, job.program.micro_batches));
-  const int stages = static_cast<int>(job.kept_bytes.size());
-  std::vector<std::pair<int, int>> all;
-  const int kept = job.checkpointing == Checkpointing::on ? stages : 0;
-  for (int group = largest_group; group >= 1; --group) all.emplace_back(group, kept);
-  if (job.checkpointing == Checkpointing::as_needed)
-    for (int first = 1; first <= stages; ++first)
-      if (job.recomputed_bytes[static_cast<std::size_t>(first) - 1] <
-          job.kept_bytes[static_cast<std::size_t>(first) - 1])
-        all.emplace_back(1, first);
-  return all;
+std::size_t all_bytes(const Ledger& ledger) {
+  return ledger.peak(Tier::device) + ledger.peak(Tier::host) + ledger.peak(Tier::nvme);
 }
 
-Ledger make_ledger(const JobFacts& job, const Choice& choice) {
-  const bool several_groups = job.program.micro_batches > choice.group_size;
-  const auto group = static_cast<std::size_t>(choice.group_size);
-
-  Ledger ledger;
-  ledger.add({.name = entry::kProgram, .tier = Tier::host, .bytes = job.program_bytes});
-  ledger.add({.name = entry::kData, .tier = Tier::host, .bytes = job.data_bytes});
-  std::size_t ring_bytes = 0;
-  for (std::size_t kind = 0; kind < job.kinds.size(); ++kind) {
-    const KindFacts& facts = job.kinds[kind];
-    const bool nvme = choice.tiers[kind] == Tier::nvme;
-    ledger.add({.name = facts.name, .tier = choice.tiers[kind], .bytes = nvme ? facts.nvme_bytes : facts.bytes});
-    if (nvme) ring_bytes += facts.ring_bytes;
-  }
-  const bool weights_on_nvme = choice.tiers.front() == Tier::nvme;
-  if (job.gathers_weights || weights_on_nvme)
-    ledger.add({.name = entry::kGathered, .tier = Tier::device, .bytes = job.gathered_bytes});
-  if (weights_on_nvme)
-    ledger.add({.name = entry::kWeightStaging, .tier = Tier::host, .bytes = job.weight_staging_bytes});
-  if (job.training) {
-    ledger.add({.name = entry::kGradients, .tier = Tier::device, .bytes = job.gradient_bytes});
-    ledger.add({.name = entry::kGrad, .tier = Tier::device, .bytes = job.grad_bytes});
-    ledger.add({.name = entry::kGradientSums,
-                .tier = Tier::device,
-                .bytes = job.gradient_sum_bytes + (several_groups ? job.group_sum_bytes : 0)});
-    ledger.add({.name = entry::kFactors, .tier = Tier::host, .bytes = job.factor_bytes});
-    ledger.add({.name = entry::kStepFactors, .tier = Tier::device, .bytes = job.step_factor_bytes});
-    ledger.add({.name = entry::kReduce, .tier = Tier::host, .bytes = job.reduce_bytes});
-    ledger.add({.name = entry::kStaging, .tier = Tier::host, .bytes = job.staging_bytes});
-  }
-  ledger.add({.name = entry::kResults, .tier = Tier::host, .bytes = job.result_bytes});
-  ledger.add({.name = entry::kTransfer, .tier = Tier::host, .bytes = job.transfer_bytes});
-  ledger.add({.name = entry::kRing, .tier = Tier::host, .bytes = ring_bytes});
-  const std::size_t step = job.training ? group * residual_bytes(job, choice.first_kept_stage) + job.scratch_bytes : 0;
-  ledger.add({.name = entry::kActivations, .tier = Tier::device, .bytes = std::max(step, job.evaluation_bytes)});
-  ledger.add({.name = entry::kGeneration, .tier = Tier::device, .bytes = job.generation_bytes});
-  ledger.add({.name = entry::kGenerationLists, .tier = Tier::host, .bytes = job.generation_list_bytes});
-  ledger.add({.name = entry::kWorkspace, .tier = Tier::host, .bytes = job.workspace_bytes});
-  const std::size_t batches = std::max<std::size_t>(group, 1);
-  ledger.add({.name = entry::kBatches, .tier = Tier::device, .bytes = batches * job.batch_bytes});
-  if (!job.gpu.present) return ledger;
-  ledger.add({.name = entry::kContext, .tier = Tier::device, .bytes = job.gpu.context_bytes});
-  ledger.add({.name = entry::kKernels, .tier = Tier::device, .bytes = job.gpu.workspace_bytes});
-  ledger.add({.name = entry::kBatchCopies, .tier = Tier::host, .bytes = batches * job.gpu.batch_bytes});
-  return ledger;
-}
-
-/// What is short, or nothing.
-std::string shortage(const Ledger& ledger, const Budgets& budgets, bool gpu) {
-  const std::size_t device = ledger.peak(Tier::device);
-  const std::size_t memory = (gpu ? 0 : device) + ledger.peak(Tier::host);
-  const std::size_t nvme = ledger.peak(Tier::nvme);
-  if (budgets.device && device > *budgets.device)
-    return fmt::format("device: needs {}, {} allows {}: short by {}", bytes_text(device), budgets.device_source,
-                       bytes_text(*budgets.device), bytes_text(device - *budgets.device));
-  if (memory > budgets.host)
-    return fmt::format("host: needs {}{}, {} allows {}: short by {}", bytes_text(memory),
-                       gpu ? "" : " (device and host entries are both host memory here)", budgets.host_source,
-                       bytes_text(budgets.host), bytes_text(memory - budgets.host));
-  if (nvme > 0 && budgets.nvme == 0)
-    return fmt::format("nvme: needs {}, but there is no nvme tier: {}", bytes_text(nvme), budgets.nvme_source);
-  if (nvme > budgets.nvme)
-    return fmt::format("nvme: needs {}, {} allows {}: short by {}", bytes_text(nvme), budgets.nvme_source,
-                       bytes_text(budgets.nvme), bytes_text(nvme - budgets.nvme));
-  return {};
-}
-
-/// Nearest first. Kinds that spill go together; each goes where it was wished to be.
-std::vector<std::vector<Tier>> placements(const JobFacts& job) {
-  std::vector<std::vector<Tier>> all;
-  for (const Tier spilled : {Tier::device, Tier::host, Tier::nvme}) {
-    std::vector<Tier> tiers;
-    for (const KindFacts& kind : job.kinds) tiers.push_back(kind.wish.value_or(kind.spills ? spilled : Tier::device));
-    if (all.empty() || all.back() != tiers) all.push_back(std::move(tiers));
-  }
-  return all;
+/// Not the last shape in any case: several groups need sums that one group does not.
+Candidate smallest_candidate(const JobFacts& job, const Budgets& budgets) {
+  std::optional<Candidate> smallest;
+  for (const Shape& shape : shapes(job))
+    if (Candidate candidate = place(job, budgets, shape);
+        !smallest || all_bytes(candidate.ledger) < all_bytes(smallest->ledger))
+      smallest = std::move(candidate);
+  return std::move(*smallest);
 }
 
 }  // namespace
 
 std::vector<std::size_t> Plan::stage_bytes(const JobFacts& job) const {
-  std::vector<std::size_t> bytes = job.kept_bytes;
-  std::copy_n(job.recomputed_bytes.begin(), first_kept_stage, bytes.begin());
-  return bytes;
+  return plan::stage_bytes(job, {.group_size = program.group_size, .first_kept_stage = first_kept_stage});
+}
+
+std::vector<Shape> shapes(const JobFacts& job) {
+  const int largest_group = std::max(1, std::min(job.program.group_size, job.program.micro_batches));
+  const int stages = static_cast<int>(job.kept_bytes.size());
+  std::vector<Shape> all;
+  const int kept = job.checkpointing == Checkpointing::on ? stages : 0;
+  // Smaller groups cost less than running stages again.
+  for (int group = largest_group; group >= 1; --group) all.push_back({group, kept});
+  if (job.checkpointing == Checkpointing::as_needed)
+    for (int first = 1; first <= stages; ++first)
+      if (job.recomputed_bytes[static_cast<std::size_t>(first) - 1] <
+          job.kept_bytes[static_cast<std::size_t>(first) - 1])
+        all.push_back({1, first});
+  return all;
+}
+
+Candidate place(const JobFacts& job, const Budgets& budgets, const Shape& shape) {
+  Placement placement = place_nearest(job, room_for_state(job, budgets, shape));
+  Ledger ledger = make_ledger(job, shape, placement);
+  std::string missing = shortage(ledger, budgets, !job.gpu.present);
+  return {shape, std::move(placement), std::move(ledger), std::move(missing)};
+}
+
+std::vector<Candidate> candidates(const JobFacts& job, const Budgets& budgets) {
+  std::vector<Candidate> fitting;
+  for (const Shape& shape : shapes(job))
+    if (Candidate candidate = place(job, budgets, shape); candidate.shortage.empty())
+      fitting.push_back(std::move(candidate));
+  return fitting;
+}
+
+Plan plan_of(const JobFacts& job, Candidate candidate) {
+  ProgramFacts facts = job.program;
+  facts.group_size = candidate.shape.group_size;
+  return {make_step_program(facts), std::move(candidate.ledger), std::move(candidate.placement),
+          candidate.shape.first_kept_stage};
 }
 
 Plan make_plan(const JobFacts& job, const Budgets& budgets) {
-  std::string last_shortage;
-  Ledger smallest;
-  // Running stages again costs less time than state that is further away.
-  for (const std::vector<Tier>& tiers : placements(job)) {
-    for (const auto& [group, first_kept] : shapes(job)) {
-      Ledger ledger = make_ledger(job, {group, first_kept, tiers});
-      std::string missing = shortage(ledger, budgets, job.gpu.present);
-      if (missing.empty()) {
-        ProgramFacts facts = job.program;
-        facts.group_size = group;
-        return {make_step_program(facts), std::move(ledger), tiers, first_kept};
-      }
-      last_shortage = std::move(missing);
-      smallest = std::move(ledger);
-    }
+  std::vector<Candidate> fitting = candidates(job, budgets);
+  if (fitting.empty()) {
+    const Candidate smallest = smallest_candidate(job, budgets);
+    throw PlanError(fmt::format("the plan does not fit: {}\n{}{}", smallest.shortage, smallest.ledger.text(),
+                                budgets_that_fit(budgets, !job.gpu.present, [&](const Budgets& other) {
+                                  return place(job, other, smallest.shape).shortage.empty();
+                                })));
   }
-  throw PlanError(fmt::format("the plan does not fit: {}\n{}", last_shortage, smallest.text()));
+  const auto distance = [&](const Candidate& candidate) {
+    return std::pair(candidate.placement.bytes_outside(job), bytes_on_nvme(job, candidate.placement));
+  };
+  // The first of several that are as near: shapes() begins with those that do the least work.
+  return plan_of(job, std::move(*std::ranges::min_element(fitting, {}, distance)));
 }
 
 }  // namespace spillway::plan

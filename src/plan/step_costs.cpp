@@ -3,17 +3,16 @@
 
 namespace spillway::plan {
 
-StateBytes state_bytes(const std::vector<Tier>& tiers, const StepCosts& costs) {
-  StateBytes bytes;
-  for (std::size_t kind = 0; kind < tiers.size(); ++kind) {
-    std::vector<TierBytes>& units = bytes.kinds.emplace_back();
-    for (const UnitCosts& unit : costs.units) {
-      TierBytes of_unit{};
-      of_unit[static_cast<std::size_t>(tiers[kind])] = unit.kind_bytes.at(kind);
-      units.push_back(of_unit);
-    }
+StateBytes state_bytes(const Placement& placement, const JobFacts& job) {
+  StateBytes state;
+  for (std::size_t kind = 0; kind < job.kinds.size(); ++kind) {
+    std::vector<TierBytes>& units = state.kinds.emplace_back(job.program.units.size());
+    for (std::size_t extent = 0; extent < job.extent_units.size(); ++extent)
+      units.at(
+          static_cast<std::size_t>(job.extent_units[extent]))[static_cast<std::size_t>(placement.tier(kind, extent))] +=
+          static_cast<double>(job.kinds[kind].bytes[extent]);
   }
-  return bytes;
+  return state;
 }
 
 }  // namespace spillway::plan

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "plan/ledger.hpp"
+#include "plan/placement.hpp"
 
 namespace spillway::plan {
 
@@ -37,7 +37,6 @@ struct StageCosts {
 struct UnitCosts {
   bool persistent = false;         // has a place of its own and is held for the whole step
   std::int64_t parameters = 0;     // that the rank owns
-  std::vector<double> kind_bytes;  // of the state that it owns, of each of JobFacts::kinds
   double gradient_bytes = 0.0;     // at rest: the norm reads it
   double update_read_bytes = 0.0;  // that the update reads besides the state: the gradient, as often as it needs it
   Work reduce;                     // zeros, rounding and summing of gradients, once a group of micro-batches
@@ -68,7 +67,7 @@ struct StateBytes {
   std::vector<std::vector<TierBytes>> kinds;
 };
 
-/// Where each kind lies as a whole. \param tiers  of each kind
-[[nodiscard]] StateBytes state_bytes(const std::vector<Tier>& tiers, const StepCosts& costs);
+/// Where the placement has them.
+[[nodiscard]] StateBytes state_bytes(const Placement& placement, const JobFacts& job);
 
 }  // namespace spillway::plan

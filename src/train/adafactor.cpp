@@ -35,9 +35,11 @@ Adafactor::Adafactor(const OptimizerParts& parts, const model::T5Layout& layout,
     sums.parameter = size++;
     sums_[static_cast<std::size_t>(tensors[i].unit)].push_back(sums);
   }
-  const bool from_nvme =
-      settings_.scale_parameter && (parts_.state.on_nvme(StateKind::weight) || parts_.state.on_nvme(StateKind::master));
-  const Workspace needed = workspace(parts_.zero, units, from_nvme);
+  bool all_in_memory = true;
+  for (int unit = 0; unit < parts_.zero.map->units(); ++unit)
+    if (units[static_cast<std::size_t>(unit)].trainable && !parts_.state.parameters_in_memory(unit))
+      all_in_memory = false;
+  const Workspace needed = workspace(parts_.zero, units, settings_.scale_parameter && !all_in_memory);
   memory_ = parts_.device.allocate(MemoryKind::pinned_host, needed.bytes());
   auto* const floats = reinterpret_cast<float*>(memory_.data() + needed.sums * sizeof(double));
   vector_ = {floats, needed.vector};
@@ -45,7 +47,7 @@ Adafactor::Adafactor(const OptimizerParts& parts, const model::T5Layout& layout,
 }
 
 Adafactor::Workspace Adafactor::workspace(const Zero& zero, const std::vector<plan::UnitRole>& units,
-                                          bool parameters_from_nvme) {
+                                          bool collects_parameters) {
   std::vector<std::size_t> sums(units.size(), 0);
   Workspace needed;
   for (const TensorSpec& tensor : zero.map->tensors()) {
@@ -57,15 +59,15 @@ Adafactor::Workspace Adafactor::workspace(const Zero& zero, const std::vector<pl
   for (int unit = 0; unit < zero.map->units(); ++unit) {
     if (!units[static_cast<std::size_t>(unit)].trainable) continue;
     needed.sums = std::max(needed.sums, sums[static_cast<std::size_t>(unit)]);
-    if (parameters_from_nvme)
+    if (collects_parameters)
       needed.parameters = std::max(needed.parameters, static_cast<std::size_t>(zero.map->shard_elements(unit)));
   }
   return needed;
 }
 
 std::size_t Adafactor::workspace_bytes(const Zero& zero, const std::vector<plan::UnitRole>& units,
-                                       bool parameters_from_nvme) {
-  const Workspace needed = workspace(zero, units, parameters_from_nvme);
+                                       bool collects_parameters) {
+  const Workspace needed = workspace(zero, units, collects_parameters);
   // Of all ranks, one of theirs, and the messages.
   const auto copies = static_cast<std::size_t>(zero.map->ranks()) + 2;
   return needed.bytes() + copies * needed.sums * sizeof(double);
@@ -153,12 +155,13 @@ void Adafactor::sum_piece(int unit, const UpdateNumbers& numbers) {
   queue_->synchronize();
 }
 
-/// Nothing if parameters are not looked at. They are read where they lie, or brought from nvme in fp32.
+/// Nothing if parameters are not looked at. They are read where they lie, or collected in fp32 from where they do: sums over the
+/// same elements in the same order either way.
 kernels::ParameterView Adafactor::parameters_of_piece(int unit) {
   if (!settings_.scale_parameter) return {};
   const Range piece = parts_.zero.piece_in_owned(unit);
-  if (parameters_.empty()) return parts_.state.parameter(unit, piece);
-  finish();  // the ring must be idle
+  if (parts_.state.parameters_in_memory(unit)) return parts_.state.parameter(unit, piece);
+  finish();  // nothing may be under way, in the ring either
   const std::span<float> values = parameters_.first(static_cast<std::size_t>(piece.size()));
   parts_.state.read(name_of(StateKind::master), unit, piece, values);
   return {.weight = TensorView(values, Shape{piece.size()}), .master = {}};
@@ -243,20 +246,20 @@ void Adafactor::sum_updates_of_piece(int unit, const UpdateNumbers& numbers) {
   queue_->synchronize();
 }
 
-void Adafactor::update_extent(const Extent& extent, const StateViews& views, const UpdateNumbers& numbers) {
+void Adafactor::update_extent(Queue& queue, const Extent& extent, const StateViews& views,
+                              const UpdateNumbers& numbers) {
   const std::int64_t owned = parts_.zero.owned(extent.unit).begin;
   const Range in_unit{owned + extent.range.begin, owned + extent.range.end};
   const TensorView gradient = parts_.gradients.owned(extent.unit).flat(extent.range.begin, extent.range.size());
   for (const TensorPiece& piece : parts_.zero.map->pieces(extent.unit, in_unit)) {
     const Step& step = steps_[static_cast<std::size_t>(piece.tensor)];
     parts_.ops.adafactor_step(
-        queue(),
-        {.update =
-             update_of(piece, in_unit.begin, gradient.flat(piece.range_begin, piece.count), numbers.gradient_scale),
-         .parameter = views.parameter.flat(piece.range_begin, piece.count),
-         .learning_rate = step.learning_rate,
-         .divisor = step.divisor,
-         .weight_decay = layout_.traits()[static_cast<std::size_t>(piece.tensor)].decay ? weight_decay_ : 0.0});
+        queue, {.update = update_of(piece, in_unit.begin, gradient.flat(piece.range_begin, piece.count),
+                                    numbers.gradient_scale),
+                .parameter = views.parameter.flat(piece.range_begin, piece.count),
+                .learning_rate = step.learning_rate,
+                .divisor = step.divisor,
+                .weight_decay = layout_.traits()[static_cast<std::size_t>(piece.tensor)].decay ? weight_decay_ : 0.0});
   }
 }
 

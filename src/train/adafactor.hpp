@@ -24,11 +24,12 @@ class Adafactor : public Optimizer {
 
   /// Bytes that a rank takes for a unit's sums, its own and those of all ranks, and for looking at the unit's parameters.
   [[nodiscard]] static std::size_t workspace_bytes(const Zero& zero, const std::vector<plan::UnitRole>& units,
-                                                   bool parameters_from_nvme);
+                                                   bool collects_parameters);
 
  protected:
   void prepare(int unit, const UpdateNumbers& numbers) override;
-  void update_extent(const Extent& extent, const StateViews& views, const UpdateNumbers& numbers) override;
+  void update_extent(Queue& queue, const Extent& extent, const StateViews& views,
+                     const UpdateNumbers& numbers) override;
 
  private:
   /// Numbers that the largest unit's update needs in memory of the host that the device reads too.
@@ -37,7 +38,7 @@ class Adafactor : public Optimizer {
     [[nodiscard]] std::size_t bytes() const { return sums * sizeof(double) + (vector + parameters) * sizeof(float); }
   };
   [[nodiscard]] static Workspace workspace(const Zero& zero, const std::vector<plan::UnitRole>& units,
-                                           bool parameters_from_nvme);
+                                           bool collects_parameters);
   /// What the current step does with a tensor.
   struct Step {
     double learning_rate = 0.0;

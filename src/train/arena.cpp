@@ -12,12 +12,17 @@ Arena::Arena(Device& device, const plan::Ledger& ledger) {
   for (const plan::LedgerEntry& entry : ledger.entries()) {
     if (entry.tier == plan::Tier::nvme || elsewhere.contains(entry.name)) continue;
     const MemoryKind kind = entry.tier == plan::Tier::device ? MemoryKind::device : MemoryKind::pinned_host;
-    buffers_.emplace(entry.name, std::pair{device.allocate(kind, entry.bytes), entry.bytes});
+    buffers_.emplace(std::pair{entry.name, entry.tier}, std::pair{device.allocate(kind, entry.bytes), entry.bytes});
   }
 }
 
 TensorView Arena::bytes(const std::string& name) const {
-  const auto found = buffers_.find(name);
+  const TensorView on_device = bytes(name, plan::Tier::device);
+  return on_device ? on_device : bytes(name, plan::Tier::host);
+}
+
+TensorView Arena::bytes(const std::string& name, plan::Tier tier) const {
+  const auto found = buffers_.find({name, tier});
   if (found == buffers_.end()) return {};
   return {found->second.first.data(), DType::u8, {static_cast<std::int64_t>(found->second.second)}};
 }

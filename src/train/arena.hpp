@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <map>
 #include <string>
+#include <utility>
 
 #include "core/device.hpp"
 #include "core/tensor_view.hpp"
@@ -18,11 +19,13 @@ class Arena {
   /// \throws Error if the device cannot give what the ledger says
   Arena(Device& device, const plan::Ledger& ledger);
 
-  /// The entry's memory; an empty view if the ledger has no such entry.
+  /// The memory of an entry that is on one tier only; an empty view if the ledger has no such entry.
   [[nodiscard]] TensorView bytes(const std::string& name) const;
+  /// Likewise of one that may be on several.
+  [[nodiscard]] TensorView bytes(const std::string& name, plan::Tier tier) const;
 
  private:
-  std::map<std::string, std::pair<Buffer, std::size_t>> buffers_;
+  std::map<std::pair<std::string, plan::Tier>, std::pair<Buffer, std::size_t>> buffers_;
 };
 
 }  // namespace spillway::train

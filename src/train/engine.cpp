@@ -68,18 +68,15 @@ std::unique_ptr<Engine> make_engine(const Job& job, Runtime& runtime, EngineSwit
 
 void Engine::make_state(Runtime& runtime) {
   const RunOptions& o = job_.options;
-  bool nvme = false;
-  ShardStateOptions options{.whole_weights = !job_.gathers_weights(),
+  ShardStateOptions options{.placement = job_.plan.placement,
+                            .whole_weights = !job_.gathers_weights(),
                             .extent_elements = job_.extent_elements,
                             .files = {.directories = job_.nvme_dirs,
                                       .folder = scratch_folder(job_.zero.rank),
                                       .kinds = {},
                                       .checksum = o.offload.checksum},
                             .wait_at_once = wait_at_once_};
-  for (const StateKind kind : kAllStateKinds) {
-    options.tiers[static_cast<std::size_t>(kind)] = job_.tier(kind);
-    nvme = nvme || (job_.tier(kind) == plan::Tier::nvme && ShardState::bytes(kind, job_.zero, *job_.state, false) > 0);
-  }
+  const bool nvme = std::ranges::any_of(kAllStateKinds, [this](StateKind kind) { return job_.on_nvme(kind); });
   // A name only: the memory store has no directories.
   if (options.files.directories.empty()) options.files.directories.emplace_back("memory");
   if (nvme) {

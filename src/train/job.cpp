@@ -10,7 +10,9 @@
 #include "checkpoint/files.hpp"
 #include "core/error.hpp"
 #include "core/log.hpp"
+#include "plan/fastest.hpp"
 #include "train/agreement.hpp"
+#include "train/budgets.hpp"
 #include "train/generation_settings.hpp"
 #include "train/job_batches.hpp"
 #include "train/job_costs.hpp"
@@ -160,7 +162,7 @@ void lay_out_state(Job& job, int rank) {
 
 }  // namespace
 
-bool Job::gathers_weights() const { return facts.gathers_weights || tier(StateKind::weight) == plan::Tier::nvme; }
+bool Job::gathers_weights() const { return facts.gathers_weights || on_nvme(StateKind::weight); }
 
 std::vector<std::size_t> Job::training_stage_bytes(bool keep_activations) const {
   std::vector<std::size_t> bytes;
@@ -193,16 +195,17 @@ struct Preparation {
   bool reads_data = true;
 };
 
-/// Steps, if the machine's rates are known: data for those who ask, and nothing that the run depends on.
-void predict(Job& job) {
-  if (job.purpose != Purpose::train) return;
+/// Of a job whose facts and budgets are known.
+void choose_plan(Job& job) {
+  if (job.purpose != Purpose::train) {
+    job.plan = plan::make_plan(job.facts, job.budgets);
+    return;
+  }
   job.costs = costs_of(job);
-  if (!job.profile) return;
-  const plan::StateBytes state = plan::state_bytes(job.plan.tiers, job.costs);
-  if (const std::string missing = plan::missing_rates(*job.profile, job.costs, state); !missing.empty())
-    log::info(
-        fmt::format("no prediction: the machine profile \"{}\" says nothing about {}", job.profile->name, missing));
-  else job.prediction = plan::simulate(job.plan.program, job.plan.first_kept_stage, job.costs, state, *job.profile);
+  plan::PredictedPlan chosen =
+      plan::fastest_plan(job.facts, job.budgets, job.costs, job.profile ? &*job.profile : nullptr);
+  job.plan = std::move(chosen.plan);
+  job.prediction = std::move(chosen.prediction);
 }
 
 std::unique_ptr<Job> prepare(const RunOptions& options, Purpose purpose, const Preparation& how) {
@@ -241,12 +244,11 @@ std::unique_ptr<Job> prepare(const RunOptions& options, Purpose purpose, const P
   agree_on_budgets(job->budgets, job->facts, communicator);
   agree(communicator, [&] {
     try {
-      job->plan = plan::make_plan(job->facts, job->budgets);
+      choose_plan(*job);
     } catch (const PlanError& error) {
       if (purpose != Purpose::train) throw;
       throw PlanError(fmt::format("{}{}", error.what(), largest_batch_note(*job, how.machine)));
     }
-    predict(*job);
   });
   return job;
 }

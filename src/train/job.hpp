@@ -84,7 +84,10 @@ struct Job {
   [[nodiscard]] DType dtype() const { return state->weight_dtype(); }
   /// Weights are gathered, or read, before use. Not known before the plan is.
   [[nodiscard]] bool gathers_weights() const;
-  [[nodiscard]] plan::Tier tier(StateKind kind) const { return plan.tiers.at(static_cast<std::size_t>(kind)); }
+  /// Whether any extent of a kind is on nvme. Likewise.
+  [[nodiscard]] bool on_nvme(StateKind kind) const {
+    return plan.placement.uses(static_cast<std::size_t>(kind), plan::Tier::nvme);
+  }
   /// Bytes that one stage keeps for one micro-batch of a training step, for every stage; likewise of a forward pass alone.
   [[nodiscard]] std::vector<std::size_t> training_stage_bytes(bool keep_activations) const;
   [[nodiscard]] std::vector<std::size_t> inference_stage_bytes() const;

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "core/error.hpp"
+#include "plan/fastest.hpp"
 #include "train/batches.hpp"
 #include "train/generation_settings.hpp"
 #include "train/job_costs.hpp"
@@ -100,12 +101,11 @@ LargestBatch largest_batch(Job& job, const PlannedMachine& machine) {
   while (too_many < kMost && plan_with(job, too_many, machine)) too_many *= 2;
   LargestBatch largest{.samples = largest_below(too_many, too_many / 2, job, machine)};
   if (largest.samples == 0) return largest;
-  job.plan = *plan_with(job, largest.samples, machine);
+  (void)plan_with(job, largest.samples, machine);
   job.costs = costs_of(job);
-  const plan::StateBytes state = plan::state_bytes(job.plan.tiers, job.costs);
-  if (job.profile && plan::missing_rates(*job.profile, job.costs, state).empty())
-    largest.seconds =
-        plan::simulate(job.plan.program, job.plan.first_kept_stage, job.costs, state, *job.profile).seconds;
+  const plan::PredictedPlan chosen =
+      plan::fastest_plan(job.facts, job.budgets, job.costs, job.profile ? &*job.profile : nullptr);
+  if (chosen.prediction) largest.seconds = chosen.prediction->seconds;
   return largest;
 }
 

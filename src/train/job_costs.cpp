@@ -3,8 +3,6 @@
 
 #include <algorithm>
 
-#include "train/extents.hpp"
-
 namespace spillway::train {
 namespace {
 
@@ -123,12 +121,6 @@ plan::UnitCosts unit_costs(const Job& job, int unit) {
   const auto at_rest = static_cast<double>(size_of(job.gradients.grad));
   const auto owned = static_cast<double>(job.zero.owned(unit).size());
   plan::UnitCosts costs{.persistent = persistent, .parameters = job.zero.owned(unit).size()};
-  costs.kind_bytes.assign(kStateKinds, 0.0);
-  for (const Extent& extent : make_extents(job.zero, job.extent_elements))
-    if (extent.unit == unit)
-      for (const StateKind kind : kAllStateKinds)
-        costs.kind_bytes[static_cast<std::size_t>(kind)] +=
-            static_cast<double>(job.state->bytes(kind, unit, extent.range.size()));
   costs.gather_link_bytes =
       owned * static_cast<double>(job.zero.shards - 1) * static_cast<double>(size_of(job.dtype()));
   if (!trainable) return costs;

@@ -6,12 +6,12 @@
 #include <fmt/format.h>
 
 #include "comm/mpi_communicator.hpp"
+#include "core/round_up.hpp"
 #include "kernels/cpu/attention_workspace.hpp"
 #include "kernels/cpu/few_rows_gemm.hpp"
 #include "kernels/cpu/mixed_gemm.hpp"
 #include "kernels/cpu/residual_norm.hpp"
 #include "kernels/cpu/top_continuations.hpp"
-#include "offload/state_ring.hpp"
 #include "train/adafactor.hpp"
 #include "train/batches.hpp"
 #include "train/kernel_set.hpp"
@@ -20,6 +20,7 @@
 #include "train/planned_machine.hpp"
 #include "train/residuals.hpp"
 #include "train/shard_state.hpp"
+#include "train/state_places.hpp"
 
 namespace spillway::train {
 namespace {
@@ -90,24 +91,34 @@ TierChoice own_choice(StateKind kind, const OffloadOptions& offload) {
   return TierChoice::automatic;
 }
 
-plan::KindFacts facts_of_kind(StateKind kind, const Job& job) {
-  const OffloadOptions& offload = job.options.offload;
-  const bool whole_weights = !(job.zero.stage == 3 && job.zero.sharded());
-  std::size_t largest = 0, stored = 0;
-  for (const Extent& extent : make_extents(job.zero, job.extent_elements)) {
-    const std::size_t bytes = job.state->bytes(kind, extent.unit, extent.range.size());
-    largest = std::max(largest, bytes);
-    stored += (bytes + kStoreAlignment - 1) / kStoreAlignment * kStoreAlignment;
+/// Moments leave the device before masters; weights stay, since nothing streams them to a GPU.
+int leaves(StateKind kind) {
+  switch (kind) {
+    case StateKind::weight: return 0;
+    case StateKind::master: return 1;
+    case StateKind::exp_avg:
+    case StateKind::exp_avg_sq: break;
   }
-  plan::KindFacts facts{.name = ShardState::entry_name(kind, *job.state),
-                        .bytes = ShardState::bytes(kind, job.zero, *job.state, whole_weights),
-                        .nvme_bytes = stored,
-                        .wish = wish_of(own_choice(kind, offload), offload.placement),
-                        .spills = kind == StateKind::exp_avg || kind == StateKind::exp_avg_sq};
-  if (largest > 0)
-    facts.ring_bytes =
-        offload::StateRing::bytes_needed(std::span(&largest, 1), ShardState::kRingSlots, kStoreAlignment);
-  return facts;
+  return 2;
+}
+
+void add_state_facts(plan::JobFacts& facts, const Job& job) {
+  const std::vector<Extent> extents = make_extents(job.zero, job.extent_elements);
+  const bool whole_weights = !(job.zero.stage == 3 && job.zero.sharded());
+  const StatePlaces places(job.zero, *job.state, extents, whole_weights);
+  const OffloadOptions& offload = job.options.offload;
+  for (const StateKind kind : kAllStateKinds)
+    facts.kinds.push_back({.name = StatePlaces::entry_name(kind, *job.state),
+                           .bytes = places.bytes(kind),
+                           .memory_bytes = places.memory_bytes(kind),
+                           .wish = wish_of(own_choice(kind, offload), offload.placement),
+                           .leaves = leaves(kind)});
+  for (const Extent& extent : extents) facts.extent_units.push_back(extent.unit);
+  facts.ring_slots = ShardState::kRingSlots;
+  facts.store_alignment = kStoreAlignment;
+  const std::vector<std::size_t>& weights = facts.kinds[plan::kWeightKind].bytes;
+  facts.weight_staging_bytes = static_cast<std::size_t>(NvmeWeightReader::kBuffers) *
+                               round_up(*std::ranges::max_element(weights), kStoreAlignment);
 }
 
 void add_training_facts(plan::JobFacts& facts, const Job& job) {
@@ -123,12 +134,9 @@ void add_training_facts(plan::JobFacts& facts, const Job& job) {
   if (job.adafactor) {
     facts.factor_bytes = job.adafactor->mean_bytes();
     facts.step_factor_bytes = job.adafactor->factor_bytes();
-    // Weights and masters are on nvme only where that is asked for.
-    const bool from_nvme = std::ranges::any_of(std::span(facts.kinds).first(2), [](const plan::KindFacts& kind) {
-      return kind.bytes > 0 && kind.wish == plan::Tier::nvme;
-    });
-    facts.workspace_bytes +=
-        Adafactor::workspace_bytes(job.zero, job.units, job.options.optimizer.scale_parameter && from_nvme);
+    const auto workspace = [&](bool collects) { return Adafactor::workspace_bytes(job.zero, job.units, collects); };
+    facts.workspace_bytes += workspace(false);
+    if (job.options.optimizer.scale_parameter) facts.parameter_bytes = workspace(true) - workspace(false);
   }
   facts.kept_bytes = job.training_stage_bytes(true);
   facts.recomputed_bytes = job.training_stage_bytes(false);
@@ -161,12 +169,10 @@ plan::JobFacts facts_of(const Job& job, const PlannedMachine& machine) {
   facts.program.micro_batches = job.micro_batches;
   facts.program.group_size = job.micro_batches;
   facts.training = job.purpose == Purpose::train;
-  for (const StateKind kind : kAllStateKinds) facts.kinds.push_back(facts_of_kind(kind, job));
+  add_state_facts(facts, job);
   facts.gathers_weights = job.zero.stage == 3 && job.zero.sharded();
   facts.gathered_bytes =
       static_cast<std::size_t>(Parameters::gathered_elements(*job.map, job.units)) * size_of(job.dtype());
-  facts.weight_staging_bytes =
-      facts.kinds.front().ring_bytes / ShardState::kRingSlots * static_cast<std::size_t>(NvmeWeightReader::kBuffers);
   facts.program_bytes = machine.program_bytes();
   if (!job.on_gpu) facts.workspace_bytes = workspace_bytes(job);
   facts.transfer_bytes = static_cast<std::size_t>(ShardState::kTransferElements) * sizeof(float);
@@ -197,61 +203,6 @@ plan::JobFacts facts_of(const Job& job, const PlannedMachine& machine) {
   facts.program_bytes -= std::min(facts.program_bytes, facts.data_bytes);
   facts.program_bytes += kLaterBytes;
   return facts;
-}
-
-plan::Budgets budgets_of(const Job& job, const PlannedMachine& machine) {
-  const MemoryOptions& memory = job.options.memory;
-  const int node = machine.nodes().node_of(job.zero.rank);
-  const auto ranks = static_cast<std::size_t>(machine.nodes().ranks_on(node));
-  constexpr double kMargin = 0.05;  // for what the kernel and other processes take meanwhile
-  plan::Budgets budgets;
-  if (memory.device) budgets.device = static_cast<std::size_t>(*memory.device);
-  if (job.on_gpu) {
-    // What CUDA holds already is in the ledger.
-    const std::size_t room = machine.device_room();
-    if (!budgets.device || room < *budgets.device) budgets.device_source = "free memory of " + machine.device_name();
-    budgets.device = std::min(budgets.device.value_or(room), room);
-  }
-  const std::size_t available = machine.available_host_bytes();
-  // What this rank holds already is in the ledger too, so it is added to what is free.
-  const auto free = static_cast<std::size_t>(static_cast<double>(available) * (1.0 - kMargin)) / ranks +
-                    (machine.holds_program() ? machine.program_bytes() : 0);
-  budgets.host = memory.host ? std::min(static_cast<std::size_t>(*memory.host) / ranks, free) : free;
-  const std::string share = ranks > 1 ? fmt::format(" (1/{} of it for each rank of this node)", ranks) : "";
-  budgets.host_source = memory.host && static_cast<std::size_t>(*memory.host) / ranks <= free
-                            ? "memory.host" + share
-                            : "free memory of this node less 5 %" + share;
-  // Directories are not looked at where nothing can land in them.
-  const bool may_use_nvme = std::ranges::any_of(job.facts.kinds, [](const plan::KindFacts& kind) {
-    return kind.bytes > 0 &&
-           kind.wish.value_or(kind.spills ? plan::Tier::nvme : plan::Tier::device) == plan::Tier::nvme;
-  });
-  if (!may_use_nvme) return budgets;
-  if (job.options.offload.store == StoreChoice::memory) {
-    budgets.nvme = budgets.host;
-    budgets.nvme_source = "offload.store = \"memory\"";
-  } else if (job.nvme_dirs.empty()) {
-    budgets.nvme_source = "set offload.nvme_dirs (SLURM_TMPDIR is not set)";
-  } else {
-    const std::size_t disk = machine.disk_room(job.nvme_dirs);
-    budgets.nvme = (memory.nvme ? std::min(static_cast<std::size_t>(*memory.nvme), disk) : disk) / ranks;
-    budgets.nvme_source = memory.nvme && *memory.nvme <= disk ? "memory.nvme" : "free space of offload.nvme_dirs";
-  }
-  return budgets;
-}
-
-void agree_on_budgets(plan::Budgets& budgets, plan::JobFacts& facts, comm::Communicator& communicator) {
-  const std::vector<double> mine = {static_cast<double>(budgets.host), static_cast<double>(budgets.nvme),
-                                    static_cast<double>(facts.program_bytes),
-                                    static_cast<double>(facts.workspace_bytes)};
-  const std::vector<double> all = comm::all_gather_doubles(communicator, mine);
-  for (std::size_t rank = 0; rank < all.size() / mine.size(); ++rank) {
-    const std::span<const double> its = std::span(all).subspan(rank * mine.size(), mine.size());
-    budgets.host = std::min(budgets.host, static_cast<std::size_t>(its[0]));
-    budgets.nvme = std::min(budgets.nvme, static_cast<std::size_t>(its[1]));
-    facts.program_bytes = std::max(facts.program_bytes, static_cast<std::size_t>(its[2]));
-    facts.workspace_bytes = std::max(facts.workspace_bytes, static_cast<std::size_t>(its[3]));
-  }
 }
 
 }  // namespace spillway::train

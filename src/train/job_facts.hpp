@@ -15,10 +15,4 @@ namespace spillway::train {
 /// The job as sizes, for the plan. All but the plan is known of it.
 [[nodiscard]] plan::JobFacts facts_of(const Job& job, const PlannedMachine& machine);
 
-/// What this rank may take, of what was configured and what is free. job.facts are known. \throws ConfigError if a directory of the nvme tier is not there
-[[nodiscard]] plan::Budgets budgets_of(const Job& job, const PlannedMachine& machine);
-
-/// Every rank must come to the same placement: the least of what any of them has counts. Collective.
-void agree_on_budgets(plan::Budgets& budgets, plan::JobFacts& facts, comm::Communicator& communicator);
-
 }  // namespace spillway::train

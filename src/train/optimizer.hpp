@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/device.hpp"
@@ -37,8 +38,9 @@ struct OptimizerParts {
   bool wait_at_once = false;  // test-only: nothing of the update overlaps anything
 };
 
-/// The update of what a rank owns: unit by unit on a queue of its own, extent by extent, those on nvme through the ring. On the host,
-/// and where the ring is waited for, a thread does it; what a GPU alone does is queued at once.
+/// The update of what a rank owns: unit by unit in forward order, extent by extent. On the host a thread of its own does all of it. A
+/// GPU's update stream is given the extents in device and host memory at once, which it reads and writes in place; those with
+/// anything on nvme wait for the ring on that thread, and have a stream of their own so that neither kind waits for the other.
 class Optimizer {
  public:
   explicit Optimizer(const OptimizerParts& parts);
@@ -57,20 +59,28 @@ class Optimizer {
  protected:
   /// Whatever must be known of a whole unit before any of it is updated. On the thread that calls update.
   virtual void prepare(int unit, const UpdateNumbers& numbers) = 0;
-  /// Updates one extent. On the optimizer's thread.
-  virtual void update_extent(const Extent& extent, const StateViews& views, const UpdateNumbers& numbers) = 0;
+  /// Updates one extent in `queue`. On the thread that calls update, or on the optimizer's; not of both at a time on the host.
+  virtual void update_extent(Queue& queue, const Extent& extent, const StateViews& views,
+                             const UpdateNumbers& numbers) = 0;
 
   /// Blocks until the updates started so far are over.
   void wait_for_updates();
-  /// The queue of the update's ops; inline on the host.
-  [[nodiscard]] Queue& queue() { return *queue_; }
 
   OptimizerParts parts_;
 
  private:
-  void update_now(int unit, const UpdateNumbers& numbers, const Trace::UpdateMarks& marks);
+  /// Which extents of a unit one way of updating takes.
+  enum class Part { all, in_memory, through_ring };
+  [[nodiscard]] bool has(int unit, Part part) const;
+  [[nodiscard]] bool in(Part part, std::size_t extent) const;
+  Event start_on_worker(int unit, const UpdateNumbers& numbers, const Trace::UpdateMarks& marks, Part part,
+                        const std::optional<Event>& in_memory);
+  void update_part(Queue& queue, int unit, const UpdateNumbers& numbers, Part part);
 
-  std::unique_ptr<Queue> queue_;
+  bool host_;
+  std::unique_ptr<Queue> queue_;        // of extents in memory, and on the host of all
+  std::unique_ptr<Queue> ring_queue_;   // a GPU's, of extents that pass through the ring
+  std::unique_ptr<Queue> marks_queue_;  // a GPU's, where the trace marks the end of both
   std::atomic<double> nvme_seconds_ = 0.0;
   std::unique_ptr<Queue> worker_;  // its tasks must be over before a derived class goes: see stop()
 

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/plan_file.hpp"
 
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
+#include <vector>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -21,13 +24,12 @@ struct Traffic {
 
 Traffic traffic_of(const Job& job) {
   Traffic traffic;
-  const std::vector<plan::KindFacts>& kinds = job.facts.kinds;
-  for (std::size_t kind = 0; kind < kinds.size(); ++kind)
-    if (job.plan.tiers[kind] == plan::Tier::nvme) {
-      traffic.nvme_read += kinds[kind].nvme_bytes;
-      traffic.nvme_write += kinds[kind].nvme_bytes;
-    }
-  const bool weights_on_nvme = job.tier(StateKind::weight) == plan::Tier::nvme;
+  for (std::size_t kind = 0; kind < job.facts.kinds.size(); ++kind) {
+    const std::size_t bytes = job.plan.placement.bytes(job.facts, kind, plan::Tier::nvme);
+    traffic.nvme_read += bytes;
+    traffic.nvme_write += bytes;
+  }
+  const bool weights_on_nvme = job.on_nvme(StateKind::weight);
   const auto bytes = [](std::int64_t elements, int copies, DType dtype) {
     return static_cast<std::size_t>(elements) * static_cast<std::size_t>(copies) * size_of(dtype);
   };
@@ -61,6 +63,20 @@ ordered_json prediction_json(const Job& job) {
   if (const std::optional<double> share = predicted_utilization(job)) object["model_flops_utilization"] = *share;
   object["resources"] = resources;
   return object;
+}
+
+/// "host", or "device (2.13 GiB) and host (5.00 GiB)"; nothing for a kind that the job does not have.
+std::string tiers_text(const Job& job, StateKind kind) {
+  const std::string& name = job.facts.kinds[static_cast<std::size_t>(kind)].name;
+  std::vector<plan::LedgerEntry> entries;
+  std::ranges::copy_if(job.plan.ledger.entries(), std::back_inserter(entries),
+                       [&](const plan::LedgerEntry& entry) { return entry.name == name; });
+  if (entries.size() == 1) return plan::name_of(entries.front().tier);
+  std::string text;
+  for (const plan::LedgerEntry& entry : entries)
+    text +=
+        fmt::format("{}{} ({})", text.empty() ? "" : " and ", plan::name_of(entry.tier), plan::bytes_text(entry.bytes));
+  return text;
 }
 
 }  // namespace
@@ -114,8 +130,8 @@ std::string plan_summary(const Job& job) {
           fmt::format("{}{} {}", memory.empty() ? "" : ", ", plan::name_of(tier), plan::bytes_text(ledger.peak(tier)));
   std::string places;
   for (const StateKind kind : kAllStateKinds)
-    if (job.facts.kinds[static_cast<std::size_t>(kind)].bytes > 0)
-      places += fmt::format("{}{} on {}", places.empty() ? "" : ", ", name_of(kind), plan::name_of(job.tier(kind)));
+    if (const std::string where = tiers_text(job, kind); !where.empty())
+      places += fmt::format("{}{} on {}", places.empty() ? "" : ", ", name_of(kind), where);
   int again = 0;
   for (const model::Stage& stage : job.stages) {
     const auto i = static_cast<std::size_t>(&stage - job.stages.data());

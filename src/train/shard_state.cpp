@@ -10,31 +10,11 @@
 namespace spillway::train {
 namespace {
 
-constexpr std::size_t kRunAlignment = 64;  // of a unit's state in memory
-
 std::size_t index_of(StateKind kind) { return static_cast<std::size_t>(kind); }
-
-/// The elements of a unit that the memory of a kind holds.
-Range held(StateKind kind, const Zero& zero, int unit, bool whole_weights) {
-  if (kind == StateKind::weight && whole_weights) return {0, zero.map->unit_elements(unit)};
-  return zero.owned(unit);
-}
-
-std::size_t aligned(std::size_t bytes) { return (bytes + kRunAlignment - 1) / kRunAlignment * kRunAlignment; }
+/// Of the memories.
+std::size_t index_of(plan::Tier tier) { return tier == plan::Tier::host ? 1 : 0; }
 
 }  // namespace
-
-std::string ShardState::entry_name(StateKind kind, const StateLayout& layout) {
-  const bool exact = kind == StateKind::weight && layout.weight_dtype() == DType::f32;
-  return exact ? "weight (= master)" : name_of(kind);
-}
-
-std::size_t ShardState::bytes(StateKind kind, const Zero& zero, const StateLayout& layout, bool whole_weights) {
-  std::size_t sum = 0;
-  for (int unit = 0; unit < layout.units(); ++unit)
-    sum += aligned(layout.bytes(kind, unit, held(kind, zero, unit, whole_weights).size()));
-  return sum;
-}
 
 ShardState::ShardState(const Zero& zero, StateLayout layout, ShardStateOptions options, const Arena& arena,
                        offload::BlockStore* store, kernels::OptimizerOps& ops, Device& device)
@@ -47,24 +27,23 @@ ShardState::ShardState(const Zero& zero, StateLayout layout, ShardStateOptions o
       queue_(device.create_compute_queue()) {
   for (std::size_t extent = 0; extent < extents_.size(); ++extent)
     extents_of_[static_cast<std::size_t>(extents_[extent].unit)].push_back(extent);
+  uses_ring_.resize(extents_.size());
+  const StatePlaces places(zero_, layout_, extents_, options_.whole_weights);
   for (const StateKind kind : kAllStateKinds) {
     const std::size_t k = index_of(kind);
-    if (bytes(kind, zero_, layout_, false) == 0) continue;
-    if (options_.tiers[k] == plan::Tier::nvme) {
+    places_[k] = places.places(kind, options_.placement);
+    for (const plan::Tier tier : {plan::Tier::device, plan::Tier::host})
+      memory_[k][index_of(tier)] = arena.bytes(StatePlaces::entry_name(kind, layout_), tier);
+    for (std::size_t extent = 0; extent < extents_.size(); ++extent) {
+      if (!on_nvme(kind, extent)) {
+        check_memory(kind, extent);
+        continue;
+      }
+      uses_ring_[extent] = true;
+      if (nvme_kinds_[k]) continue;
       nvme_kinds_[k] = options_.files.kinds.size();
       options_.files.kinds.emplace_back(name_of(kind));
-      continue;
     }
-    memory_[k] = arena.bytes(entry_name(kind, layout_));
-    std::size_t offset = 0;
-    for (int unit = 0; unit < layout_.units(); ++unit) {
-      const Range range = held(kind, zero_, unit, options_.whole_weights);
-      runs_[k].push_back({offset, range});
-      offset += aligned(layout_.bytes(kind, unit, range.size()));
-    }
-    if (memory_[k].bytes() < offset)
-      throw Error(fmt::format("ledger entry \"{}\": expected {} bytes, found {}", entry_name(kind, layout_), offset,
-                              memory_[k].bytes()));
   }
   const TensorView transfer = arena.bytes(plan::entry::kTransfer);
   transfer_ = {reinterpret_cast<float*>(transfer.data()), transfer.bytes() / sizeof(float)};
@@ -76,7 +55,9 @@ void ShardState::make_files(const Arena& arena, offload::BlockStore* store) {
   for (const Extent& extent : extents_) {
     std::vector<std::size_t>& of_extent = sizes.emplace_back();
     for (const StateKind kind : kAllStateKinds)
-      if (on_nvme(kind)) of_extent.push_back(layout_.bytes(kind, extent.unit, extent.range.size()));
+      if (on_nvme(kind))
+        of_extent.push_back(on_nvme(kind, sizes.size() - 1) ? layout_.bytes(kind, extent.unit, extent.range.size())
+                                                            : 0);
   }
   files_ = std::make_unique<offload::ExtentStore>(*store, options_.files, std::move(sizes));
   const TensorView memory = arena.bytes(plan::entry::kRing);
@@ -94,27 +75,63 @@ void ShardState::make_files(const Arena& arena, offload::BlockStore* store) {
   }
 }
 
-TensorView ShardState::weights(int unit) const {
-  const std::size_t k = index_of(StateKind::weight);
-  const Run& run = runs_[k].at(static_cast<std::size_t>(unit));
-  return {memory_[k].data() + run.offset, layout_.weight_dtype(), {run.held.size()}};
+/// The plan's ledger must have what the places say.
+void ShardState::check_memory(StateKind kind, std::size_t extent) const {
+  const StatePlaces::Place& place = places_[index_of(kind)][extent];
+  const std::size_t end = place.offset + layout_.bytes(kind, extents_[extent].unit, place.elements);
+  const std::size_t found = memory_[index_of(kind)][index_of(place.tier)].bytes();
+  if (layout_.format(kind, extents_[extent].unit) != StorageFormat::none && end > found)
+    throw Error(fmt::format("ledger entry \"{}\" on {}: expected {} bytes or more, found {}",
+                            StatePlaces::entry_name(kind, layout_), plan::name_of(place.tier), end, found));
 }
 
-kernels::StateView ShardState::resident(StateKind kind, int unit, Range owned) const {
-  if (runs_[index_of(kind)].empty()) return {};
-  const Run& run = runs_[index_of(kind)][static_cast<std::size_t>(unit)];
-  const std::int64_t shift = zero_.owned(unit).begin - run.held.begin;
-  const std::size_t size = layout_.bytes(kind, unit, run.held.size());
-  return layout_.view(kind, unit, {memory_[index_of(kind)].data() + run.offset, size}, run.held.size(),
-                      {owned.begin + shift, owned.end + shift});
+std::byte* ShardState::run(StateKind kind, std::size_t extent) const {
+  const StatePlaces::Place& place = places_[index_of(kind)][extent];
+  return memory_[index_of(kind)][index_of(place.tier)].data() + place.offset;
+}
+
+TensorView ShardState::weights(int unit) const {
+  const std::vector<std::size_t>& extents = extents_of(unit);
+  if (extents.empty()) return {memory_[index_of(StateKind::weight)][0].data(), layout_.weight_dtype(), {0}};
+  const std::int64_t elements = places_[index_of(StateKind::weight)][extents.front()].elements;
+  return {run(StateKind::weight, extents.front()), layout_.weight_dtype(), {elements}};
+}
+
+bool ShardState::parameters_in_memory(int unit) const {
+  const std::vector<std::size_t>& extents = extents_of(unit);
+  if (extents.empty()) return true;
+  return std::ranges::all_of(std::array{StateKind::weight, StateKind::master}, [&](StateKind kind) {
+    return options_.placement.in_one_memory(index_of(kind), extents.front(), extents.back() + 1);
+  });
+}
+
+/// Masters of neighbouring extents in one memory follow each other without a gap, since no format but int8 has any rest to pad.
+kernels::ParameterView ShardState::parameter(int unit, Range owned) const {
+  if (!parameters_in_memory(unit)) throw Error(fmt::format("the parameters of unit {} are not in one memory", unit));
+  if (extents_of(unit).empty()) return {};
+  const std::size_t first = extents_of(unit).front();
+  const auto view = [&](StateKind kind, std::int64_t elements, Range part) {
+    return layout_.view(kind, unit, {run(kind, first), layout_.bytes(kind, unit, elements)}, elements, part).values;
+  };
+  const StatePlaces::Place& weights = places_[index_of(StateKind::weight)][first];
+  return {view(StateKind::weight, weights.elements, {owned.begin + weights.begin, owned.end + weights.begin}),
+          view(StateKind::master, zero_.owned(unit).size(), owned)};
+}
+
+kernels::StateView ShardState::resident(StateKind kind, std::size_t extent, Range part) const {
+  const StatePlaces::Place& place = places_[index_of(kind)][extent];
+  const int unit = extents_[extent].unit;
+  const std::int64_t shift = place.begin - extents_[extent].range.begin;
+  return layout_.view(kind, unit, {run(kind, extent), layout_.bytes(kind, unit, place.elements)}, place.elements,
+                      {part.begin + shift, part.end + shift});
 }
 
 StateViews ShardState::views_of(std::size_t index, const offload::StateRing::Lease* lease) const {
   const Extent& extent = extents_[index];
   const auto view = [&](StateKind kind) {
-    const std::optional<std::size_t> number = nvme_kind(kind);
-    if (!number) return resident(kind, extent.unit, extent.range);
-    return layout_.view(kind, extent.unit, lease->state(*number), extent.range.size(), {0, extent.range.size()});
+    if (!on_nvme(kind, index)) return resident(kind, index, extent.range);
+    return layout_.view(kind, extent.unit, lease->state(*nvme_kind(kind)), extent.range.size(),
+                        {0, extent.range.size()});
   };
   return {.parameter = {view(StateKind::weight).values, view(StateKind::master).values},
           .exp_avg = view(StateKind::exp_avg),
@@ -122,9 +139,9 @@ StateViews ShardState::views_of(std::size_t index, const offload::StateRing::Lea
 }
 
 ShardState::Lease ShardState::acquire(std::size_t extent) {
-  buffered_.fill(std::nullopt);
   Lease lease;
-  if (ring_) {
+  if (uses_ring(extent)) {
+    buffered_.fill(std::nullopt);  // the ring's memory is the buffer
     lease.ring_.emplace(ring_->acquire(extent));
     prefetch_after(extent);
   }
@@ -139,11 +156,11 @@ void ShardState::Lease::release() {
   ring.release();
 }
 
-/// Frozen extents are never updated.
+/// Those that an update will ask for: frozen extents are never updated.
 void ShardState::prefetch_after(std::size_t extent) {
   int ahead = kRingSlots - 2;
   for (std::size_t next = extent + 1; next < extents_.size() && ahead > 0; ++next) {
-    if (!layout_.trainable(extents_[next].unit)) continue;
+    if (!uses_ring(next) || !layout_.trainable(extents_[next].unit)) continue;
     (void)ring_->prefetch(next);
     --ahead;
   }

@@ -18,32 +18,27 @@
 #include "train/arena.hpp"
 #include "train/extents.hpp"
 #include "train/state_layout.hpp"
+#include "train/state_places.hpp"
 #include "train/zero.hpp"
 
 namespace spillway::train {
 
 /// How a rank's state is kept; set by the plan and the configuration.
 struct ShardStateOptions {
-  std::array<plan::Tier, kStateKinds> tiers{};
+  plan::Placement placement;   // of the extents of extent_elements
   bool whole_weights = false;  // weights in memory are those of whole units, and not only what this rank owns
   std::int64_t extent_elements = 0;
   offload::ExtentStoreOptions files;  // kinds are filled in
   bool wait_at_once = false;          // test-only: nothing that moves overlaps anything
 };
 
-/// All state that a rank owns, every kind on its tier: in memory, or in extents on nvme that pass through a ring.
+/// All state that a rank owns, every extent of every kind on its tier: in memory, or on nvme, from where it passes through a ring.
 class ShardState {
  public:
   /// Slots of the ring of extents on nvme.
   static constexpr int kRingSlots = 4;
   /// Elements that read() and write() pass on at a time, through pinned memory.
   static constexpr std::int64_t kTransferElements = std::int64_t{1} << 18;
-
-  /// The name of a kind's ledger entry, whose memory the arena has unless it is on nvme.
-  [[nodiscard]] static std::string entry_name(StateKind kind, const StateLayout& layout);
-  /// Bytes of a kind in memory. On nvme it takes no more.
-  [[nodiscard]] static std::size_t bytes(StateKind kind, const Zero& zero, const StateLayout& layout,
-                                         bool whole_weights);
 
   /// \param store  for extents on nvme; null if there are none
   ShardState(const Zero& zero, StateLayout layout, ShardStateOptions options, const Arena& arena,
@@ -55,15 +50,18 @@ class ShardState {
   [[nodiscard]] const std::vector<std::size_t>& extents_of(int unit) const {
     return extents_of_.at(static_cast<std::size_t>(unit));
   }
+  /// Whether any extent of the kind is on nvme.
   [[nodiscard]] bool on_nvme(StateKind kind) const { return nvme_kind(kind).has_value(); }
-  /// Whether any kind is on nvme: leases then wait for it.
+  /// Whether anything of the extent is on nvme: its lease then waits for it.
+  [[nodiscard]] bool uses_ring(std::size_t extent) const { return uses_ring_[extent]; }
+  /// Whether any extent is.
   [[nodiscard]] bool uses_ring() const noexcept { return ring_ != nullptr; }
   /// A unit's weights in memory: whole ones, or what this rank owns. Not for weights on nvme.
   [[nodiscard]] TensorView weights(int unit) const;
-  /// Part of what this rank owns of a unit, exactly, where it lies. Not for weights or masters on nvme.
-  [[nodiscard]] kernels::ParameterView parameter(int unit, Range owned) const {
-    return {resident(StateKind::weight, unit, owned).values, resident(StateKind::master, unit, owned).values};
-  }
+  /// Whether what this rank owns of a unit's weights lies whole in one memory, and its masters likewise.
+  [[nodiscard]] bool parameters_in_memory(int unit) const;
+  /// Part of what this rank owns of such a unit, exactly, where it lies.
+  [[nodiscard]] kernels::ParameterView parameter(int unit, Range owned) const;
   /// The files of the extents, and the number that a kind has there.
   [[nodiscard]] offload::ExtentStore& files() const { return *files_; }
   [[nodiscard]] std::optional<std::size_t> nvme_kind(StateKind kind) const {
@@ -82,7 +80,8 @@ class ShardState {
     std::optional<offload::StateRing::Lease> ring_;
     StateViews views_;
   };
-  /// Blocks until the extent's state is in memory; those after it start to come. One thread at a time. \throws IoError
+  /// Blocks until the extent's state is in memory; those after it start to come. One thread at a time for extents that use the ring,
+  /// any for others, whose lease is only where they lie. \throws IoError
   [[nodiscard]] Lease acquire(std::size_t extent);
   /// Blocks until what was released is written back. \throws IoError
   void flush();
@@ -99,10 +98,6 @@ class ShardState {
   void finish_writes();
 
  private:
-  struct Run {
-    std::size_t offset = 0;  // in the kind's memory
-    Range held;              // elements of the unit
-  };
   /// Values of int8 blocks that write() has in part.
   struct Pending {
     StateKind kind{};
@@ -112,7 +107,14 @@ class ShardState {
   };
 
   void make_files(const Arena& arena, offload::BlockStore* store);
-  [[nodiscard]] kernels::StateView resident(StateKind kind, int unit, Range owned) const;
+  void check_memory(StateKind kind, std::size_t extent) const;
+  [[nodiscard]] bool on_nvme(StateKind kind, std::size_t extent) const {
+    return places_[static_cast<std::size_t>(kind)][extent].tier == plan::Tier::nvme;
+  }
+  /// Where the run of an extent in memory begins.
+  [[nodiscard]] std::byte* run(StateKind kind, std::size_t extent) const;
+  /// \param part  in elements of what this rank owns of the unit, inside the extent
+  [[nodiscard]] kernels::StateView resident(StateKind kind, std::size_t extent, Range part) const;
   [[nodiscard]] StateViews views_of(std::size_t extent, const offload::StateRing::Lease* lease) const;
   [[nodiscard]] kernels::StateView stored(StateKind kind, std::size_t extent, Range part);
   void read_part(StateKind kind, std::size_t extent, Range part, std::span<float> to);
@@ -130,8 +132,9 @@ class ShardState {
   kernels::OptimizerOps& ops_;
   std::vector<Extent> extents_;
   std::vector<std::vector<std::size_t>> extents_of_;  // of each unit
-  std::array<TensorView, kStateKinds> memory_;
-  std::array<std::vector<Run>, kStateKinds> runs_;  // of each unit
+  std::vector<bool> uses_ring_;                       // of each extent
+  std::array<std::vector<StatePlaces::Place>, kStateKinds> places_;
+  std::array<std::array<TensorView, 2>, kStateKinds> memory_;  // on the device, in host memory
   std::array<std::optional<std::size_t>, kStateKinds> nvme_kinds_;
   std::unique_ptr<offload::ExtentStore> files_;
   std::span<std::byte> ring_memory_;

@@ -40,13 +40,13 @@ void ShardState::visit_extents(int unit, Range range, const Visit& visit) {
 /// several ranges share is read once.
 kernels::StateView ShardState::stored(StateKind kind, std::size_t index, Range part) {
   const Extent& extent = extents_[index];
-  const std::optional<std::size_t> number = nvme_kind(kind);
-  if (!number) return resident(kind, extent.unit, part);
+  if (!on_nvme(kind, index)) return resident(kind, index, part);
   const auto k = static_cast<std::size_t>(kind);
-  const std::span<std::byte> buffer = ring_memory_.subspan(buffer_offsets_[k], files_->stored_bytes(index, *number));
+  const std::size_t number = *nvme_kind(kind);
+  const std::span<std::byte> buffer = ring_memory_.subspan(buffer_offsets_[k], files_->stored_bytes(index, number));
   if (buffered_[k] != index) {
     buffered_[k].reset();
-    if (!buffer.empty()) files_->read(index, *number, buffer).wait();
+    files_->read(index, number, buffer).wait();
     buffered_[k] = index;
   }
   return layout_.view(kind, extent.unit, buffer, extent.range.size(),
@@ -120,12 +120,12 @@ void ShardState::write_blocks(StateKind kind, int unit, std::int64_t begin, std:
 
 void ShardState::write_part(StateKind kind, std::size_t index, Range part, std::span<const float> from) {
   const Extent& extent = extents_[index];
-  if (ring_ && written_ != index) {
+  if (written_ != index) {
     release_written();
     written_lease_.emplace(acquire(index));
     written_ = index;
   }
-  const StateViews views = written_lease_ ? written_lease_->views() : views_of(index, nullptr);
+  const StateViews& views = written_lease_->views();
   for (std::int64_t done = 0; done < part.size(); done += kTransferElements) {
     const std::int64_t count = std::min(kTransferElements, part.size() - done);
     const std::int64_t begin = part.begin + done - extent.range.begin;

@@ -40,6 +40,19 @@ TEST(Ledger, FindsAnEntryByItsName) {
   EXPECT_EQ(ledger.bytes("grad"), 0U);
 }
 
+TEST(Ledger, ANameOnSeveralTiers_HasALineAndBytesOnEach) {
+  Ledger ledger;
+  for (const Tier tier : {Tier::device, Tier::host, Tier::nvme})
+    ledger.add({.name = "exp_avg", .tier = tier, .bytes = 100 + static_cast<std::size_t>(tier)});
+
+  EXPECT_EQ(ledger.bytes("exp_avg"), 303U);
+  EXPECT_EQ(ledger.bytes("exp_avg", Tier::device), 100U);
+  EXPECT_EQ(ledger.bytes("exp_avg", Tier::host), 101U);
+  EXPECT_EQ(ledger.bytes("exp_avg", Tier::nvme), 102U);
+  EXPECT_THAT(ledger.text(),
+              ::testing::ContainsRegex("device   exp_avg .*\n.*\nhost     exp_avg .*\n.*\nnvme     exp_avg"));
+}
+
 TEST(Ledger, LeavesOutWhatTakesNoMemory) {
   Ledger ledger;
 

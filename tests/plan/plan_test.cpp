@@ -14,7 +14,8 @@ using ::testing::HasSubstr;
 constexpr std::size_t kMiB = std::size_t{1} << 20;
 enum Kind : std::size_t { kWeight, kMaster, kExpAvg, kExpAvgSq };
 
-/// Of one rank of two. Units of 8 (persistent), 4 and 6 MiB gathered, half of each owned: weights, gradients and each moment take 9 MiB.
+/// Of one rank of two. Units of 8 (persistent), 4 and 6 MiB gathered, half of each owned: weights, gradients and each moment take 9 MiB
+/// in extents of one.
 JobFacts job_facts(int micro_batches = 4) {
   JobFacts job;
   job.program = {.stage_units = {0, 1, 0, 0, 2, 0},
@@ -22,11 +23,13 @@ JobFacts job_facts(int micro_batches = 4) {
                  .units = {{.persistent = true}, {}, {}},
                  .micro_batches = micro_batches,
                  .group_size = micro_batches};
-  job.kinds = {
-      {.name = "weight", .bytes = 9 * kMiB, .nvme_bytes = 9 * kMiB, .ring_bytes = 2 * kMiB},
-      {.name = "master"},
-      {.name = "exp_avg", .bytes = 9 * kMiB, .nvme_bytes = 9 * kMiB, .ring_bytes = 2 * kMiB, .spills = true},
-      {.name = "exp_avg_sq", .bytes = 9 * kMiB, .nvme_bytes = 9 * kMiB, .ring_bytes = 2 * kMiB, .spills = true}};
+  const std::vector<std::size_t> each(9, kMiB), none(9, 0);
+  job.kinds = {{.name = "weight", .bytes = each, .memory_bytes = each, .wish = {}},
+               {.name = "master", .bytes = none, .memory_bytes = none, .wish = {}, .leaves = 1},
+               {.name = "exp_avg", .bytes = each, .memory_bytes = each, .wish = {}, .leaves = 2},
+               {.name = "exp_avg_sq", .bytes = each, .memory_bytes = each, .wish = {}, .leaves = 2}};
+  job.extent_units = {0, 0, 0, 0, 1, 1, 2, 2, 2};
+  job.ring_slots = 2;
   job.gathers_weights = true;
   job.gathered_bytes = 20 * kMiB;
   job.weight_staging_bytes = kMiB;
@@ -53,6 +56,13 @@ Budgets plenty() {
 constexpr std::size_t kDevice = (9 + 20 + 20 + 9 + 9 + 9 + 67 + 4) * kMiB;
 constexpr std::size_t kHost = (10 + 2 + 5 + 4) * kMiB;
 
+/// A letter for each extent of a kind, the tier's first.
+std::string tiers_of(const Plan& plan, Kind kind) {
+  std::string text;
+  for (const Tier tier : plan.placement.tiers[kind]) text += name_of(tier)[0];
+  return text;
+}
+
 std::string refusal(const JobFacts& job, const Budgets& budgets) {
   try {
     (void)make_plan(job, budgets);
@@ -67,8 +77,8 @@ TEST(MakePlan, WithPlenty_RunsOneGroupAndKeepsMomentsOnTheDevice) {
 
   EXPECT_EQ(plan.program.group_size, 4);
   EXPECT_EQ(plan.program.groups, 1);
-  EXPECT_EQ(plan.tiers[kExpAvg], Tier::device);
-  EXPECT_EQ(plan.tiers[kExpAvgSq], Tier::device);
+  EXPECT_EQ(tiers_of(plan, kExpAvg), "ddddddddd");
+  EXPECT_EQ(tiers_of(plan, kExpAvgSq), "ddddddddd");
   EXPECT_EQ(plan.ledger.bytes("weight"), 9 * kMiB);
   EXPECT_EQ(plan.ledger.bytes(entry::kGathered), 20 * kMiB);
   EXPECT_EQ(plan.ledger.bytes(entry::kGradients), 20 * kMiB);
@@ -109,7 +119,7 @@ TEST(MakePlan, AGroupThatDoesNotFit_Shrinks) {
   EXPECT_EQ(plan.program.groups, 2);
   EXPECT_EQ(plan.ledger.bytes(entry::kActivations), (3 * 16 + 3) * kMiB);
   EXPECT_EQ(plan.ledger.bytes(entry::kBatches), 3 * kMiB);
-  EXPECT_EQ(plan.tiers[kExpAvg], Tier::device);
+  EXPECT_EQ(tiers_of(plan, kExpAvg), "ddddddddd");
   EXPECT_LE(plan.ledger.peak(Tier::device), *budgets.device);
 }
 
@@ -132,7 +142,7 @@ TEST(MakePlan, ActivationsThatDoNotFit_AreKeptOfAsManyStagesAsDo) {
   EXPECT_EQ(one_again.ledger.bytes(entry::kActivations), (16 - 6 + 3) * kMiB);
   EXPECT_EQ(one_again.stage_bytes(job), (std::vector<std::size_t>{2 * kMiB, kMiB, 7 * kMiB}));
   EXPECT_EQ(all_again.first_kept_stage, 3);
-  EXPECT_EQ(all_again.tiers[kExpAvg], Tier::device);  // before state moves away
+  EXPECT_EQ(tiers_of(all_again, kExpAvg), "ddddddddd");  // before state moves away
 }
 
 TEST(MakePlan, CheckpointingThatIsAskedFor_RunsAllStagesAgain) {
@@ -146,33 +156,6 @@ TEST(MakePlan, CheckpointingThatIsAskedFor_RunsAllStagesAgain) {
   EXPECT_EQ(plan.ledger.bytes(entry::kActivations), (4 * 4 + 3) * kMiB);
 }
 
-TEST(MakePlan, MomentsThatDoNotFitOnTheDevice_GoToTheHost) {
-  JobFacts job = job_facts(1);
-  Budgets budgets = plenty();
-  budgets.device = make_plan(job, plenty()).ledger.peak(Tier::device) - 1;
-
-  const Plan plan = make_plan(job, budgets);
-
-  EXPECT_EQ(plan.tiers[kExpAvg], Tier::host);
-  EXPECT_EQ(plan.tiers[kExpAvgSq], Tier::host);
-  EXPECT_EQ(plan.ledger.total(Tier::host, Phase::step), kHost + 18 * kMiB);
-  EXPECT_EQ(plan.ledger.bytes(entry::kRing), 0U);
-}
-
-TEST(MakePlan, MomentsThatDoNotFitInHostMemory_GoToNvmeWithARing) {
-  JobFacts job = job_facts(1);
-  const Ledger all = make_plan(job, plenty()).ledger;
-  Budgets budgets = plenty();
-  budgets.host = all.peak(Tier::device) + all.peak(Tier::host) - 1;
-
-  const Plan plan = make_plan(job, budgets);
-
-  EXPECT_EQ(plan.tiers[kExpAvg], Tier::nvme);
-  EXPECT_EQ(plan.tiers[kExpAvgSq], Tier::nvme);
-  EXPECT_EQ(plan.ledger.peak(Tier::nvme), 18 * kMiB);
-  EXPECT_EQ(plan.ledger.bytes(entry::kRing), 4 * kMiB);
-}
-
 TEST(MakePlan, AWish_IsFollowedAlthoughNearerTiersHaveRoom) {
   JobFacts job = job_facts();
   job.kinds[kExpAvg].wish = Tier::nvme;
@@ -180,8 +163,8 @@ TEST(MakePlan, AWish_IsFollowedAlthoughNearerTiersHaveRoom) {
 
   const Plan plan = make_plan(job, plenty());
 
-  EXPECT_EQ(plan.tiers[kExpAvg], Tier::nvme);
-  EXPECT_EQ(plan.tiers[kExpAvgSq], Tier::host);
+  EXPECT_EQ(tiers_of(plan, kExpAvg), "nnnnnnnnn");
+  EXPECT_EQ(tiers_of(plan, kExpAvgSq), "hhhhhhhhh");
   EXPECT_EQ(plan.ledger.bytes(entry::kRing), 2 * kMiB);
 }
 
@@ -191,8 +174,8 @@ TEST(MakePlan, AWishForOneMoment_LeavesTheOtherToThePlan) {
 
   const Plan plan = make_plan(job, plenty());
 
-  EXPECT_EQ(plan.tiers[kExpAvg], Tier::device);
-  EXPECT_EQ(plan.tiers[kExpAvgSq], Tier::nvme);
+  EXPECT_EQ(tiers_of(plan, kExpAvg), "ddddddddd");
+  EXPECT_EQ(tiers_of(plan, kExpAvgSq), "nnnnnnnnn");
 }
 
 TEST(MakePlan, WeightsOnNvme_AreReadIntoPlacesOfTheirOwn) {
@@ -202,8 +185,8 @@ TEST(MakePlan, WeightsOnNvme_AreReadIntoPlacesOfTheirOwn) {
 
   const Plan plan = make_plan(job, plenty());
 
-  EXPECT_EQ(plan.tiers[kWeight], Tier::nvme);
-  EXPECT_EQ(plan.tiers[kExpAvg], Tier::device);
+  EXPECT_EQ(tiers_of(plan, kWeight), "nnnnnnnnn");
+  EXPECT_EQ(tiers_of(plan, kExpAvg), "ddddddddd");
   EXPECT_EQ(plan.ledger.bytes(entry::kGathered), 20 * kMiB);
   EXPECT_EQ(plan.ledger.bytes(entry::kWeightStaging), kMiB);
   EXPECT_EQ(plan.ledger.bytes(entry::kRing), 2 * kMiB);
@@ -212,7 +195,8 @@ TEST(MakePlan, WeightsOnNvme_AreReadIntoPlacesOfTheirOwn) {
 TEST(MakePlan, ForEvaluation_HoldsNoTrainingState) {
   JobFacts job = job_facts();
   job.training = false;
-  job.kinds[kExpAvg].bytes = job.kinds[kExpAvgSq].bytes = 0;
+  for (const Kind kind : {kExpAvg, kExpAvgSq})
+    job.kinds[kind].bytes = job.kinds[kind].memory_bytes = std::vector<std::size_t>(9, 0);
   job.evaluation_bytes = 7 * kMiB;
   job.generation_bytes = 6 * kMiB;
 
@@ -240,7 +224,8 @@ TEST(MakePlan, WhatDoesNotFitOnTheDevice_IsRefusedWithTheShortageAndTheLedger) {
 
   EXPECT_THAT(refusal(job, budgets),
               AllOf(HasSubstr("device: needs 96.00 MiB, memory.device allows 93.00 MiB: short by 3.00 MiB"),
-                    HasSubstr("device   weight"), HasSubstr("device   total")));
+                    HasSubstr("device   weight"), HasSubstr("device   total"),
+                    HasSubstr("it would fit with 96 MiB of device memory (memory.device)\n")));
 }
 
 TEST(MakePlan, WhatDoesNotFitInHostMemory_IsRefusedWithTheSourceOfTheBudget) {
@@ -249,8 +234,9 @@ TEST(MakePlan, WhatDoesNotFitInHostMemory_IsRefusedWithTheSourceOfTheBudget) {
   Budgets budgets = plenty();
   budgets.host = 100 * kMiB;
 
-  EXPECT_THAT(refusal(job, budgets), AllOf(HasSubstr("host: needs 117.00 MiB"),
-                                           HasSubstr("memory.host allows 100.00 MiB: short by 17.00 MiB")));
+  EXPECT_THAT(refusal(job, budgets),
+              AllOf(HasSubstr("host: needs 117.00 MiB"), HasSubstr("memory.host allows 100.00 MiB: short by 17.00 MiB"),
+                    HasSubstr("it would fit with 117 MiB of memory (memory.host)\n")));
 }
 
 TEST(MakePlan, NvmeThatIsNotThere_IsRefusedWithWhatToSet) {
@@ -271,7 +257,9 @@ TEST(MakePlan, NvmeThatIsTooSmall_IsRefusedWithTheShortage) {
   Budgets budgets = plenty();
   budgets.nvme = 16 * kMiB;
 
-  EXPECT_THAT(refusal(job, budgets), HasSubstr("nvme: needs 18.00 MiB, disks allows 16.00 MiB: short by 2.00 MiB"));
+  EXPECT_THAT(refusal(job, budgets),
+              AllOf(HasSubstr("nvme: needs 18.00 MiB, disks allows 16.00 MiB: short by 2.00 MiB"),
+                    HasSubstr("it would fit with 18 MiB in offload.nvme_dirs (memory.nvme)\n")));
 }
 
 TEST(MakePlan, WhatFitsNowhere_IsRefusedWithTheSmallestPlan) {
@@ -280,6 +268,51 @@ TEST(MakePlan, WhatFitsNowhere_IsRefusedWithTheSmallestPlan) {
 
   // One micro-batch at a time, both moments on nvme.
   EXPECT_THAT(refusal(job_facts(), budgets), AllOf(HasSubstr("host: needs "), HasSubstr("nvme     exp_avg_sq")));
+}
+
+TEST(MakePlan, WhatIsLeftOver_IsRefusedWithEveryTierThatCouldTakeIt) {
+  JobFacts job = job_facts(1);
+  Budgets budgets = plenty();
+  budgets.device = make_plan(job, plenty()).ledger.peak(Tier::device) - 6 * kMiB;
+  budgets.host = make_plan(job, plenty()).ledger.peak(Tier::host) + *budgets.device + 2 * kMiB;
+  budgets.nvme = 0;
+  budgets.ranks = 2;
+
+  // One extent of both moments in host memory, two for which there is no place.
+  EXPECT_THAT(refusal(job, budgets),
+              AllOf(HasSubstr("nvme: needs 8.00 MiB, but there is no nvme tier"),
+                    HasSubstr("it would fit with 234 MiB of memory for the 2 ranks of a node (memory.host), or with "
+                              "16 MiB in offload.nvme_dirs for the 2 ranks of a node (memory.nvme)\n")));
+}
+
+TEST(Candidates, AreAllShapesThatFit_EachWithItsPlacement) {
+  JobFacts job = job_facts(2);
+  job.checkpointing = Checkpointing::as_needed;
+  Budgets budgets = plenty();
+  budgets.device = make_plan(job, plenty()).ledger.peak(Tier::device) - 3 * kMiB;
+
+  const std::vector<Candidate> fitting = candidates(job, budgets);
+
+  ASSERT_EQ(fitting.size(), shapes(job).size());
+  EXPECT_EQ(fitting[0].shape, (Shape{2, 0}));
+  EXPECT_EQ(fitting[0].placement.bytes_outside(job), 4 * kMiB);
+  EXPECT_EQ(fitting[1].shape, (Shape{1, 0}));
+  EXPECT_EQ(fitting[1].placement.bytes_outside(job), 0U);  // a micro-batch less, the sums of two groups more
+  EXPECT_EQ(make_plan(job, budgets).program.group_size, 1);
+  for (const Candidate& candidate : fitting)
+    EXPECT_LE(candidate.ledger.peak(Tier::device), *budgets.device) << candidate.shape.first_kept_stage;
+}
+
+TEST(MakePlan, WhereStateMustLeaveTheDevice_RunsStagesAgainToKeepMoreOfItThere) {
+  JobFacts job = job_facts(1);
+  job.checkpointing = Checkpointing::as_needed;
+  Budgets budgets = plenty();
+  budgets.device = make_plan(job, plenty()).ledger.peak(Tier::device) - 16 * kMiB;
+
+  const Plan plan = make_plan(job, budgets);
+
+  EXPECT_EQ(plan.first_kept_stage, 3);  // 12 MiB of activations less
+  EXPECT_EQ(tiers_of(plan, kExpAvg), "dddddddhh");
 }
 
 }  // namespace

@@ -76,10 +76,10 @@ TEST(CostsOf, UnitsAddUpToTheState) {
   const auto job = planned(preset("t5-base", 4), h200());
   double parameters = 0.0;
   std::vector<double> kinds(kStateKinds, 0.0);
-  for (const plan::UnitCosts& unit : job->costs.units) {
-    parameters += static_cast<double>(unit.parameters);
-    for (std::size_t kind = 0; kind < kStateKinds; ++kind) kinds[kind] += unit.kind_bytes[kind];
-  }
+  for (const plan::UnitCosts& unit : job->costs.units) parameters += static_cast<double>(unit.parameters);
+  const plan::StateBytes state = plan::state_bytes(job->plan.placement, job->facts);
+  for (std::size_t kind = 0; kind < kStateKinds; ++kind)
+    for (const plan::TierBytes& unit : state.kinds[kind]) kinds[kind] += unit[0] + unit[1] + unit[2];
 
   EXPECT_EQ(kinds, (std::vector<double>{2 * parameters, 2 * parameters, 4 * parameters, 4 * parameters}));
   EXPECT_GE(parameters, static_cast<double>(job->map->parameters()));

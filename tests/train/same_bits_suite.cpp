@@ -2,8 +2,12 @@
 #include "train/same_bits_suite.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include <gtest/gtest.h>
+
+#include "train/spread_state.hpp"
+#include "train/state_places.hpp"
 
 namespace spillway::test {
 namespace {
@@ -16,6 +20,7 @@ constexpr int kSteps = 10;
 constexpr auto kDevice = TierChoice::device;
 constexpr auto kHost = TierChoice::host;
 constexpr auto kNvme = TierChoice::nvme;
+constexpr auto kOnNvme = plan::Tier::nvme;
 
 const char* name_of(TierChoice tier) { return tier == kNvme ? "nvme" : tier == kHost ? "host" : "device"; }
 
@@ -23,35 +28,14 @@ plan::Tier tier_of(TierChoice choice) {
   return choice == kNvme ? plan::Tier::nvme : choice == kHost ? plan::Tier::host : plan::Tier::device;
 }
 
-/// Bytes that the ledger has for an entry on a tier.
-std::size_t ledger_bytes(const plan::Ledger& ledger, const std::string& name, plan::Tier tier) {
-  const auto& entries = ledger.entries();
-  const auto found = std::find_if(entries.begin(), entries.end(), [&](const plan::LedgerEntry& entry) {
-    return entry.name == name && entry.tier == tier;
-  });
-  return found == entries.end() ? 0 : found->bytes;
-}
-
-void expect_tiers_used(Trainee& trainee, const Placement& placement) {
+/// Every element of every kind on nvme is read and written once a step.
+void expect_traffic(Trainee& trainee) {
   const train::Job& job = trainee.job();
-  const std::array<TierChoice, train::kStateKinds> tiers = {placement.weight, placement.master, placement.exp_avg,
-                                                            placement.exp_avg_sq};
-  std::size_t least =
-      0;  // every element of every kind on nvme is read and written once a step, whatever its extents are
-  for (const StateKind kind : train::kAllStateKinds) {
-    std::size_t owned = 0;
-    for (int unit = 0; unit < job.map->units(); ++unit)
-      owned += job.state->bytes(kind, unit, job.zero.owned(unit).size());
-    if (owned == 0) continue;
-    std::size_t updated = 0;  // of units that are trained
+  std::size_t least = 0;
+  for (const StateKind kind : train::kAllStateKinds)
     for (int unit = 0; unit < job.map->units(); ++unit)
       if (job.units[static_cast<std::size_t>(unit)].trainable)
-        updated += job.state->bytes(kind, unit, job.zero.owned(unit).size());
-    const TierChoice tier = tiers[static_cast<std::size_t>(kind)];
-    EXPECT_GE(ledger_bytes(job.plan.ledger, train::ShardState::entry_name(kind, *job.state), tier_of(tier)), owned)
-        << train::name_of(kind);
-    if (tier == kNvme) least += kSteps * updated;
-  }
+        least += kSteps * job.plan.placement.unit_bytes(job.facts, static_cast<std::size_t>(kind), unit, kOnNvme);
   if (least == 0) {
     EXPECT_EQ(trainee.engine().store(), nullptr);
     return;
@@ -59,6 +43,19 @@ void expect_tiers_used(Trainee& trainee, const Placement& placement) {
   const auto counters = trainee.engine().store()->counters();
   EXPECT_GE(counters.read_bytes, least);
   EXPECT_GE(counters.written_bytes, least);
+}
+
+void expect_tiers_used(const train::Job& job, const Placement& placement) {
+  const std::array<TierChoice, train::kStateKinds> tiers = {placement.weight, placement.master, placement.exp_avg,
+                                                            placement.exp_avg_sq};
+  for (const StateKind kind : train::kAllStateKinds) {
+    std::size_t owned = 0;
+    for (int unit = 0; unit < job.map->units(); ++unit)
+      owned += job.state->bytes(kind, unit, job.zero.owned(unit).size());
+    const plan::Tier tier = tier_of(tiers[static_cast<std::size_t>(kind)]);
+    EXPECT_GE(job.plan.ledger.bytes(train::StatePlaces::entry_name(kind, *job.state), tier), owned)
+        << train::name_of(kind);
+  }
 }
 
 }  // namespace
@@ -100,12 +97,20 @@ void set_numerics(train::RunOptions& options, const Numerics& numerics) {
 
 std::ostream& operator<<(std::ostream& out, const Placement& placement) {
   constexpr const char* kStores[] = {"auto", "uring", "posix", "memory"};
+  constexpr const char* kSpreads[] = {"", ", moments on device and host", ", moments on host and nvme",
+                                      ", moments on device, host and nvme", ", masters on device and host"};
   out << "stage " << placement.stage << ", weight on " << name_of(placement.weight) << ", master on "
       << name_of(placement.master) << ", exp_avg on " << name_of(placement.exp_avg) << ", exp_avg_sq on "
       << name_of(placement.exp_avg_sq) << ", store " << kStores[static_cast<int>(placement.store)]
-      << (placement.recompute ? ", recomputing" : "");
+      << (placement.recompute ? ", recomputing" : "") << kSpreads[static_cast<int>(placement.spread)];
   if (placement.nodes > 1) out << ", on " << placement.nodes << " nodes";
   return out;
+}
+
+bool can_spread(const Numerics& numerics, Spread spread) {
+  if (spread == Spread::none) return true;
+  return spread == Spread::masters ? numerics.precision == train::Precision::bf16
+                                   : numerics.optimizer == train::OptimizerName::adamw;
 }
 
 std::vector<Placement> placements(int ranks) {
@@ -125,6 +130,10 @@ std::vector<Placement> placements(int ranks) {
         {.stage = 3, .weight = kNvme, .master = kNvme, .exp_avg = kNvme, .exp_avg_sq = kNvme, .store = uring});
     all.push_back({.stage = 0, .exp_avg = kNvme, .exp_avg_sq = kNvme, .store = uring, .recompute = true});
   }
+  all.push_back({.stage = 0, .spread = Spread::device_host});
+  all.push_back({.stage = 3, .store = memory, .spread = Spread::host_nvme});
+  all.push_back({.stage = 2, .store = memory, .recompute = true, .spread = Spread::device_host_nvme});
+  all.push_back({.stage = 1, .store = memory, .spread = Spread::masters});
   if (ranks % 2 == 0)
     for (const int stage : {1, 3}) {
       all.push_back({.stage = stage, .nodes = 2});
@@ -166,14 +175,16 @@ StateHashes train_placed(const std::string& folder, const Numerics& numerics, co
   options.train.gradient_checkpointing =
       placement.recompute ? train::GradientCheckpointing::on : train::GradientCheckpointing::off;
   if (placement.nodes > 1) options.zero.shard_group = train::ShardGroup::node;
-  const auto in_two_groups = [](train::Job& job) {
+  const auto replan = [&](train::Job& job) {
+    plan::Shape shape{.group_size = job.plan.program.group_size, .first_kept_stage = job.plan.first_kept_stage};
+    if (numerics.two_groups) shape.group_size = (job.micro_batches + 1) / 2;
     constexpr std::size_t kPlenty = std::size_t{1} << 40;
-    plan::JobFacts facts = job.facts;
-    facts.program.group_size = (job.micro_batches + 1) / 2;
-    job.plan = plan::make_plan(facts, {.device = kPlenty, .host = kPlenty, .nvme = kPlenty});
-    EXPECT_EQ(job.plan.program.groups, 2);
+    job.plan =
+        plan::plan_of(job.facts, plan::place(job.facts, {.device = kPlenty, .host = kPlenty, .nvme = kPlenty}, shape));
+    EXPECT_EQ(job.plan.program.groups, numerics.two_groups ? 2 : 1);
+    if (placement.spread != Spread::none) spread_state(job, placement.spread, shape);
   };
-  Trainee trainee(options, communicator, {}, numerics.two_groups ? in_two_groups : std::function<void(train::Job&)>(),
+  Trainee trainee(options, communicator, {}, replan,
                   comm::NodeLayout::filled(placement.nodes, communicator.size() / placement.nodes), gpu);
 
   trainee.run(kSteps);
@@ -181,7 +192,8 @@ StateHashes train_placed(const std::string& folder, const Numerics& numerics, co
 
   EXPECT_GT(trainee.job().pass.dropout, 0.0F);
   for (const double norm : trainee.gradient_norms()) EXPECT_GT(norm, options.train.max_grad_norm);
-  expect_tiers_used(trainee, placement);
+  if (placement.spread == Spread::none) expect_tiers_used(trainee.job(), placement);
+  expect_traffic(trainee);
   return hashes;
 }
 

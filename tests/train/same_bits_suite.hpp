@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "train/spread_state.hpp"
 #include "train/trainee.hpp"
 
 namespace spillway::test {
@@ -34,9 +35,13 @@ struct Placement {
   train::TierChoice exp_avg_sq = train::TierChoice::device;
   train::StoreChoice store = train::StoreChoice::automatic;
   bool recompute = false;  // activation checkpointing
-  int nodes = 1;           // above 1: shards within so many nodes, copies across
+  Spread spread = Spread::none;
+  int nodes = 1;  // above 1: shards within so many nodes, copies across
 };
 std::ostream& operator<<(std::ostream& out, const Placement& placement);
+
+/// Whether a run has kinds that can be spread so.
+[[nodiscard]] bool can_spread(const Numerics& numerics, Spread spread);
 
 /// Every placement that a run at some rank count is held against stage 0 with all on the device.
 [[nodiscard]] std::vector<Placement> placements(int ranks);

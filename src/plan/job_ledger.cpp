@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/job_ledger.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+namespace spillway::plan {
+namespace {
+
+void add_state(Ledger& ledger, const JobFacts& job, const Placement& placement) {
+  for (std::size_t kind = 0; kind < job.kinds.size(); ++kind)
+    for (const Tier tier : {Tier::device, Tier::host, Tier::nvme})
+      ledger.add({.name = job.kinds[kind].name, .tier = tier, .bytes = placement.bytes(job, kind, tier)});
+  const bool weights_on_nvme = placement.uses(kWeightKind, Tier::nvme);
+  if (job.gathers_weights || weights_on_nvme)
+    ledger.add({.name = entry::kGathered, .tier = Tier::device, .bytes = job.gathered_bytes});
+  if (weights_on_nvme)
+    ledger.add({.name = entry::kWeightStaging, .tier = Tier::host, .bytes = job.weight_staging_bytes});
+  ledger.add({.name = entry::kRing, .tier = Tier::host, .bytes = placement.ring_bytes(job)});
+}
+
+void add_training(Ledger& ledger, const JobFacts& job, bool several_groups) {
+  ledger.add({.name = entry::kGradients, .tier = Tier::device, .bytes = job.gradient_bytes});
+  ledger.add({.name = entry::kGrad, .tier = Tier::device, .bytes = job.grad_bytes});
+  ledger.add({.name = entry::kGradientSums,
+              .tier = Tier::device,
+              .bytes = job.gradient_sum_bytes + (several_groups ? job.group_sum_bytes : 0)});
+  ledger.add({.name = entry::kFactors, .tier = Tier::host, .bytes = job.factor_bytes});
+  ledger.add({.name = entry::kStepFactors, .tier = Tier::device, .bytes = job.step_factor_bytes});
+  ledger.add({.name = entry::kReduce, .tier = Tier::host, .bytes = job.reduce_bytes});
+  ledger.add({.name = entry::kStaging, .tier = Tier::host, .bytes = job.staging_bytes});
+}
+
+}  // namespace
+
+std::vector<std::size_t> stage_bytes(const JobFacts& job, const Shape& shape) {
+  std::vector<std::size_t> bytes = job.kept_bytes;
+  std::copy_n(job.recomputed_bytes.begin(), shape.first_kept_stage, bytes.begin());
+  return bytes;
+}
+
+Ledger make_ledger(const JobFacts& job, const Shape& shape, const Placement& placement) {
+  const auto group = static_cast<std::size_t>(std::max(shape.group_size, 1));
+
+  Ledger ledger;
+  ledger.add({.name = entry::kProgram, .tier = Tier::host, .bytes = job.program_bytes});
+  ledger.add({.name = entry::kData, .tier = Tier::host, .bytes = job.data_bytes});
+  add_state(ledger, job, placement);
+  if (job.training) add_training(ledger, job, job.program.micro_batches > shape.group_size);
+  ledger.add({.name = entry::kResults, .tier = Tier::host, .bytes = job.result_bytes});
+  ledger.add({.name = entry::kTransfer, .tier = Tier::host, .bytes = job.transfer_bytes});
+  const std::vector<std::size_t> stages = stage_bytes(job, shape);
+  const std::size_t residuals = std::accumulate(stages.begin(), stages.end(), std::size_t{0});
+  const std::size_t step = job.training ? group * residuals + job.scratch_bytes : 0;
+  ledger.add({.name = entry::kActivations, .tier = Tier::device, .bytes = std::max(step, job.evaluation_bytes)});
+  ledger.add({.name = entry::kGeneration, .tier = Tier::device, .bytes = job.generation_bytes});
+  ledger.add({.name = entry::kGenerationLists, .tier = Tier::host, .bytes = job.generation_list_bytes});
+  ledger.add(
+      {.name = entry::kWorkspace, .tier = Tier::host, .bytes = job.workspace_bytes + placement.parameter_bytes(job)});
+  ledger.add({.name = entry::kBatches, .tier = Tier::device, .bytes = group * job.batch_bytes});
+  if (!job.gpu.present) return ledger;
+  ledger.add({.name = entry::kContext, .tier = Tier::device, .bytes = job.gpu.context_bytes});
+  ledger.add({.name = entry::kKernels, .tier = Tier::device, .bytes = job.gpu.workspace_bytes});
+  ledger.add({.name = entry::kBatchCopies, .tier = Tier::host, .bytes = group * job.gpu.batch_bytes});
+  return ledger;
+}
+
+}  // namespace spillway::plan

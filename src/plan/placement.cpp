@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/placement.hpp"
+
+#include <algorithm>
+#include <set>
+
+#include "core/round_up.hpp"
+
+namespace spillway::plan {
+namespace {
+
+/// Kinds that move together, those that stay longest first.
+std::vector<std::vector<std::size_t>> kinds_to_place(const JobFacts& job) {
+  std::set<int> numbers;
+  for (const KindFacts& kind : job.kinds)
+    if (!kind.wish && kind.leaves > 0) numbers.insert(kind.leaves);
+  std::vector<std::vector<std::size_t>> together;
+  for (const int number : numbers) {
+    std::vector<std::size_t>& kinds = together.emplace_back();
+    for (std::size_t kind = 0; kind < job.kinds.size(); ++kind)
+      if (!job.kinds[kind].wish && job.kinds[kind].leaves == number) kinds.push_back(kind);
+  }
+  return together;
+}
+
+/// What a tier has left. Taking from the device takes from the host too where they are one memory.
+class Rooms {
+ public:
+  explicit Rooms(Room room) : room_(room) {}
+
+  bool take(Tier tier, std::size_t bytes) {
+    if (tier == Tier::nvme) return true;  // the last resort: that it may not fit is for others to say
+    if (tier == Tier::device && bytes > room_.device) return false;
+    const bool from_host = tier == Tier::host || room_.shared;
+    if (from_host && bytes > room_.host) return false;
+    if (tier == Tier::device) room_.device -= bytes;
+    if (from_host) room_.host -= bytes;
+    return true;
+  }
+
+ private:
+  Room room_;
+};
+
+Placement place(const JobFacts& job, Room room) {
+  constexpr Tier kOutward[] = {Tier::device, Tier::host, Tier::nvme};
+  Placement placement = Placement::wished(job);
+  Rooms rooms(room);
+  for (const std::vector<std::size_t>& kinds : kinds_to_place(job)) {
+    // Never nearer than the extent before, though a smaller one might fit: what is far is the end of a kind.
+    const Tier* tier = kOutward;
+    for (std::size_t extent = 0; extent < job.extent_units.size(); ++extent) {
+      std::size_t bytes = 0;
+      for (const std::size_t kind : kinds) bytes += job.kinds[kind].memory_bytes[extent];
+      if (bytes == 0) continue;
+      while (!rooms.take(*tier, bytes)) ++tier;
+      for (const std::size_t kind : kinds)
+        if (job.kinds[kind].bytes[extent] > 0) placement.tiers[kind][extent] = *tier;
+    }
+  }
+  return placement;
+}
+
+}  // namespace
+
+bool KindFacts::exists() const noexcept {
+  return std::ranges::any_of(bytes, [](std::size_t of_extent) { return of_extent > 0; });
+}
+
+Placement Placement::wished(const JobFacts& job) {
+  Placement placement;
+  for (const KindFacts& kind : job.kinds) {
+    std::vector<Tier>& tiers = placement.tiers.emplace_back(job.extent_units.size(), Tier::device);
+    for (std::size_t extent = 0; extent < tiers.size(); ++extent)
+      if (kind.bytes[extent] > 0) tiers[extent] = kind.wish.value_or(Tier::device);
+  }
+  return placement;
+}
+
+bool Placement::uses(std::size_t kind, Tier tier) const {
+  return std::ranges::find(tiers[kind], tier) != tiers[kind].end();
+}
+
+bool Placement::in_one_memory(std::size_t kind, std::size_t first, std::size_t last) const {
+  if (first == last) return true;
+  const Tier tier = tiers[kind][first];
+  if (tier == Tier::nvme) return false;
+  for (std::size_t extent = first; extent < last; ++extent)
+    if (tiers[kind][extent] != tier) return false;
+  return true;
+}
+
+std::size_t Placement::bytes(const JobFacts& job, std::size_t kind, Tier tier) const {
+  std::size_t sum = 0;
+  for (std::size_t extent = 0; extent < tiers[kind].size(); ++extent) {
+    if (tiers[kind][extent] != tier) continue;
+    sum += tier == Tier::nvme ? round_up(job.kinds[kind].bytes[extent], job.store_alignment)
+                              : job.kinds[kind].memory_bytes[extent];
+  }
+  return sum;
+}
+
+std::size_t Placement::unit_bytes(const JobFacts& job, std::size_t kind, int unit, Tier tier) const {
+  std::size_t sum = 0;
+  for (std::size_t extent = 0; extent < tiers[kind].size(); ++extent)
+    if (job.extent_units[extent] == unit && tiers[kind][extent] == tier) sum += job.kinds[kind].bytes[extent];
+  return sum;
+}
+
+std::size_t Placement::bytes_outside(const JobFacts& job) const {
+  std::size_t sum = 0;
+  for (std::size_t kind = 0; kind < tiers.size(); ++kind)
+    for (std::size_t extent = 0; extent < tiers[kind].size(); ++extent)
+      if (tiers[kind][extent] != Tier::device) sum += job.kinds[kind].bytes[extent];
+  return sum;
+}
+
+std::size_t Placement::ring_bytes(const JobFacts& job) const {
+  std::size_t slot = 0;
+  for (std::size_t kind = 0; kind < tiers.size(); ++kind) {
+    std::size_t largest = 0;
+    for (std::size_t extent = 0; extent < tiers[kind].size(); ++extent)
+      if (tiers[kind][extent] == Tier::nvme) largest = std::max(largest, job.kinds[kind].bytes[extent]);
+    slot += round_up(largest, job.store_alignment);
+  }
+  return slot * job.ring_slots;
+}
+
+std::size_t Placement::parameter_bytes(const JobFacts& job) const {
+  const std::vector<int>& units = job.extent_units;
+  for (std::size_t first = 0, last = 0; first < units.size(); first = last) {
+    while (last < units.size() && units[last] == units[first]) ++last;
+    if (!job.program.units[static_cast<std::size_t>(units[first])].trainable) continue;
+    for (const std::size_t kind : {kWeightKind, kMasterKind})
+      if (!in_one_memory(kind, first, last)) return job.parameter_bytes;
+  }
+  return 0;
+}
+
+Placement place_nearest(const JobFacts& job, Room room) {
+  const auto besides = [&](const Placement& placement) {
+    return placement.ring_bytes(job) + placement.parameter_bytes(job);
+  };
+  std::size_t set_aside = 0;
+  Placement placement = place(job, room);
+  // What a placement takes besides can send more to nvme, and that can make it more: until it is enough.
+  while (besides(placement) > set_aside) {
+    set_aside = besides(placement);
+    Room less = room;
+    less.host -= std::min(less.host, set_aside);
+    placement = place(job, less);
+  }
+  return placement;
+}
+
+}  // namespace spillway::plan

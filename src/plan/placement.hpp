@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "plan/facts.hpp"
+
+namespace spillway::plan {
+
+/// Where every extent of every kind of state lies. An extent that a kind has no bytes of counts as on the device.
+struct Placement {
+  std::vector<std::vector<Tier>> tiers;  // [kind][extent], as in JobFacts::kinds
+
+  /// What the job's wishes leave no choice about, and all else on the device.
+  [[nodiscard]] static Placement wished(const JobFacts& job);
+
+  [[nodiscard]] Tier tier(std::size_t kind, std::size_t extent) const { return tiers[kind][extent]; }
+  /// Whether any extent of the kind is there.
+  [[nodiscard]] bool uses(std::size_t kind, Tier tier) const;
+  /// Whether extents [first, last) of a kind are in memory and all on one tier.
+  [[nodiscard]] bool in_one_memory(std::size_t kind, std::size_t first, std::size_t last) const;
+  /// What a kind takes on a tier: memory, or room in files.
+  [[nodiscard]] std::size_t bytes(const JobFacts& job, std::size_t kind, Tier tier) const;
+  /// What an update or a use of a unit moves to or from a tier, of one kind.
+  [[nodiscard]] std::size_t unit_bytes(const JobFacts& job, std::size_t kind, int unit, Tier tier) const;
+  /// Of all kinds outside the device.
+  [[nodiscard]] std::size_t bytes_outside(const JobFacts& job) const;
+  /// Of the ring that everything on nvme passes through: every slot holds the largest extent of each kind that is there.
+  [[nodiscard]] std::size_t ring_bytes(const JobFacts& job) const;
+  /// Host memory for a copy of a unit's parameters that the update looks at, where some unit's are not whole in one memory.
+  [[nodiscard]] std::size_t parameter_bytes(const JobFacts& job) const;
+  friend bool operator==(const Placement&, const Placement&) = default;
+};
+
+/// Memory that is left for state when everything else has its place.
+struct Room {
+  std::size_t device = 0;
+  std::size_t host = 0;
+  bool shared = false;  // device memory is host memory: `host` bounds the sum of both
+};
+
+/// The nearest place for everything without a wish: kinds that stay longest first, each from its first extent on, as much as fits on
+/// the device, then in host memory, then nvme. Units are updated in forward order and the next step's forward pass starts on those
+/// that are updated, so what is near is there when it is asked for, and the transfers of the last units have the longest time. Kinds that
+/// leave together (both moments) do so extent by extent: an update waits for the slower of them anyway.
+/// \param room  ring_bytes() and parameter_bytes() are taken from it where they are needed
+[[nodiscard]] Placement place_nearest(const JobFacts& job, Room room);
+
+}  // namespace spillway::plan
