@@ -60,7 +60,8 @@ std::vector<ConfigKey> storage_keys() {
       {.section = "offload",
        .key = "placement",
        .binding = tier(&OffloadOptions::placement),
-       .doc = "of what has \"auto\" below: \"device\", \"host\", \"nvme\"; \"auto\": the nearest of them that has room, extent by extent"},
+       .doc = "of what has \"auto\" below: \"device\", \"host\", \"nvme\"; \"auto\": the nearest of them that has "
+              "room, extent by extent"},
       {.section = "offload",
        .key = "weight",
        .binding = tier(&OffloadOptions::weight),
