@@ -50,6 +50,31 @@ CLI::App* add_train(CLI::App& app, TrainArguments& arguments, std::vector<std::s
   return command;
 }
 
+CLI::App* add_plan(CLI::App& app, PlanArguments& arguments, std::vector<std::string>& sets) {
+  constexpr int kMostRanks = 65'536;
+  CLI::App* command = app.add_subcommand("plan", "what a training job takes, where it goes and how fast it will be");
+  add_config_and_set(command, arguments.config, sets);
+  command->add_option(
+      "--profile", arguments.profile,
+      "a machine: a name such as rtx3090-24gb, or a file of `spillway doctor` (the default: the saved one, "
+      "or this machine)");
+  command->add_option("--ranks", arguments.ranks, "plan rank 0 of so many")->check(CLI::Range(1, kMostRanks));
+  command->add_flag("--json", arguments.json, "one JSON object");
+  return command;
+}
+
+CLI::App* add_doctor(CLI::App& app, DoctorArguments& arguments) {
+  CLI::App* command =
+      app.add_subcommand("doctor", "measure this machine for the planner and say what is wrong with it");
+  command
+      ->add_option("--nvme", arguments.nvme, "a directory to measure, one for each drive; may be given several times")
+      ->allow_extra_args(false);
+  command->add_option("--save", arguments.save,
+                      "a file for the profile (the default: where plan and train look for it)");
+  command->add_flag("--json", arguments.json, "one JSON object");
+  return command;
+}
+
 CLI::App* add_evaluate(CLI::App& app, EvaluateArguments& arguments, std::vector<std::string>& sets) {
   CLI::App* command = app.add_subcommand("evaluate", "loss and metric of a model on held-out data");
   add_config_and_set(command, arguments.config, sets);
@@ -122,12 +147,16 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
   app.require_subcommand(1);
   app.set_version_flag("--version", std::string("spillway ") + SPILLWAY_VERSION);
   TrainArguments train;
+  PlanArguments plan;
+  DoctorArguments doctor;
   EvaluateArguments evaluate;
   GenerateArguments generate;
   CheckpointArguments checkpoint;
   InitArguments init;
   std::vector<std::string> sets;
   const CLI::App* train_app = add_train(app, train, sets);
+  const CLI::App* plan_app = add_plan(app, plan, sets);
+  const CLI::App* doctor_app = add_doctor(app, doctor);
   const CLI::App* evaluate_app = add_evaluate(app, evaluate, sets);
   const CLI::App* generate_app = add_generate(app, generate);
   const CLI::App* checkpoint_app = add_checkpoint(app, checkpoint);
@@ -154,6 +183,11 @@ Command parse_command_line(const std::vector<std::string>& arguments) {
     train.settings.insert(train.settings.begin(), settings.begin(), settings.end());
     return train;
   }
+  if (app.got_subcommand(plan_app)) {
+    plan.settings = std::move(settings);
+    return plan;
+  }
+  if (app.got_subcommand(doctor_app)) return doctor;
   if (app.got_subcommand(evaluate_app)) {
     evaluate.settings = std::move(settings);
     return evaluate;

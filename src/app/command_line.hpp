@@ -21,6 +21,28 @@ struct TrainArguments {
   bool print_config = false;
 };
 
+/// spillway plan
+struct PlanArguments {
+  std::string config;
+  std::vector<Setting> settings;
+  /// A named profile or a file; "": the saved one, or this machine as it is.
+  std::string profile;
+  /// 0: as many as there are processes.
+  int ranks = 0;
+  /// One JSON object instead of text.
+  bool json = false;
+};
+
+/// spillway doctor
+struct DoctorArguments {
+  /// Directories to measure, as offload.nvme_dirs.
+  std::vector<std::string> nvme;
+  /// Where the profile goes; "": where `plan` and `train` look for it.
+  std::string save;
+  /// One JSON object instead of text.
+  bool json = false;
+};
+
 enum class Split { val, test };
 
 /// spillway evaluate
@@ -72,8 +94,8 @@ struct PrintText {
   std::string text;
 };
 
-using Command =
-    std::variant<TrainArguments, EvaluateArguments, GenerateArguments, CheckpointArguments, InitArguments, PrintText>;
+using Command = std::variant<TrainArguments, PlanArguments, DoctorArguments, EvaluateArguments, GenerateArguments,
+                             CheckpointArguments, InitArguments, PrintText>;
 
 /// What the command line asks for. Flags may be spelled with underscores: --num_beams.
 /// \param arguments  without the program's name

@@ -24,6 +24,8 @@ struct Runtime {
 // \throws AgreedFailure for what all ranks know of; any other exception is this rank's alone and ends the others too
 
 [[nodiscard]] ExitCode train_command(const TrainArguments& arguments, Runtime& runtime);
+[[nodiscard]] ExitCode plan_command(const PlanArguments& arguments, Runtime& runtime);
+[[nodiscard]] ExitCode doctor_command(const DoctorArguments& arguments, Runtime& runtime);
 [[nodiscard]] ExitCode evaluate_command(const EvaluateArguments& arguments, Runtime& runtime);
 [[nodiscard]] ExitCode generate_command(const GenerateArguments& arguments, Runtime& runtime);
 [[nodiscard]] ExitCode checkpoint_command(const CheckpointArguments& arguments, Runtime& runtime);

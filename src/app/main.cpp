@@ -31,6 +31,8 @@ ExitCode run(const std::vector<std::string>& arguments, Runtime& runtime) {
   struct Dispatch {
     Runtime& runtime;
     ExitCode operator()(const TrainArguments& asked) const { return train_command(asked, runtime); }
+    ExitCode operator()(const PlanArguments& asked) const { return plan_command(asked, runtime); }
+    ExitCode operator()(const DoctorArguments& asked) const { return doctor_command(asked, runtime); }
     ExitCode operator()(const EvaluateArguments& asked) const { return evaluate_command(asked, runtime); }
     ExitCode operator()(const GenerateArguments& asked) const { return generate_command(asked, runtime); }
     ExitCode operator()(const CheckpointArguments& asked) const { return checkpoint_command(asked, runtime); }

@@ -6,6 +6,7 @@
 #include "app/commands.hpp"
 #include "app/config_record.hpp"
 #include "app/device_choice.hpp"
+#include "app/machine_file.hpp"
 #include "app/overrides.hpp"
 #include "app/shared_config.hpp"
 #include "train/trainer.hpp"
@@ -23,6 +24,7 @@ ExitCode train_command(const TrainArguments& arguments, Runtime& runtime) {
   train::RunOptions settled = options;
   const std::unique_ptr<Device> gpu = open_gpu(settled, runtime);
   train::Runtime lent = lend(runtime, gpu.get());
+  lent.profile = known_profile(lent.device, runtime.communicator);
   const train::TrainRequest request{.options = settled,
                                     .config = config_record(options),
                                     .dry_run = arguments.dry_run,

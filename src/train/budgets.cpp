@@ -6,28 +6,26 @@
 
 #include <fmt/format.h>
 
-#include "train/machine.hpp"
-
 namespace spillway::train {
 
-plan::Budgets budgets_of(const Job& job, const Runtime& runtime) {
+plan::Budgets budgets_of(const Job& job, const PlannedMachine& machine) {
   const MemoryOptions& memory = job.options.memory;
-  const int node = runtime.nodes.node_of(job.zero.rank);
-  const auto ranks = static_cast<std::size_t>(runtime.nodes.ranks_on(node));
+  const int node = machine.nodes().node_of(job.zero.rank);
+  const auto ranks = static_cast<std::size_t>(machine.nodes().ranks_on(node));
   constexpr double kMargin = 0.05;  // for what the kernel and other processes take meanwhile
   plan::Budgets budgets;
   budgets.ranks = ranks;
   if (memory.device) budgets.device = static_cast<std::size_t>(*memory.device);
   if (job.on_gpu) {
     // What CUDA holds already is in the ledger.
-    const std::size_t room = runtime.device.free_bytes() + job.facts.gpu.context_bytes;
-    if (!budgets.device || room < *budgets.device) budgets.device_source = "free memory of " + runtime.device.name();
+    const std::size_t room = machine.device_room();
+    if (!budgets.device || room < *budgets.device) budgets.device_source = "free memory of " + machine.device_name();
     budgets.device = std::min(budgets.device.value_or(room), room);
   }
-  const std::size_t available = available_memory_bytes();
+  const std::size_t available = machine.available_host_bytes();
   // What this rank holds already is in the ledger too, so it is added to what is free.
-  const auto free =
-      static_cast<std::size_t>(static_cast<double>(available) * (1.0 - kMargin)) / ranks + resident_bytes();
+  const auto free = static_cast<std::size_t>(static_cast<double>(available) * (1.0 - kMargin)) / ranks +
+                    (machine.holds_program() ? machine.program_bytes() : 0);
   budgets.host = memory.host ? std::min(static_cast<std::size_t>(*memory.host) / ranks, free) : free;
   const std::string share = ranks > 1 ? fmt::format(" (1/{} of it for each rank of this node)", ranks) : "";
   budgets.host_source = memory.host && static_cast<std::size_t>(*memory.host) / ranks <= free
@@ -45,7 +43,7 @@ plan::Budgets budgets_of(const Job& job, const Runtime& runtime) {
   } else if (job.nvme_dirs.empty()) {
     budgets.nvme_source = "set offload.nvme_dirs (SLURM_TMPDIR is not set)";
   } else {
-    const std::size_t disk = free_disk_bytes(job.nvme_dirs);
+    const std::size_t disk = machine.disk_room(job.nvme_dirs);
     budgets.nvme = (memory.nvme ? std::min(static_cast<std::size_t>(*memory.nvme), disk) : disk) / ranks;
     budgets.nvme_source = memory.nvme && *memory.nvme <= disk ? "memory.nvme" : "free space of offload.nvme_dirs";
   }

@@ -13,6 +13,7 @@ void IntervalMetrics::add(const CountedStep& step) {
   sum_.target_tokens += step.target_tokens;
   sum_.tokens += step.tokens;
   sum_.samples += step.samples;
+  sum_.model_flops += step.model_flops;
   sum_.seconds += step.seconds;
   if (step.skipped) ++skipped_;
   ++steps_;
@@ -25,6 +26,8 @@ StepMetrics IntervalMetrics::take() {
   metrics.seconds_per_step = sum_.seconds / static_cast<double>(steps_);
   metrics.tokens_per_second = static_cast<double>(sum_.tokens) / sum_.seconds;
   metrics.samples_per_second = static_cast<double>(sum_.samples) / sum_.seconds;
+  if (const double rate = job_.profile ? plan::product_rate(*job_.profile, job_.costs) : 0.0; job_.on_gpu && rate > 0.0)
+    metrics.model_flops_utilization = sum_.model_flops / (sum_.seconds * rate * job_.map->ranks());
   metrics.device_bytes = job_.plan.ledger.total(plan::Tier::device, plan::Phase::step);
   metrics.host_bytes = job_.plan.ledger.total(plan::Tier::host, plan::Phase::step);
   const std::array<double, 1> peak = {static_cast<double>(peak_resident_bytes())};

@@ -16,7 +16,8 @@ struct CountedStep {
   std::int64_t target_tokens = 0;  // that the loss is the sum over; 0 likewise
   std::int64_t tokens = 0;         // of sources and targets
   std::int64_t samples = 0;
-  bool skipped = false;  // its gradient overflowed
+  double model_flops = 0.0;  // model_flops() of its samples
+  bool skipped = false;      // its gradient overflowed
   double seconds = 0.0;
 };
 

@@ -2,19 +2,21 @@
 #include "train/job.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdlib>
+#include <filesystem>
 
 #include <fmt/format.h>
 
+#include "checkpoint/files.hpp"
 #include "core/error.hpp"
 #include "core/log.hpp"
+#include "plan/fastest.hpp"
 #include "train/agreement.hpp"
-#include "train/batches.hpp"
 #include "train/budgets.hpp"
 #include "train/generation_settings.hpp"
+#include "train/job_batches.hpp"
+#include "train/job_costs.hpp"
 #include "train/job_facts.hpp"
-#include "train/machine.hpp"
 #include "train/schedule.hpp"
 
 namespace spillway::train {
@@ -40,9 +42,9 @@ std::string truncation_note(const data::Examples& examples, const DataOptions& d
                      data.max_source_length, examples.truncated_targets(), data.max_target_length);
 }
 
-void read_data(Job& job, Runtime& runtime, const std::vector<std::string>& eval_paths) {
+void read_data(Job& job, comm::Communicator& communicator, const std::vector<std::string>& eval_paths) {
   const RunOptions& o = job.options;
-  agree(runtime.communicator, [&] {
+  agree(communicator, [&] {
     job.tokenizer = open_tokenizer(job.source);
     if (job.purpose == Purpose::train) {
       if (o.data.train.empty())
@@ -60,43 +62,6 @@ void read_data(Job& job, Runtime& runtime, const std::vector<std::string>& eval_
   if (job.eval_examples)
     log::info(fmt::format("{}: {} pairs{}", fmt::join(eval_paths, ", "), job.eval_examples->size(),
                           truncation_note(*job.eval_examples, o.data)));
-}
-
-void size_batches(Job& job, int ranks, const GenerateLimits& generate) {
-  const RunOptions& o = job.options;
-  if (job.purpose == Purpose::train) {
-    const std::int64_t per_device = o.train.per_device_train_batch_size;
-    const std::int64_t accumulated = per_device * o.train.gradient_accumulation_steps * ranks;
-    job.global_batch_size = o.train.global_batch_size > 0 ? o.train.global_batch_size : accumulated;
-    // A global batch of its own decides how many micro-batches of at most per_device samples each rank runs.
-    job.micro_batches = static_cast<int>((job.global_batch_size + per_device * ranks - 1) / (per_device * ranks));
-    job.gradients.micro_batches = job.micro_batches;
-    const std::int64_t slots = static_cast<std::int64_t>(job.micro_batches) * ranks;
-    job.train_limits = batch_limits(*job.train_examples, (job.global_batch_size + slots - 1) / slots);
-    const std::int64_t steps_per_epoch =
-        (job.train_examples->size() + job.global_batch_size - 1) / job.global_batch_size;
-    job.total_steps =
-        o.train.max_steps > 0
-            ? o.train.max_steps
-            : static_cast<std::int64_t>(std::ceil(o.train.num_train_epochs * static_cast<double>(steps_per_epoch)));
-    job.pass = {.dropout = static_cast<float>(o.model.dropout_rate < 0.0 ? job.source.config.dropout_rate
-                                                                         : o.model.dropout_rate),
-                .label_smoothing = static_cast<float>(o.train.label_smoothing_factor)};
-  }
-  if (job.eval_examples) {
-    job.eval_limits = batch_limits(*job.eval_examples, o.eval.per_device_eval_batch_size);
-    if (o.eval.predict_with_generate) job.generation.items = job.eval_limits.sequences;
-  } else if (job.purpose == Purpose::generate) {
-    job.generation.items = generate.batch;
-    job.eval_limits = {.sequences = generate.batch,
-                       .source_rows = generate.batch * generate.longest_source,
-                       .target_rows = generate.batch};
-  }
-  job.generation.source_rows = job.eval_limits.source_rows;
-  if (job.generation.items == 0) return;
-  EvalOptions eval = o.eval;
-  if (job.purpose != Purpose::generate) eval.num_return_sequences = 1;  // metrics are about the best one
-  job.generation.options = generation_options(eval, job.source);
 }
 
 StorageFormat format_of(StateFormat format) {
@@ -151,12 +116,12 @@ void check_optimizer(const RunOptions& options) {
 }
 
 /// Who holds what, and in which formats.
-void lay_out_state(Job& job, const Runtime& runtime) {
+void lay_out_state(Job& job, int rank) {
   const RunOptions& o = job.options;
   const int ranks = job.map->ranks();
   const comm::NodeLayout groups =
-      o.zero.shard_group == ShardGroup::node ? runtime.nodes : comm::NodeLayout::filled(1, ranks);
-  job.zero = Zero::over(*job.map, o.zero.stage, runtime.communicator.rank(), groups);
+      o.zero.shard_group == ShardGroup::node ? job.nodes : comm::NodeLayout::filled(1, ranks);
+  job.zero = Zero::over(*job.map, o.zero.stage, rank, groups);
   for (int unit = 0; unit < job.map->units(); ++unit)
     job.units.push_back({.persistent = job.layout->persistent(unit),
                          .trainable = job.layout->trainable(unit),
@@ -197,28 +162,6 @@ void lay_out_state(Job& job, const Runtime& runtime) {
                    .units = job.units};
 }
 
-/// What a job that does not fit could do with. The job is not to be used any more.
-std::string largest_batch_note(Job& job, const plan::Budgets& budgets, int ranks) {
-  std::int64_t& batch = job.options.train.per_device_train_batch_size;
-  const auto fits = [&](std::int64_t samples) {
-    batch = samples;
-    size_batches(job, ranks, {});
-    try {
-      (void)plan::make_plan(facts_of(job), budgets);
-      return true;
-    } catch (const PlanError&) {
-      return false;
-    }
-  };
-  std::int64_t fit = 0, too_many = batch;
-  while (too_many - fit > 1) {
-    const std::int64_t middle = fit + (too_many - fit) / 2;
-    (fits(middle) ? fit : too_many) = middle;
-  }
-  if (fit == 0) return "not even train.per_device_train_batch_size = 1 fits\n";
-  return fmt::format("the largest train.per_device_train_batch_size that fits is {}\n", fit);
-}
-
 }  // namespace
 
 bool Job::gathers_weights() const { return facts.gathers_weights || on_nvme(StateKind::weight); }
@@ -243,14 +186,38 @@ std::vector<std::string> nvme_directories(const OffloadOptions& offload) {
   return offload.nvme_dirs;
 }
 
-std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Runtime& runtime,
-                                 const GenerateLimits& generate, const std::vector<std::string>& eval_paths) {
+namespace {
+
+/// What prepare_job and plan_job share.
+struct Preparation {
+  const PlannedMachine& machine;
+  comm::Communicator& communicator;
+  const GenerateLimits& generate;
+  const std::vector<std::string>& eval_paths;
+  bool reads_data = true;
+};
+
+/// Of a job whose facts and budgets are known.
+void choose_plan(Job& job) {
+  if (job.purpose != Purpose::train) {
+    job.plan = plan::make_plan(job.facts, job.budgets);
+    return;
+  }
+  job.costs = costs_of(job);
+  plan::PredictedPlan chosen =
+      plan::fastest_plan(job.facts, job.budgets, job.costs, job.profile ? &*job.profile : nullptr);
+  job.plan = std::move(chosen.plan);
+  job.prediction = std::move(chosen.prediction);
+}
+
+std::unique_ptr<Job> prepare(const RunOptions& options, Purpose purpose, const Preparation& how) {
   auto job = std::make_unique<Job>();
   job->options = options;
   job->purpose = purpose;
-  job->on_gpu = !runtime.device.is_host();
-  comm::Communicator& communicator = runtime.communicator;
-  const int ranks = communicator.size();
+  job->on_gpu = how.machine.has_gpu();
+  job->nodes = how.machine.nodes();
+  if (const plan::MachineProfile* profile = how.machine.profile()) job->profile = *profile;
+  comm::Communicator& communicator = how.communicator;
   agree(communicator, [&] {
     if (purpose == Purpose::train) check_schedule(options.schedule, options.optimizer.learning_rate);
     job->source = open_model(options.model);
@@ -261,32 +228,55 @@ std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Run
   job->layout = std::make_unique<model::T5Layout>(job->source.config,
                                                   model::Freezing{.embeddings = trains && options.train.freeze_embeds,
                                                                   .encoder = trains && options.train.freeze_encoder});
-  job->map = std::make_unique<ShardMap>(job->layout->tensors(), ranks);
-  agree(communicator, [&] { lay_out_state(*job, runtime); });
+  job->map = std::make_unique<ShardMap>(job->layout->tensors(), job->nodes.ranks());
+  agree(communicator, [&] { lay_out_state(*job, communicator.rank()); });
   job->stages = model::t5_stages(job->source.config, *job->layout);
-  job->thread_placement = place_compute_threads(communicator);
+  job->thread_placement = how.machine.threads(communicator);
   job->threads = job->thread_placement.threads;
   job->nvme_dirs = nvme_directories(options.offload);
   job->extent_elements = extent_elements(*job);
 
-  if (purpose != Purpose::generate) read_data(*job, runtime, eval_paths);
-  else agree(communicator, [&] { job->tokenizer = open_tokenizer(job->source); });
-  agree(communicator, [&] { size_batches(*job, ranks, generate); });
-  plan::Budgets budgets;
+  if (purpose == Purpose::generate) agree(communicator, [&] { job->tokenizer = open_tokenizer(job->source); });
+  else if (how.reads_data) read_data(*job, communicator, how.eval_paths);
+  agree(communicator, [&] { size_batches(*job, how.generate); });
   agree(communicator, [&] {
-    job->facts = facts_of(*job);
-    budgets = budgets_of(*job, runtime);
+    job->facts = facts_of(*job, how.machine);
+    job->budgets = budgets_of(*job, how.machine);
   });
-  agree_on_budgets(budgets, job->facts, communicator);
+  agree_on_budgets(job->budgets, job->facts, communicator);
   agree(communicator, [&] {
     try {
-      job->plan = plan::make_plan(job->facts, budgets);
+      choose_plan(*job);
     } catch (const PlanError& error) {
       if (purpose != Purpose::train) throw;
-      throw PlanError(fmt::format("{}{}", error.what(), largest_batch_note(*job, budgets, ranks)));
+      throw PlanError(fmt::format("{}{}", error.what(), largest_batch_note(*job, how.machine)));
     }
   });
   return job;
+}
+
+}  // namespace
+
+std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Runtime& runtime,
+                                 const GenerateLimits& generate, const std::vector<std::string>& eval_paths) {
+  const ThisMachine machine(runtime);
+  return prepare(
+      options, purpose,
+      {.machine = machine, .communicator = runtime.communicator, .generate = generate, .eval_paths = eval_paths});
+}
+
+std::unique_ptr<Job> plan_job(const RunOptions& options, const PlannedMachine& machine,
+                              comm::Communicator& communicator) {
+  RunOptions asked = options;
+  // A preset's shape is all that a plan needs of it.
+  if (checkpoint::type_of_input(asked.model.path) != std::filesystem::file_type::directory)
+    asked.model.init = ModelInit::random;
+  return prepare(asked, Purpose::train,
+                 {.machine = machine,
+                  .communicator = communicator,
+                  .generate = {},
+                  .eval_paths = asked.data.val,
+                  .reads_data = !asked.data.train.empty()});
 }
 
 }  // namespace spillway::train

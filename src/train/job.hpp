@@ -15,10 +15,13 @@
 #include "model/activations.hpp"
 #include "model/generator.hpp"
 #include "model/stages.hpp"
+#include "plan/machine_profile.hpp"
 #include "plan/plan.hpp"
+#include "plan/simulation.hpp"
 #include "train/adafactor_state.hpp"
 #include "train/gradients.hpp"
 #include "train/model_source.hpp"
+#include "train/planned_machine.hpp"
 #include "train/run_options.hpp"
 #include "train/state_layout.hpp"
 #include "train/zero.hpp"
@@ -29,7 +32,8 @@ namespace spillway::train {
 struct Runtime {
   Device& device;
   comm::Communicator& communicator;
-  comm::NodeLayout nodes;  // of all ranks
+  comm::NodeLayout nodes;                            // of all ranks
+  std::optional<plan::MachineProfile> profile = {};  // of this machine, if it is known
   std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
 };
 
@@ -44,6 +48,7 @@ struct Job {
   std::unique_ptr<model::T5Layout> layout;
   std::unique_ptr<ShardMap> map;
   std::unique_ptr<ShardMap> trainable_map;  // the same without frozen units: what optimizer state there is
+  comm::NodeLayout nodes;                   // of all ranks
   Zero zero;
   std::vector<plan::UnitRole> units;
   std::unique_ptr<StateLayout> state;
@@ -66,8 +71,14 @@ struct Job {
   bool on_gpu = false;
   [[nodiscard]] model::HeadChunk head_chunk() const { return on_gpu ? model::kGpuHeadChunk : model::kHostHeadChunk; }
 
+  bool worst_lengths = false;  // batches are of the longest sequences that [data] allows, whatever the data are
+
   plan::JobFacts facts;
+  plan::Budgets budgets;
   plan::Plan plan;
+  plan::StepCosts costs;                        // of training
+  std::optional<plan::MachineProfile> profile;  // of the machine, if it is known
+  std::optional<plan::Prediction> prediction;   // of a training step, where the profile has all of its rates
 
   /// Of weights and activations.
   [[nodiscard]] DType dtype() const { return state->weight_dtype(); }
@@ -96,5 +107,10 @@ struct GenerateLimits {
 [[nodiscard]] std::unique_ptr<Job> prepare_job(const RunOptions& options, Purpose purpose, Runtime& runtime,
                                                const GenerateLimits& generate = {},
                                                const std::vector<std::string>& eval_paths = {});
+
+/// The same for training on a machine that may be another one: rank 0 of those of machine.nodes(), in this process alone if
+/// `communicator` is of one rank. Nothing of the nvme tier is looked at. Without data.train batches are of the longest sequences.
+[[nodiscard]] std::unique_ptr<Job> plan_job(const RunOptions& options, const PlannedMachine& machine,
+                                            comm::Communicator& communicator);
 
 }  // namespace spillway::train

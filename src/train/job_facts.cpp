@@ -15,9 +15,9 @@
 #include "train/adafactor.hpp"
 #include "train/batches.hpp"
 #include "train/kernel_set.hpp"
-#include "train/machine.hpp"
 #include "train/nvme_weight_reader.hpp"
 #include "train/parameters.hpp"
+#include "train/planned_machine.hpp"
 #include "train/residuals.hpp"
 #include "train/shard_state.hpp"
 #include "train/state_places.hpp"
@@ -32,8 +32,6 @@ constexpr std::size_t kLaterBytes = std::size_t{8} << 20;
 // Measured: panels that OpenBLAS packs for one thread of the pool.
 constexpr std::size_t kPanelBytes = std::size_t{1} << 20;
 constexpr std::size_t kStoreAlignment = 4096;
-// Context, code and cuBLASLt: 540 MiB were seen on an H200 with CUDA 13 while t5-large and t5-3b trained.
-constexpr std::size_t kContextBytes = std::size_t{600} << 20;
 
 /// What the kernels allocate for themselves at first use.
 std::size_t workspace_bytes(const Job& job) {
@@ -161,7 +159,7 @@ std::int64_t extent_elements(const Job& job) {
   return std::min(largest, std::max<std::int64_t>(1, asked / kShardAlignment) * kShardAlignment);
 }
 
-plan::JobFacts facts_of(const Job& job) {
+plan::JobFacts facts_of(const Job& job, const PlannedMachine& machine) {
   plan::JobFacts facts;
   for (const model::Stage& stage : job.stages) {
     facts.program.stage_units.push_back(stage.unit);
@@ -175,7 +173,7 @@ plan::JobFacts facts_of(const Job& job) {
   facts.gathers_weights = job.zero.stage == 3 && job.zero.sharded();
   facts.gathered_bytes =
       static_cast<std::size_t>(Parameters::gathered_elements(*job.map, job.units)) * size_of(job.dtype());
-  facts.program_bytes = resident_bytes();
+  facts.program_bytes = machine.program_bytes();
   if (!job.on_gpu) facts.workspace_bytes = workspace_bytes(job);
   facts.transfer_bytes = static_cast<std::size_t>(ShardState::kTransferElements) * sizeof(float);
   facts.result_bytes = kernel_result_bytes(job);
@@ -194,7 +192,7 @@ plan::JobFacts facts_of(const Job& job) {
   facts.batch_bytes = BatchMemory::bytes(larger(job.train_limits, job.eval_limits));
   if (job.on_gpu)
     facts.gpu = {.present = true,
-                 .context_bytes = kContextBytes,
+                 .context_bytes = machine.context_bytes(),
                  .workspace_bytes = kernel_workspace_bytes(job),
                  .batch_bytes = facts.batch_bytes};
   if (job.train_examples)

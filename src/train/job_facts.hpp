@@ -5,6 +5,7 @@
 
 #include "plan/plan.hpp"
 #include "train/job.hpp"
+#include "train/planned_machine.hpp"
 
 namespace spillway::train {
 
@@ -12,6 +13,6 @@ namespace spillway::train {
 [[nodiscard]] std::int64_t extent_elements(const Job& job);
 
 /// The job as sizes, for the plan. All but the plan is known of it.
-[[nodiscard]] plan::JobFacts facts_of(const Job& job);
+[[nodiscard]] plan::JobFacts facts_of(const Job& job, const PlannedMachine& machine);
 
 }  // namespace spillway::train

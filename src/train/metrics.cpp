@@ -72,6 +72,7 @@ void MetricsFile::write(const StepMetrics& m) {
   object["seconds_per_step"] = m.seconds_per_step;
   object["tokens_per_second"] = rounded(m.tokens_per_second, 1);
   object["samples_per_second"] = rounded(m.samples_per_second, 3);
+  if (m.model_flops_utilization) object["model_flops_utilization"] = rounded(*m.model_flops_utilization, 4);
   object["device_bytes"] = m.device_bytes;
   object["host_bytes"] = m.host_bytes;
   object["peak_host_bytes"] = m.peak_host_bytes;

@@ -24,6 +24,8 @@ struct StepMetrics {
   double seconds_per_step = 0.0;
   double tokens_per_second = 0.0;  // source and target tokens of all ranks
   double samples_per_second = 0.0;
+  /// The model's own operations of the steps, of what large products reach on the GPUs; none where that is not known.
+  std::optional<double> model_flops_utilization;
   std::size_t device_bytes = 0, host_bytes = 0;  // of this rank, by the ledger
   std::size_t peak_host_bytes = 0;               // the most that any rank has had resident so far
   offload::StoreCounters nvme;                   // of this rank, in these steps

@@ -2,6 +2,7 @@
 #include "train/plan_file.hpp"
 
 #include <algorithm>
+#include <cstdint>
 #include <iterator>
 #include <vector>
 
@@ -45,6 +46,25 @@ Traffic traffic_of(const Job& job) {
   return traffic;
 }
 
+ordered_json prediction_json(const Job& job) {
+  const plan::Prediction& step = *job.prediction;
+  ordered_json resources;
+  for (std::size_t i = 0; i < plan::kResources; ++i) {
+    const plan::ResourceUse& use = step.resources[i];
+    if (use.busy_seconds > 0.0)
+      resources[plan::name_of(static_cast<plan::Resource>(i))] = {{"busy_seconds", use.busy_seconds},
+                                                                  {"bytes", static_cast<std::uint64_t>(use.bytes)}};
+  }
+  ordered_json object = {{"profile", job.profile->name},
+                         {"seconds_per_step", step.seconds},
+                         {"bound_by", plan::name_of(step.bound())},
+                         {"bound_seconds", step.bound_seconds},
+                         {"waiting_seconds", step.waiting_seconds}};
+  if (const std::optional<double> share = predicted_utilization(job)) object["model_flops_utilization"] = *share;
+  object["resources"] = resources;
+  return object;
+}
+
 /// "host", or "device (2.13 GiB) and host (5.00 GiB)"; nothing for a kind that the job does not have.
 std::string tiers_text(const Job& job, StateKind kind) {
   const std::string& name = job.facts.kinds[static_cast<std::size_t>(kind)].name;
@@ -60,6 +80,11 @@ std::string tiers_text(const Job& job, StateKind kind) {
 }
 
 }  // namespace
+
+std::optional<double> predicted_utilization(const Job& job) {
+  if (!job.on_gpu || !job.prediction) return std::nullopt;
+  return job.costs.model_flops / job.prediction->seconds / plan::product_rate(*job.profile, job.costs);
+}
 
 std::string plan_json(const Job& job) {
   ordered_json ledger = ordered_json::array();
@@ -88,6 +113,7 @@ std::string plan_json(const Job& job) {
                             {"groups", job.plan.program.groups},
                             {"group_size", job.plan.program.group_size},
                             {"hash", fmt::format("{:016x}", job.plan.program.hash())}};
+  if (job.prediction) object["predicted"] = prediction_json(job);
   object["numeric_signature"] = numeric_signature(job);
   return object.dump(2) + "\n";
 }

@@ -18,6 +18,7 @@
 #include "train/evaluation.hpp"
 #include "train/hugging_face.hpp"
 #include "train/interval_metrics.hpp"
+#include "train/job_costs.hpp"
 #include "train/loss_scaler.hpp"
 #include "train/progress.hpp"
 #include "train/resume.hpp"
@@ -107,10 +108,13 @@ class Run {
     data::BatchSampler::GlobalBatch batch = sampler_.next(state_.cursor);
     std::int64_t target_tokens = 0;
     std::int64_t tokens = 0;
+    BatchShape shape;
     for (const std::int64_t sample : batch.samples) {
-      target_tokens += static_cast<std::int64_t>(job_.train_examples->target(sample).size());
-      tokens += static_cast<std::int64_t>(job_.train_examples->source(sample).size() +
-                                          job_.train_examples->target(sample).size());
+      const std::size_t source = job_.train_examples->source(sample).size();
+      const std::size_t target = job_.train_examples->target(sample).size();
+      target_tokens += static_cast<std::int64_t>(target);
+      tokens += static_cast<std::int64_t>(source + target);
+      shape.add(static_cast<double>(source), static_cast<double>(target));
     }
     learning_rate_ =
         learning_rate_at(options_.schedule, options_.optimizer.learning_rate, state_.optimizer_step, job_.total_steps);
@@ -130,6 +134,7 @@ class Run {
     if (scaler_) update_loss_scale(result.overflow);
     CountedStep counted{.tokens = tokens,
                         .samples = static_cast<std::int64_t>(batch.samples.size()),
+                        .model_flops = model_flops(job_.source.config, shape),
                         .skipped = result.overflow.has_value()};
     if (!result.overflow || std::isfinite(loss_sum)) {
       state_.loss_sum += loss_sum / static_cast<double>(target_tokens);

@@ -59,6 +59,35 @@ TEST(CommandLine, Set_TakesOneTextEach) {
   EXPECT_EQ(text_of(train.settings), "--set train.seed=1\n--set data.source_prefix=\"a b: \"\n");
 }
 
+TEST(CommandLine, Plan_TakesEveryFlag) {
+  const auto plan = parsed<PlanArguments>(
+      {"plan", "run.toml", "--profile", "rtx3090-24gb", "--ranks", "4", "--json", "--set", "train.seed=1"});
+  const auto bare = parsed<PlanArguments>({"plan", "run.toml"});
+
+  EXPECT_EQ(plan.config, "run.toml");
+  EXPECT_EQ(plan.profile, "rtx3090-24gb");
+  EXPECT_EQ(plan.ranks, 4);
+  EXPECT_TRUE(plan.json);
+  EXPECT_EQ(text_of(plan.settings), "--set train.seed=1\n");
+  EXPECT_EQ(bare.profile, "");
+  EXPECT_EQ(bare.ranks, 0);
+  EXPECT_FALSE(bare.json);
+  EXPECT_THAT(usage_error({"plan", "run.toml", "--ranks", "0"}), HasSubstr("--ranks"));
+}
+
+TEST(CommandLine, Doctor_TakesEveryFlag) {
+  const auto doctor =
+      parsed<DoctorArguments>({"doctor", "--nvme", "/a", "--save", "machine.json", "--nvme=/b", "--json"});
+  const auto bare = parsed<DoctorArguments>({"doctor"});
+
+  EXPECT_EQ(doctor.nvme, (std::vector<std::string>{"/a", "/b"}));
+  EXPECT_EQ(doctor.save, "machine.json");
+  EXPECT_TRUE(doctor.json);
+  EXPECT_TRUE(bare.nvme.empty());
+  EXPECT_EQ(bare.save, "");
+  EXPECT_FALSE(bare.json);
+}
+
 TEST(CommandLine, Evaluate_TakesEveryFlag) {
   const auto model = parsed<EvaluateArguments>({"evaluate", "run.toml", "--model", "m", "--split", "test"});
   const auto checkpoint =
@@ -193,7 +222,7 @@ TEST(CommandLine, BadUsage_SaysWhatAndWhereToLook) {
   EXPECT_THAT(usage_error({"train", "run.toml", "--sett", "x"}),
               AllOf(HasSubstr("--sett"), EndsWith("\nsee spillway train --help")));
   EXPECT_THAT(usage_error({"train", "a.toml", "b.toml"}), HasSubstr("b.toml"));
-  EXPECT_THAT(usage_error({"plan", "run.toml"}), HasSubstr("not understood: plan run.toml\n"));
+  EXPECT_THAT(usage_error({"tune", "run.toml"}), HasSubstr("not understood: tune run.toml\n"));
   EXPECT_THAT(usage_error({"evaluate", "run.toml", "--model", "m", "--checkpoint", "c"}), HasSubstr("--model"));
   EXPECT_THAT(usage_error({"evaluate", "run.toml", "--split", "train"}), HasSubstr("--split"));
   EXPECT_THAT(usage_error({"generate"}), HasSubstr("--model is required"));

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/simulation.hpp"
+
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "core/error.hpp"
+#include "plan/plan.hpp"
+
+namespace spillway::plan {
+namespace {
+
+constexpr std::array<const char*, kResources> kNames = {"compute",   "device_memory", "pcie_up",   "pcie_down",
+                                                        "pcie_both", "host_memory",   "nvme_read", "nvme_write",
+                                                        "nvme_both", "network"};
+constexpr std::array<const char*, kResources> kWords = {
+    "computing",   "device memory",  "PCIe to the GPU", "PCIe from the GPU",          "PCIe both ways",
+    "host memory", "reading drives", "writing drives",  "reading and writing drives", "links between ranks"};
+
+/// Rates as one rank has them.
+struct Rates {
+  double products = 1.0, attention = 1.0;
+  double memory = 1.0;  // bytes a second of kernels that it binds
+  double update = 1.0;  // likewise of the optimizer
+  double kernel_seconds = 0.0;
+  double pcie_up = 1.0, pcie_down = 1.0, pcie_both = 1.0;
+  double host_memory = 1.0;
+  double nvme_read = 1.0, nvme_write = 1.0, nvme_both = 1.0;
+  double network = 1.0, network_start = 0.0;
+};
+
+Rates rates_of(const MachineProfile& profile, const StepCosts& costs) {
+  const double share = 1.0 / costs.ranks_on_node;
+  Rates rates;
+  rates.host_memory = profile.host.memory_rate * share;
+  rates.products = product_rate(profile, costs);
+  rates.attention = rates.products;
+  rates.memory = rates.host_memory;
+  rates.update = profile.host.adamw_rate * share * kHostAdamWBytes;
+  if (costs.gpu) {
+    const GpuProfile& gpu = *profile.gpu;
+    rates.attention *= gpu.attention_share;
+    rates.products *= gpu.product_share;
+    rates.memory = gpu.memory_rate * gpu.memory_share;
+    rates.update = gpu.adamw_rate * kAdamWBytes;
+    rates.kernel_seconds = gpu.kernel_seconds;
+    rates.pcie_up = profile.pcie->up_rate;
+    rates.pcie_down = profile.pcie->down_rate;
+    rates.pcie_both = profile.pcie->both_rate;
+  }
+  if (profile.nvme) {
+    rates.nvme_read = profile.nvme->read_rate * share;
+    rates.nvme_write = profile.nvme->write_rate * share;
+    rates.nvme_both = profile.nvme->both_rate * share;
+  }
+  rates.network = costs.several_nodes ? profile.links.network_rate : profile.links.node_rate;
+  rates.network_start = profile.links.start_seconds;
+  return rates;
+}
+
+/// What a unit's update moves.
+struct UpdateBytes {
+  double device = 0.0, host = 0.0, nvme = 0.0;
+};
+
+class Simulator {
+ public:
+  Simulator(const StepProgram& program, int first_kept_stage, const StepCosts& costs, const StateBytes& state,
+            const MachineProfile& profile)
+      : program_(program),
+        first_kept_stage_(first_kept_stage),
+        costs_(costs),
+        state_(state),
+        rates_(rates_of(profile, costs)),
+        updated_(costs.units.size(), 0.0),
+        arrived_(costs.units.size(), 0.0) {}
+
+  Prediction run() {
+    walk();  // there is nothing to update yet
+    const double first = norm_done_;
+    result_ = {};
+    walk();
+    result_.seconds = norm_done_ - first;
+    for (const ResourceUse& use : result_.resources)
+      result_.bound_seconds = std::max(result_.bound_seconds, use.busy_seconds);
+    return result_;
+  }
+
+ private:
+  static constexpr std::size_t kWeight = 0;  // of JobFacts::kinds
+
+  ResourceUse& use(Resource resource) { return result_.resources[static_cast<std::size_t>(resource)]; }
+
+  /// What is moved over a resource after all that it was given before. \return when that is over
+  double take(Resource resource, double start, double bytes, double rate, double fixed = 0.0) {
+    if (bytes <= 0.0) return start;
+    const double seconds = bytes / rate + fixed;
+    double& free = free_[static_cast<std::size_t>(resource)];
+    free = std::max(free, start) + seconds;
+    use(resource).busy_seconds += seconds;
+    use(resource).bytes += bytes;
+    return free;
+  }
+
+  double pcie(double start, double up, double down) {
+    return std::max({take(Resource::pcie_up, start, up, rates_.pcie_up),
+                     take(Resource::pcie_down, start, down, rates_.pcie_down),
+                     take(Resource::pcie_both, start, up + down, rates_.pcie_both)});
+  }
+  double nvme(double start, double read, double written) {
+    return std::max({take(Resource::nvme_read, start, read, rates_.nvme_read),
+                     take(Resource::nvme_write, start, written, rates_.nvme_write),
+                     take(Resource::nvme_both, start, read + written, rates_.nvme_both)});
+  }
+
+  void walk() {
+    for (const Op& op : program_.ops) run_op(op);
+  }
+
+  void run_op(const Op& op) {
+    const auto unit = static_cast<std::size_t>(std::max(op.unit, 0));
+    const auto stage = static_cast<std::size_t>(std::max(op.stage, 0));
+    switch (op.kind) {
+      case OpKind::prefetch: prefetch(unit); break;
+      case OpKind::acquire:
+        prefetch(unit);
+        wait_until(std::max(updated_[unit], arrived_[unit]));
+        break;
+      case OpKind::forward: compute(costs_.stages[stage].forward); break;
+      case OpKind::backward:
+        if (op.stage < first_kept_stage_) compute(costs_.stages[stage].recompute);
+        compute(costs_.stages[stage].backward);
+        break;
+      case OpKind::reduce:
+        compute(costs_.units[unit].reduce);
+        reduced_ = std::max(reduced_, take(Resource::network, now_, costs_.units[unit].reduce_link_bytes,
+                                           rates_.network, rates_.network_start));
+        break;
+      case OpKind::norm: norm(); break;
+      case OpKind::update: waiting_.push_back(unit); break;
+      case OpKind::begin_gradient:
+      case OpKind::release: break;
+    }
+  }
+
+  void wait_until(double time) {
+    if (time <= now_) return;
+    result_.waiting_seconds += time - now_;
+    now_ = time;
+  }
+
+  /// On the compute queue, after what is there.
+  void compute(const Work& work) {
+    const double memory = work.bytes / rates_.memory;
+    const double alone = work.product_flops / rates_.products + work.attention_flops / rates_.attention + memory +
+                         work.kernels * rates_.kernel_seconds;
+    if (alone <= 0.0) return;
+    // An update beside it takes its share of the memory from the part that memory binds.
+    const double beside = std::min(update_beside_, alone);
+    update_beside_ -= beside;
+    const double seconds = alone + beside * memory / alone;
+    now_ += seconds;
+    use(Resource::compute).busy_seconds += seconds;
+    // Both together cannot have more of the memory than there is.
+    if (costs_.gpu) (void)take(Resource::device_memory, 0.0, work.bytes, rates_.memory);
+  }
+
+  void norm() {
+    update_until(std::nullopt);
+    wait_until(reduced_);
+    Work work;
+    for (const UnitCosts& unit : costs_.units) work.bytes += unit.gradient_bytes;
+    work.kernels = static_cast<double>(costs_.units.size());
+    compute(work);
+    norm_done_ = now_;
+    held_.clear();  // what is updated is gathered anew
+  }
+
+  /// Starts the updates that wait, up to that of a unit, or all. Later ones come after the weights that this unit needs.
+  void update_until(std::optional<std::size_t> unit) {
+    if (unit && std::ranges::find(waiting_, *unit) == waiting_.end()) return;
+    while (!waiting_.empty()) {
+      const std::size_t next = waiting_.front();
+      waiting_.erase(waiting_.begin());
+      update(next);
+      if (unit == next) return;
+    }
+  }
+
+  [[nodiscard]] UpdateBytes bytes_of(std::size_t unit) const {
+    UpdateBytes bytes;
+    for (const auto& kind : state_.kinds) {
+      bytes.device += kind[unit][static_cast<std::size_t>(Tier::device)];
+      bytes.host += kind[unit][static_cast<std::size_t>(Tier::host)];
+      bytes.nvme += kind[unit][static_cast<std::size_t>(Tier::nvme)];
+    }
+    return bytes;
+  }
+
+  /// State is read once and written once; the gradient is read.
+  void update(std::size_t unit) {
+    const UpdateBytes bytes = bytes_of(unit);
+    const double gradient = costs_.units[unit].update_read_bytes;
+    double done = nvme(norm_done_, bytes.nvme, bytes.nvme);
+    if (costs_.gpu) {
+      const double on_device = 2.0 * bytes.device + gradient;
+      done = std::max(done, take(Resource::device_memory, norm_done_, on_device, rates_.update));
+      update_beside_ += on_device / rates_.update;
+      done = std::max(done, pcie(norm_done_, bytes.host + bytes.nvme, bytes.host + bytes.nvme));
+      // Those on drives pass through host memory twice each way.
+      done = std::max(done,
+                      take(Resource::host_memory, norm_done_, 2.0 * bytes.host + 4.0 * bytes.nvme, rates_.host_memory));
+    } else {
+      // The update has the same cores as the next forward pass.
+      const double seconds = (2.0 * (bytes.device + bytes.host + bytes.nvme) + gradient) / rates_.update;
+      now_ += seconds;
+      use(Resource::compute).busy_seconds += seconds;
+      done = std::max({done, now_, take(Resource::host_memory, norm_done_, 2.0 * bytes.nvme, rates_.host_memory)});
+    }
+    if (!costs_.gathers_on_acquire)
+      done = take(Resource::network, done, costs_.units[unit].gather_link_bytes, rates_.network, rates_.network_start);
+    updated_[unit] = done;
+  }
+
+  /// Gives a unit a place, as train does: the one that was used longest ago. \return whether it had one
+  bool hold(std::size_t unit) {
+    const auto place = std::ranges::find(held_, unit);
+    const bool there = place != held_.end();
+    if (there) held_.erase(place);
+    held_.push_back(unit);
+    const auto shared = [this](std::size_t held) { return !costs_.units[held].persistent; };
+    if (std::ranges::count_if(held_, shared) > kGatherSlots) held_.erase(std::ranges::find_if(held_, shared));
+    return there;
+  }
+
+  /// Brings a unit's weights to where they are used, unless they are there.
+  void prefetch(std::size_t unit) {
+    update_until(unit);
+    const TierBytes& weight = state_.kinds[kWeight][unit];
+    const double on_host = costs_.gpu ? weight[static_cast<std::size_t>(Tier::host)] : 0.0;
+    const double on_nvme = weight[static_cast<std::size_t>(Tier::nvme)];
+    const double gathered = costs_.gathers_on_acquire ? costs_.units[unit].gather_link_bytes : 0.0;
+    if (on_host + on_nvme + gathered <= 0.0) return;
+    if (hold(unit)) return;
+    const double start = std::max(now_, updated_[unit]);
+    double done = nvme(start, on_nvme, 0.0);
+    if (costs_.gpu) done = std::max(done, pcie(start, on_host + on_nvme, 0.0));
+    done = std::max(done, take(Resource::host_memory, start, on_host + 2.0 * on_nvme, rates_.host_memory));
+    arrived_[unit] = take(Resource::network, done, gathered, rates_.network, rates_.network_start);
+  }
+
+  const StepProgram& program_;
+  const int first_kept_stage_;
+  const StepCosts& costs_;
+  const StateBytes& state_;
+  const Rates rates_;
+  Prediction result_;
+  std::array<double, kResources> free_{};  // when each has done what it was given
+  double now_ = 0.0;                       // when the compute queue has
+  double norm_done_ = 0.0, reduced_ = 0.0;
+  double update_beside_ = 0.0;  // seconds of device memory that updates need and no kernel has run beside yet
+  std::vector<double> updated_, arrived_;  // of each unit
+  std::vector<std::size_t> waiting_;       // for their update, in order
+  std::vector<std::size_t> held_;          // gathered units, the one used last at the end
+};
+
+}  // namespace
+
+const char* name_of(Resource resource) noexcept { return kNames[static_cast<std::size_t>(resource)]; }
+const char* words_of(Resource resource) noexcept { return kWords[static_cast<std::size_t>(resource)]; }
+
+Resource Prediction::bound() const {
+  const auto busiest = std::ranges::max_element(resources, {}, &ResourceUse::busy_seconds);
+  return static_cast<Resource>(busiest - resources.begin());
+}
+
+double Prediction::nvme_bytes_a_day(int ranks_on_node) const {
+  constexpr double kDay = 86400.0;
+  return use(Resource::nvme_write).bytes * ranks_on_node * kDay / seconds;
+}
+
+double product_rate(const MachineProfile& profile, const StepCosts& costs) {
+  if (!costs.gpu) return profile.host.product_flops / costs.ranks_on_node;
+  if (!profile.gpu) return 0.0;
+  switch (costs.product) {
+    case ProductType::bf16: return profile.gpu->bf16_flops;
+    case ProductType::fp16: return profile.gpu->fp16_flops;
+    case ProductType::fp32: return profile.gpu->fp32_flops;
+    case ProductType::tf32: return profile.gpu->tf32_flops;
+  }
+  return 0.0;
+}
+
+std::string missing_rates(const MachineProfile& profile, const StepCosts& costs, const StateBytes& state) {
+  if (costs.gpu && !profile.gpu) return "a GPU";
+  if (product_rate(profile, costs) <= 0.0) return "products of this precision";
+  bool drives = false, links = false;
+  for (const auto& kind : state.kinds)
+    for (const TierBytes& unit : kind) drives = drives || unit[static_cast<std::size_t>(Tier::nvme)] > 0.0;
+  for (const UnitCosts& unit : costs.units) links = links || unit.reduce_link_bytes + unit.gather_link_bytes > 0.0;
+  if (drives && !profile.nvme) return "NVMe drives";
+  if (links && costs.several_nodes && profile.links.network_rate <= 0.0) return "a network between nodes";
+  return {};
+}
+
+Prediction simulate(const StepProgram& program, int first_kept_stage, const StepCosts& costs, const StateBytes& state,
+                    const MachineProfile& profile) {
+  if (const std::string missing = missing_rates(profile, costs, state); !missing.empty())
+    throw ConfigError(fmt::format("the machine profile \"{}\" says nothing about {}", profile.name, missing));
+  return Simulator(program, first_kept_stage, costs, state, profile).run();
+}
+
+}  // namespace spillway::plan

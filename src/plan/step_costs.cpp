@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/step_costs.hpp"
+
+namespace spillway::plan {
+
+StateBytes state_bytes(const Placement& placement, const JobFacts& job) {
+  StateBytes state;
+  for (std::size_t kind = 0; kind < job.kinds.size(); ++kind) {
+    std::vector<TierBytes>& units = state.kinds.emplace_back(job.program.units.size());
+    for (std::size_t extent = 0; extent < job.extent_units.size(); ++extent)
+      units.at(
+          static_cast<std::size_t>(job.extent_units[extent]))[static_cast<std::size_t>(placement.tier(kind, extent))] +=
+          static_cast<double>(job.kinds[kind].bytes[extent]);
+  }
+  return state;
+}
+
+}  // namespace spillway::plan

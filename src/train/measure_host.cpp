@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/measure_host.hpp"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstring>
+#include <functional>
+
+#include <fmt/format.h>
+
+#include "core/device.hpp"
+#include "kernels/cpu/cpu_kernels.hpp"
+#include "kernels/cpu/thread_pool.hpp"
+#include "train/machine.hpp"
+
+namespace spillway::train {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// The shortest of several, the first of which warms up.
+double shortest_seconds(int times, const std::function<void()>& work) {
+  work();
+  double shortest = 1e9;
+  for (int i = 0; i < times; ++i) {
+    const auto start = Clock::now();
+    work();
+    shortest = std::min(shortest, std::chrono::duration<double>(Clock::now() - start).count());
+  }
+  return shortest;
+}
+
+void fill(const Buffer& buffer, float value) {
+  auto* const numbers = reinterpret_cast<float*>(buffer.data());
+  std::fill_n(numbers, buffer.bytes() / sizeof(float), value);
+}
+
+/// Bytes a second that are read and written by copies of all threads.
+double memory_rate(kernels::cpu::ThreadPool& pool, Device& host) {
+  constexpr std::size_t kBytes = std::size_t{256} << 20, kChunk = std::size_t{1} << 20;
+  const Buffer from = host.allocate(MemoryKind::device, kBytes), to = host.allocate(MemoryKind::device, kBytes);
+  const double seconds = shortest_seconds(5, [&] {
+    pool.parallel_for(kBytes / kChunk, [&](std::int64_t chunk) {
+      const std::size_t at = static_cast<std::size_t>(chunk) * kChunk;
+      std::memcpy(to.data() + at, from.data() + at, kChunk);
+    });
+  });
+  return 2.0 * kBytes / seconds;
+}
+
+double adamw_rate(kernels::OptimizerOps& ops, Device& host, Queue& queue) {
+  constexpr std::int64_t kParameters = std::int64_t{32} << 20;
+  const std::size_t bytes = static_cast<std::size_t>(kParameters) * sizeof(float);
+  std::array<Buffer, 4> buffers;
+  for (Buffer& buffer : buffers) {
+    buffer = host.allocate(MemoryKind::device, bytes);
+    fill(buffer, 0.01F);
+  }
+  const auto view = [&](std::size_t i) { return TensorView(buffers[i].data(), DType::f32, {kParameters}); };
+  const kernels::AdamWStep step{.parameter = {.weight = view(0), .master = {}},
+                                .exp_avg = {.values = view(1), .scales = {}},
+                                .exp_avg_sq = {.values = view(2), .scales = {}},
+                                .gradient = view(3),
+                                .learning_rate = 1e-3};
+  return kParameters / shortest_seconds(3, [&] { ops.adamw(queue, step); });
+}
+
+double product_flops(kernels::ModelOps& ops, Device& host, Queue& queue) {
+  constexpr std::int64_t kSize = 2048;
+  const std::size_t bytes = static_cast<std::size_t>(kSize * kSize) * sizeof(float);
+  std::array<Buffer, 3> buffers;
+  for (Buffer& buffer : buffers) {
+    buffer = host.allocate(MemoryKind::device, bytes);
+    fill(buffer, 0.5F);
+  }
+  const auto view = [&](std::size_t i) { return TensorView(buffers[i].data(), DType::f32, {kSize, kSize}); };
+  const double seconds = shortest_seconds(3, [&] { ops.linear(queue, {.x = view(0), .w = view(1), .y = view(2)}); });
+  return 2.0 * kSize * kSize * kSize / seconds;
+}
+
+}  // namespace
+
+plan::HostProfile measure_host(int threads) {
+  const auto host = make_host_device();
+  const auto queue = host->create_compute_queue();
+  const auto pool = kernels::cpu::make_thread_pool(threads);
+  plan::HostProfile profile{.memory_bytes = available_memory_bytes(), .cores = threads};
+  profile.adamw_rate = adamw_rate(*kernels::cpu::make_optimizer_ops(pool), *host, *queue);
+  // Reading more than it writes, AdamW often gets more out of the memory than a copy.
+  profile.memory_rate = std::max(memory_rate(*pool, *host), profile.adamw_rate * plan::kHostAdamWBytes);
+  profile.product_flops = product_flops(*kernels::cpu::make_model_ops(pool), *host, *queue);
+  profile.source =
+      fmt::format("measured with {} threads: a copy of 256 MiB, AdamW in fp32, a product of 2048 cubed", threads);
+  return profile;
+}
+
+}  // namespace spillway::train

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "plan/fastest.hpp"
+
+#include <gtest/gtest.h>
+
+#include "core/error.hpp"
+
+namespace spillway::plan {
+namespace {
+
+constexpr std::size_t kMiB = std::size_t{1} << 20;
+
+/// One block on a GPU: its activations take 8 MiB if they are kept, and its moments 8 MiB, of which 8 MiB fit on the device together.
+struct Choice {
+  Choice() {
+    facts.program = {.stage_units = {0, 1, 0}, .stage_backward = {}, .units = {{.persistent = true}, {}}};
+    facts.kinds = {{.name = "weight", .bytes = {0, 0}, .memory_bytes = {0, 0}},
+                   {.name = "master", .bytes = {0, 0}, .memory_bytes = {0, 0}},
+                   {.name = "exp_avg", .bytes = {0, 8 * kMiB}, .memory_bytes = {0, 8 * kMiB}, .leaves = 2}};
+    facts.extent_units = {0, 1};
+    facts.kept_bytes = {0, 8 * kMiB, 0};
+    facts.recomputed_bytes = {0, 0, 0};
+    facts.gpu.present = true;
+    budgets = {.device = 8 * kMiB, .host = 64 * kMiB, .nvme = 0};
+    costs.gpu = true;
+    costs.product = ProductType::fp16;
+    costs.stages.resize(3);
+    costs.stages[1] = {
+        .forward = {.product_flops = 1e9}, .recompute = {.product_flops = 1e9}, .backward = {.product_flops = 2e9}};
+    costs.units.resize(2);
+    costs.units.front().persistent = true;
+    profile = named_profile("titan-rtx-24gb");
+  }
+  [[nodiscard]] PredictedPlan chosen() const { return fastest_plan(facts, budgets, costs, &profile); }
+  JobFacts facts;
+  Budgets budgets;
+  StepCosts costs;
+  MachineProfile profile;
+};
+
+TEST(FastestPlan, WithASlowLink_RunsBlocksAgainAndKeepsStateNear) {
+  const Choice choice;
+
+  const PredictedPlan chosen = choice.chosen();
+
+  EXPECT_TRUE(chosen.plan.placement.uses(2, Tier::device));
+  EXPECT_GT(chosen.plan.first_kept_stage, 1);
+  ASSERT_TRUE(chosen.prediction);
+  EXPECT_EQ(chosen.prediction->use(Resource::pcie_up).bytes, 0.0);
+}
+
+TEST(FastestPlan, WithAFastLink_KeepsActivationsAndMovesState) {
+  Choice choice;
+  choice.profile.pcie = PcieProfile{.up_rate = 1e15, .down_rate = 1e15, .both_rate = 1e15};
+  choice.profile.host.memory_rate = 1e15;
+
+  const PredictedPlan chosen = choice.chosen();
+
+  EXPECT_TRUE(chosen.plan.placement.uses(2, Tier::host));
+  EXPECT_EQ(chosen.plan.first_kept_stage, 0);
+  EXPECT_EQ(chosen.prediction->use(Resource::pcie_up).bytes, 8.0 * kMiB);
+}
+
+TEST(FastestPlan, WithoutRates_IsMakePlans) {
+  Choice choice;
+  const Plan plan = make_plan(choice.facts, choice.budgets);
+
+  const PredictedPlan without = fastest_plan(choice.facts, choice.budgets, choice.costs, nullptr);
+  choice.profile.gpu->fp16_flops = 0.0;
+  const PredictedPlan unknown = choice.chosen();
+
+  EXPECT_FALSE(without.prediction);
+  EXPECT_FALSE(unknown.prediction);
+  EXPECT_EQ(without.plan.placement, plan.placement);
+  EXPECT_EQ(unknown.plan.placement, plan.placement);
+  EXPECT_EQ(unknown.plan.program.hash(), plan.program.hash());
+}
+
+TEST(FastestPlan, WhatDoesNotFit_IsRefused) {
+  Choice choice;
+  choice.budgets.host = 0;
+  choice.budgets.device = kMiB;
+
+  EXPECT_THROW((void)choice.chosen(), PlanError);
+}
+
+}  // namespace
+}  // namespace spillway::plan
