@@ -13,6 +13,7 @@ constexpr double kBackwardProducts = 2.0;
 constexpr double kAttentionForward = 4.0;    // operations for a pair and a column of the values
 constexpr double kAttentionBackward = 10.0;  // likewise
 constexpr double kGradientBytes = 4.0;       // of what products write weight gradients in
+constexpr double kStreamBytes = 4.0;         // of the residual stream and its gradient
 constexpr double kLogitBytes = 4.0;
 
 /// The width of a model's tensors, as numbers to multiply with.
@@ -48,7 +49,7 @@ double block_pairs(const BatchShape& batch, bool decoder) {
 plan::StageCosts block_costs(const Job& job, const BatchShape& batch, bool decoder, double gradient_bytes) {
   const Widths w(job.source.config);
   const auto element = static_cast<double>(size_of(job.dtype()));
-  const auto stream = static_cast<double>(size_of(model::stream_dtype(job.dtype())));
+  const double stream = kStreamBytes;
   const double rows = decoder ? batch.target_tokens : batch.source_tokens;
   const double sublayers = decoder ? 3.0 : 2.0;
   const double pairs = block_pairs(batch, decoder);
@@ -56,6 +57,9 @@ plan::StageCosts block_costs(const Job& job, const BatchShape& batch, bool decod
   const double out_bytes = rows * w.d * 3.0 * stream;  // the last residual_add
   const double norms = rows * w.d * (stream + element + (sublayers - 1.0) * (3.0 * stream + element));
   const double activation = rows * (w.ff_in + w.d_ff) * element;
+  // With a mask only the gradient is read, and written in place.
+  const double activation_backward =
+      rows * (model::masks_activation(job.source.config) ? 2.0 * w.d_ff : 2.0 * w.ff_in + w.d_ff) * element;
 
   plan::StageCosts costs;
   costs.recompute = {.product_flops = block_products(w, batch, decoder) - out_products,
@@ -68,7 +72,7 @@ plan::StageCosts block_costs(const Job& job, const BatchShape& batch, bool decod
       w.attention() + w.feed_forward_in() + w.feed_forward_out() + (decoder ? w.cross_queries() + w.cross_keys() : 0.0);
   costs.backward = {.product_flops = kBackwardProducts * costs.forward.product_flops,
                     .attention_flops = kAttentionBackward * pairs * w.inner,
-                    .bytes = rows * w.d * (stream + element) + rows * (2.0 * w.ff_in + w.d_ff) * element +
+                    .bytes = rows * w.d * (stream + element) + activation_backward +
                              rows * w.d * sublayers * (2.0 * element + 3.0 * stream) + parameters * gradient_bytes,
                     .kernels = decoder ? 21.0 : 13.0};
   return costs;
@@ -78,7 +82,7 @@ plan::StageCosts block_costs(const Job& job, const BatchShape& batch, bool decod
 plan::StageCosts head_costs(const Job& job, const BatchShape& batch, double gradient_bytes) {
   const Widths w(job.source.config);
   const auto element = static_cast<double>(size_of(job.dtype()));
-  const auto stream = static_cast<double>(size_of(model::stream_dtype(job.dtype())));
+  const double stream = kStreamBytes;
   const double rows = batch.target_tokens;
   const double parameters = w.vocabulary * w.d;
   const bool trainable = job.layout->trainable(job.layout->head().unit);
@@ -127,7 +131,8 @@ plan::UnitCosts unit_costs(const Job& job, int unit) {
   costs.gradient_bytes = piece * at_rest;
   // Adafactor reads the gradient for its means, for the size of its update, and for the update.
   costs.update_read_bytes = owned * at_rest * (job.adafactor ? 3.0 : 1.0);
-  costs.reduce = {.bytes = whole * ((persistent ? kGradientBytes : 0.0) + kGradientBytes + wire), .kernels = 1.0};
+  if (!job.gradients.in_place(unit))
+    costs.reduce = {.bytes = whole * ((persistent ? kGradientBytes : 0.0) + kGradientBytes + wire), .kernels = 1.0};
   costs.reduce_link_bytes = piece * (ranks - 1.0) * wire + piece * static_cast<double>(job.zero.copies() - 1) * at_rest;
   return costs;
 }
@@ -176,8 +181,9 @@ BatchShape mean_micro_batch(const Job& job) {
 plan::StageCosts stage_costs(const model::Stage& stage, const Job& job, const BatchShape& batch, bool accumulates) {
   const Widths w(job.source.config);
   const auto element = static_cast<double>(size_of(job.dtype()));
-  const auto stream = static_cast<double>(size_of(model::stream_dtype(job.dtype())));
-  const double gradient_bytes = kGradientBytes * (accumulates ? 2.0 : 1.0);
+  const double stream = kStreamBytes;
+  const double gradient_bytes = job.gradients.in_place(stage.unit) ? static_cast<double>(size_of(job.gradients.grad))
+                                                                   : kGradientBytes * (accumulates ? 2.0 : 1.0);
   plan::StageCosts costs;
   switch (stage.kind) {
     case model::StageKind::encoder_embedding:

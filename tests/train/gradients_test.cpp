@@ -22,7 +22,11 @@ train::RunOptions one_batch(const std::string& folder) {
 /// The plan as if there were more micro-batches, each unit's gradient added up in a buffer.
 void plan_with_buffers(train::Job& job) {
   job.gradients.micro_batches = 2;
-  job.facts = train::facts_of(job);
+  const auto device = make_host_device();
+  const auto communicator = comm::make_single_communicator();
+  const train::Runtime runtime{
+      .device = *device, .communicator = *communicator, .nodes = comm::NodeLayout::filled(1, 1)};
+  job.facts = train::facts_of(job, train::ThisMachine(runtime));
   job.plan = plan::make_plan(job.facts, {.host = std::size_t{1} << 40, .host_source = "the test"});
 }
 

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
 #include "kernels/cuda/dropout.cuh"
 #include "kernels/cuda/launch.hpp"
 #include "kernels/cuda/residual_norm.hpp"
@@ -23,13 +25,22 @@ struct Tensors {
 template <typename NormShape>
 using Team = RowTeam<NormShape::kWarps, (NormShape::kWarps == 1 ? 4 : 1)>;
 
-/// Threads of a multiprocessor, at least: what they read ahead of their sums has to keep its memory busy.
+/// What a multiprocessor holds.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900  // of those before Hopper not all hold more
+constexpr int kMostThreads = 1024, kMostBlocks = 16;
+#else
+constexpr int kMostThreads = 2048, kMostBlocks = 32;
+#endif
+
+/// Blocks of a multiprocessor, at least: what they read ahead of their sums has to keep its memory busy.
 template <typename NormShape>
-constexpr int kResident = NormShape::kHeld == 1 ? 1280 : 1024;
+constexpr int kResident = std::min(std::min(NormShape::kHeld == 1 ? 1280 : 1024, kMostThreads) /
+                                       Team<NormShape>::kBlock,
+                                   kMostBlocks);
 
 /// A team for each row, which it reads once.
 template <typename NormShape, bool kWhole, typename T>
-__global__ void __launch_bounds__(Team<NormShape>::kBlock, kResident<NormShape> / Team<NormShape>::kBlock)
+__global__ void __launch_bounds__(Team<NormShape>::kBlock, kResident<NormShape>)
     normalise(RowDropout dropout, RowDropout output_dropout, Tensors<T> tensors, std::int64_t rows, int width,
               float epsilon) {
   constexpr int kHeld = NormShape::kHeld, kUnroll = NormShape::kUnroll, kLanes = Team<NormShape>::kLanes;
