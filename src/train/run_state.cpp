@@ -70,7 +70,7 @@ NumericSignature numeric_signature(const Job& job) {
           {"precision", precision_name(job.dtype())},
           {"reduce_dtype", precision_name(job.gradients.reduce)},
           {"grad_dtype", precision_name(job.gradients.grad)},
-          {"device", "cpu"}};
+          {"device", job.on_gpu ? "cuda" : "cpu"}};
 }
 
 std::string to_json(const RunState& state) {

@@ -8,6 +8,7 @@
 #include "model/t5_presets.hpp"
 #include "train/job_batches.hpp"
 #include "train/planned_machine.hpp"
+#include "train/run_state.hpp"
 
 namespace spillway::train {
 namespace {
@@ -56,6 +57,14 @@ TEST(ModelFlops, AnEncoderTokenNeverCrossesTheDecoder) {
   EXPECT_DOUBLE_EQ(sources, 3 * (2 * 100 * (encoder + keys) + 6 * 4.0 * 100 * 100 * 512));
   const double decoder = encoder + 6.0 * 2 * 512 * 512, head = 32128.0 * 512;
   EXPECT_DOUBLE_EQ(targets, 3 * (2 * 100 * (decoder + head) + 6 * 4.0 * 100 * 100 * 512));
+}
+
+TEST(NumericSignatureOf, APlanForAGpu_NamesIt) {
+  const RunOptions options = preset("t5-small", 1);
+  const DescribedMachine without_it(plan::named_profile("h200-141gb"), 1, false);
+
+  EXPECT_EQ(numeric_signature(*planned(options, h200())).at("device"), "cuda");
+  EXPECT_EQ(numeric_signature(*planned(options, without_it)).at("device"), "cpu");
 }
 
 TEST(CostsOf, StagesAddUpToTheModel) {
