@@ -60,8 +60,7 @@ Ledger make_ledger(const JobFacts& job, const Shape& shape, const Placement& pla
   ledger.add({.name = entry::kBatches, .tier = Tier::device, .bytes = group * job.batch_bytes});
   if (!job.gpu.present) return ledger;
   ledger.add({.name = entry::kContext, .tier = Tier::device, .bytes = job.gpu.context_bytes});
-  ledger.add(
-      {.name = entry::kLinkRing, .tier = Tier::device, .bytes = placement.link_place_bytes(job) * job.link_places});
+  ledger.add({.name = entry::kLinkRing, .tier = Tier::device, .bytes = placement.link_ring_bytes(job)});
   ledger.add({.name = entry::kKernels, .tier = Tier::device, .bytes = job.gpu.workspace_bytes});
   ledger.add({.name = entry::kBatchCopies, .tier = Tier::host, .bytes = group * job.gpu.batch_bytes});
   return ledger;

@@ -149,7 +149,12 @@ std::vector<std::size_t> Placement::link_offsets(const JobFacts& job) const {
   return ends;
 }
 
-std::size_t Placement::link_place_bytes(const JobFacts& job) const { return link_offsets(job).back(); }
+std::size_t Placement::link_ring_bytes(const JobFacts& job) const {
+  std::size_t passing = 0;
+  for (std::size_t extent = 0; extent < job.extent_units.size() && passing < job.link_places; ++extent)
+    passing += passes_link(job, extent) ? 1 : 0;
+  return passing * link_offsets(job).back();
+}
 
 std::size_t Placement::parameter_bytes(const JobFacts& job) const {
   const std::vector<int>& units = job.extent_units;
@@ -166,13 +171,12 @@ Placement place_nearest(const JobFacts& job, Room room) {
   const auto besides = [&](const Placement& placement) {
     return placement.ring_bytes(job) + placement.parameter_bytes(job);
   };
-  const auto on_device = [&](const Placement& placement) { return placement.link_place_bytes(job) * job.link_places; };
   std::size_t host = 0, device = 0;
   Placement placement = place(job, room);
   // What a placement takes besides can send more outward, and that can make it more: until it is enough.
-  while (besides(placement) > host || on_device(placement) > device) {
+  while (besides(placement) > host || placement.link_ring_bytes(job) > device) {
     host = std::max(host, besides(placement));
-    device = std::max(device, on_device(placement));
+    device = std::max(device, placement.link_ring_bytes(job));
     Room less = room;
     less.host -= std::min(less.host, host);
     less.device -= std::min(less.device, device);

@@ -28,9 +28,10 @@ struct Placement {
   [[nodiscard]] std::size_t bytes_outside(const JobFacts& job) const;
   /// Of the ring that everything on nvme passes through: every slot holds the largest extent of each kind that is there.
   [[nodiscard]] std::size_t ring_bytes(const JobFacts& job) const;
-  /// One place of the ring that extents in host memory pass through to a GPU and back: the largest there is of each kind. 0 without a
-  /// GPU. Weights do not pass; what is on nvme makes its extent pass through the other ring.
-  [[nodiscard]] std::size_t link_place_bytes(const JobFacts& job) const;
+  /// Of the ring that extents in host memory pass through to a GPU and back: every place holds the largest there is of each kind, and
+  /// there are no more places than extents. 0 without a GPU. Weights do not pass; what is on nvme makes its extent pass through
+  /// the other ring.
+  [[nodiscard]] std::size_t link_ring_bytes(const JobFacts& job) const;
   /// Where a kind begins in such a place.
   [[nodiscard]] std::vector<std::size_t> link_offsets(const JobFacts& job) const;
   /// Whether the extent passes.

@@ -22,7 +22,7 @@ Room room_for_state(const JobFacts& job, const Budgets& budgets, const Shape& sh
   std::size_t movable = 0;
   for (std::size_t kind = 0; kind < job.kinds.size(); ++kind)
     if (!job.kinds[kind].wish && job.kinds[kind].leaves > 0) movable += nearest.bytes(job, kind, Tier::device);
-  const std::size_t device = ledger.peak(Tier::device) - movable - nearest.link_place_bytes(job) * job.link_places;
+  const std::size_t device = ledger.peak(Tier::device) - movable - nearest.link_ring_bytes(job);
   const std::size_t host =
       ledger.peak(Tier::host) - nearest.ring_bytes(job) - nearest.parameter_bytes(job) + (job.gpu.present ? 0 : device);
   const auto left = [](std::size_t budget, std::size_t taken) { return budget - std::min(budget, taken); };

@@ -166,5 +166,34 @@ TEST(Placement, ParametersThatAreNotWholeInOneMemory_TakeMemoryToCollectThem) {
   EXPECT_EQ(place_nearest(job, {.device = kMasters, .host = host}).parameter_bytes(job), 500U);
 }
 
+/// Six extents of 2 MiB of one kind beside a GPU.
+TEST(LinkRing, TakesNoMorePlacesThanItNeeds_AndNeverMoreThanTheDeviceHas) {
+  constexpr std::size_t kMiB = std::size_t{1} << 20, kExtent = 2 * kMiB;
+  const std::vector<std::size_t> none(6), bytes(6, kExtent);
+  JobFacts facts;
+  facts.program = {.stage_units = {0}, .stage_backward = {}, .units = {{.persistent = true}}};
+  facts.kinds = {{.name = "weight", .bytes = none, .memory_bytes = none},
+                 {.name = "master", .bytes = none, .memory_bytes = none},
+                 {.name = "exp_avg", .bytes = bytes, .memory_bytes = bytes, .leaves = 1}};
+  facts.extent_units.assign(6, 0);
+  facts.gpu.present = true;
+  for (std::size_t device = 0; device <= 14 * kMiB; device += kMiB / 2) {
+    SCOPED_TRACE(device);
+    const Budgets budgets{.device = device, .host = 64 * kMiB};
+
+    const Candidate found = place(facts, budgets, {});
+
+    const std::size_t on_host = found.placement.bytes(facts, 2, Tier::host) / kExtent;
+    EXPECT_EQ(found.ledger.bytes(entry::kLinkRing), std::min<std::size_t>(on_host, 4) * kExtent);
+    if (!found.shortage.empty()) continue;
+    EXPECT_LE(found.ledger.peak(Tier::device), device);
+    if (device >= 12 * kMiB) {
+      EXPECT_EQ(on_host, 0U);
+    }
+  }
+  facts.gpu.present = false;  // one memory: nothing passes
+  EXPECT_EQ(place(facts, {.device = 4 * kMiB, .host = 64 * kMiB}, {}).ledger.bytes(entry::kLinkRing), 0U);
+}
+
 }  // namespace
 }  // namespace spillway::plan
