@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include "plan/job_ledger.hpp"
+#include "plan/plan.hpp"
+
 namespace spillway::plan {
 namespace {
 
