@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 
+#include "core/error.hpp"
+#include "kernels/checks.hpp"
 #include "kernels/kernel_fixtures.hpp"
 
 namespace spillway::kernels::cpu {
@@ -89,6 +91,42 @@ TEST_P(ActivationTest, Gradient_IsTheFiniteDifference_AlsoInPlace) {
     ASSERT_NEAR(static_cast<double>(du.values[e]), expected, 1e-5);
   }
   EXPECT_EQ(u.values, du.values) << "in place, on three threads";
+}
+
+TEST(ReluMask, GivesTheBitsOfTheGradientByU_InPlaceToo) {
+  constexpr std::int64_t kRows = 29, kWidth = 152;  // rows end inside a vector
+  ThreadPool one(1), three(3);
+  Batch batch(kRows);
+  const Dropout dropout{.probability = 0.3F, .key = 21, .site = 5};
+  Matrix u = Matrix::random(kRows, kWidth, 1), d_out = Matrix::random(kRows, kWidth, 2), du(kRows, kWidth);
+  std::vector<std::uint8_t> mask(static_cast<std::size_t>(kRows * kWidth / 8), 0xFF);
+  const TensorView bits(reinterpret_cast<std::byte*>(mask.data()), DType::u8, {kRows, kWidth / 8});
+  activation_gradient(
+      one, {.sequences = batch.sequences, .u = u.view(), .d_out = d_out.view(), .dropout = dropout, .du = du.view()});
+
+  activation(three, {.sequences = batch.sequences, .u = u.view(), .dropout = dropout, .out = u.view(), .mask = bits});
+  activation_gradient(three,
+                      {.sequences = {}, .d_out = d_out.view(), .dropout = dropout, .du = d_out.view(), .mask = bits});
+
+  EXPECT_EQ(d_out.values, du.values);
+  for (std::size_t e = 0; e < u.values.size(); ++e)
+    ASSERT_EQ((mask[e / 8] >> e % 8 & 1) != 0, u.values[e] != 0.0F) << e;
+}
+
+TEST(ReluMask, OfAnyOtherActivation_IsRefused) {
+  Batch batch(2);
+  Matrix u(2, 16), out(2, 16), gated(2, 32), narrow(2, 12);
+  std::vector<std::uint8_t> mask(4);
+  const TensorView bits(reinterpret_cast<std::byte*>(mask.data()), DType::u8, {2, 2});
+  Activation op{.sequences = batch.sequences, .u = u.view(), .dropout = {}, .out = out.view(), .mask = bits};
+  EXPECT_NO_THROW(check(op));
+
+  op.kind = ActivationKind::gelu;
+  EXPECT_THROW(check(op), Error);
+  op = {.sequences = batch.sequences, .gated = true, .u = gated.view(), .dropout = {}, .out = out.view(), .mask = bits};
+  EXPECT_THROW(check(op), Error);
+  op = {.sequences = batch.sequences, .u = narrow.view(), .dropout = {}, .out = narrow.view(), .mask = bits};
+  EXPECT_THROW(check(op), Error);
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -3,7 +3,6 @@
 
 #include "core/cuda/check.hpp"
 #include "kernels/cuda/cached_attention.hpp"
-#include "kernels/cuda/cached_attention_beams.cuh"
 #include "kernels/cuda/cached_attention_mma.cuh"
 #include "kernels/cuda/cached_attention_wide.cuh"
 #include "kernels/cuda/cached_keys.cuh"
@@ -135,10 +134,7 @@ void cached_self_attention(cudaStream_t stream, const CachedSelfAttention& op) {
     const bool wide =
         reaches <= kWideReaches &&
         reads_16_bytes<T>({queries.q, queries.out, keys.k, keys.v, keys.new_k, keys.new_v}, {op.stride, width});
-    constexpr std::int64_t kManyRows = 1024;  // of a head each: a warp for each keeps a GPU's memory busy
-    const bool many = op.rows * op.heads >= kManyRows;
-    if (!wide || !((many && launch_beams(stream, queries, keys, kName)) ||
-                   launch_mma(stream, queries, keys, 1, kName) || launch_wide<1>(stream, queries, keys, kName)))
+    if (!wide || !(launch_mma(stream, queries, keys, 1, kName) || launch_wide<1>(stream, queries, keys, kName)))
       launch(stream, queries, keys, kName);
   });
 }

@@ -15,11 +15,13 @@ struct ReachBuckets {
   std::array<std::int32_t, kCachedBuckets> starts;
 
   [[nodiscard]] __device__ std::int32_t of(std::int32_t reach) const {
-    std::int32_t bucket = 0;
-    // All of a warp at the same place: constants are read one place at a time.
-    for (std::int32_t next = 1; next < count; ++next)
-      if (starts[static_cast<std::size_t>(next)] <= reach) bucket = next;
-    return bucket;
+    std::int32_t low = 0, high = count;  // the answer is in [low, high)
+    while (high - low > 1) {
+      const std::int32_t middle = (low + high) / 2;
+      if (starts[static_cast<std::size_t>(middle)] <= reach) low = middle;
+      else high = middle;
+    }
+    return low;
   }
 };
 

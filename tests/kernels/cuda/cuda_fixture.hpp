@@ -73,6 +73,10 @@ class Twin {
     return of(dtype, shape,
               std::vector<float>(static_cast<std::size_t>(shape.elements()), std::numeric_limits<float>::quiet_NaN()));
   }
+  /// Ones in every bit, likewise.
+  static Twin poisoned_bytes(Shape shape) {
+    return {DType::u8, shape, std::vector<std::byte>(static_cast<std::size_t>(shape.elements()), std::byte{0xFF})};
+  }
   static Twin integers(const std::vector<std::int32_t>& values) {
     std::vector<std::byte> bytes(4 * values.size());
     if (!bytes.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
@@ -93,7 +97,8 @@ class Twin {
       }
     }
     require(cudaMemcpy(device_.data(), first_.data(), first_.size(), cudaMemcpyHostToDevice));
-    require(cudaDeviceSynchronize());  // a copy from pageable memory may still be under way, and our stream does not wait for it
+    require(
+        cudaDeviceSynchronize());  // a copy from pageable memory may still be under way, and our stream does not wait for it
   }
   /// What the device has now.
   [[nodiscard]] std::vector<std::byte> device_bytes() const {
