@@ -5,9 +5,8 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include "core/cuda_device.hpp"
 #include "core/log.hpp"
-#include "support/scratch_directory.hpp"
+#include "train/gpu_fixture.hpp"
 #include "train/run_results.hpp"
 #include "train/trainee.hpp"
 #include "train/trainer.hpp"
@@ -22,18 +21,8 @@ using train::TierChoice;
 
 constexpr int kSteps = 10;
 
-class GpuRun : public testing::Test {
+class GpuRun : public GpuTest {
  protected:
-  void SetUp() override {
-    try {
-      gpu_ = make_cuda_device({});
-    } catch (const std::exception& error) {  // no CUDA in this build, no driver, or no GPU
-      GTEST_SKIP() << error.what();
-    }
-    log::quiet();
-    write_training_folder(folder_.path());
-  }
-
   RunOptions options(const std::string& output, Precision precision) const {
     RunOptions result = training_options(folder_.path());
     result.train.output_dir = folder_.file(output);
@@ -44,6 +33,7 @@ class GpuRun : public testing::Test {
   }
 
   static void train_on(Device& device, const RunOptions& options) {
+    log::quiet();
     const auto communicator = comm::make_single_communicator();
     train::Runtime runtime{.device = device, .communicator = *communicator, .nodes = comm::NodeLayout::filled(1, 1)};
     EXPECT_EQ(train::train({.options = options, .config = {}}, runtime), train::Outcome::finished);
@@ -56,9 +46,6 @@ class GpuRun : public testing::Test {
     result.checkpoint.resume = checkpoint_of(run, step);
     return result;
   }
-
-  ScratchDirectory folder_;
-  std::unique_ptr<Device> gpu_;
 };
 
 TEST_F(GpuRun, Resumed_GivesTheBitsOfNotHavingStopped) {

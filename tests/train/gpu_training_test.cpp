@@ -6,25 +6,15 @@
 
 #include <gtest/gtest.h>
 
-#include "core/cuda_device.hpp"
 #include "core/error.hpp"
-#include "support/scratch_directory.hpp"
+#include "train/gpu_fixture.hpp"
 #include "train/same_bits_suite.hpp"
 
 namespace spillway::test {
 namespace {
 
-class GpuTraining : public testing::Test {
+class GpuTraining : public GpuTest {
  protected:
-  void SetUp() override {
-    try {
-      gpu_ = make_cuda_device({});
-    } catch (const std::exception& error) {  // no CUDA in this build, no driver, or no GPU
-      GTEST_SKIP() << error.what();
-    }
-    write_training_folder(folder_.path());
-  }
-
   std::vector<double> losses(const Numerics& numerics, Device* device, std::vector<double>* norms = nullptr) {
     train::RunOptions options = training_options(folder_.path());
     set_numerics(options, numerics);
@@ -38,9 +28,6 @@ class GpuTraining : public testing::Test {
     const auto communicator = comm::make_single_communicator();
     return train_placed(folder_.path(), numerics, placement, *communicator, gpu_.get());
   }
-
-  ScratchDirectory folder_;
-  std::unique_ptr<Device> gpu_;
 };
 
 /// The same masks are dropped, so that only the order of sums and, in bf16, what it rounds to are between them.

@@ -108,8 +108,10 @@ TEST_P(CudaLinear, WeightGradient_IsThatOfTheCpu) {
   }
 }
 
-TEST_P(CudaLinear, WeightGradientOfTheirOwnDtype_IsThatOfTheCpu) {
-  if (c.wide != c.dtype) GTEST_SKIP() << "a dy in f32 has a dw in f32";
+/// dw in the dtype of dy and x.
+class CudaNarrowWeightGradient : public CudaLinear {};
+
+TEST_P(CudaNarrowWeightGradient, IsThatOfTheCpu) {
   Twin dy = Twin::random(c.dtype, {c.rows, c.out}, 1), x = Twin::random(c.dtype, {c.rows, c.in}, 2);
   Twin dw = Twin::poison(c.dtype, {c.out, c.in});
   const auto op = [&](auto on) {
@@ -133,6 +135,12 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{DType::f16, DType::f16, 130, 512, 384}, Case{DType::f16, DType::f32, 37, 147, 51},
                     Case{DType::f16, DType::f32, 130, 64, 1000}, Case{DType::f16, DType::f32, 600, 16, 32128},
                     Case{DType::f32, DType::f32, 0, 8, 8}, Case{DType::bf16, DType::f32, 0, 8, 8}));
+
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, CudaNarrowWeightGradient,
+    testing::Values(Case{DType::f32, DType::f32, 37, 147, 51}, Case{DType::bf16, DType::bf16, 1, 5, 3},
+                    Case{DType::bf16, DType::bf16, 37, 147, 51}, Case{DType::bf16, DType::bf16, 130, 512, 384},
+                    Case{DType::f16, DType::f16, 37, 147, 51}, Case{DType::f16, DType::f16, 130, 512, 384}));
 
 using CudaLinearWithRelu = test::CudaTest;
 
