@@ -85,9 +85,13 @@ std::vector<ConfigKey> storage_keys() {
       {.section = "offload",
        .key = "optimizer_on",
        .binding = choice(&Run::offload, &OffloadOptions::optimizer_on,
-                         {{word("auto"), OptimizerPlace::automatic}, {word("cpu"), OptimizerPlace::cpu}}),
-       .doc = "\"auto\" or \"cpu\"",
-       .missing = asked_by({{word("gpu"), "optimizer steps on a GPU"}, {word("split"), "optimizer steps on a GPU"}})},
+                         {{word("auto"), OptimizerPlace::automatic},
+                          {word("cpu"), OptimizerPlace::cpu},
+                          {word("gpu"), OptimizerPlace::gpu},
+                          {word("split"), OptimizerPlace::split}}),
+       .doc = "beside a GPU, who updates what is not in its memory: \"cpu\", \"gpu\", \"split\" (a share each); "
+              "\"auto\": the "
+              "fastest of them"},
       {.section = "offload",
        .key = "store",
        .binding = choice(&Run::offload, &OffloadOptions::store,

@@ -38,6 +38,16 @@ struct GpuFacts {
   std::size_t batch_bytes = 0;      // of a micro-batch's copy in host memory
 };
 
+/// Who updates the state that is not on the GPU: the GPU, which it is brought to, or the CPU, which gradients and weights are brought to.
+enum class UpdateOn { gpu, automatic, cpu, split };
+
+/// The update on the CPU beside a GPU; nothing of it where device memory is host memory.
+struct CpuUpdateFacts {
+  UpdateOn who = UpdateOn::gpu;
+  std::vector<std::size_t> grad_bytes;  // at rest, of each extent
+  std::size_t places = 4;               // in pinned memory, for what comes from the device and goes back
+};
+
 /// Activation checkpointing.
 enum class Checkpointing { off, on, as_needed };
 
@@ -76,6 +86,7 @@ struct JobFacts {
   std::size_t transfer_bytes = 0;         // between state and a checkpoint's staging
   std::size_t result_bytes = 0;           // that kernels leave for the host
   GpuFacts gpu;
+  CpuUpdateFacts cpu_update;
 };
 
 /// What one rank may take. On the CPU backend device and host memory are the same, so `host` bounds their sum.

@@ -23,13 +23,26 @@ PredictedPlan fastest_plan(const JobFacts& job, const Budgets& budgets, const St
   best.prediction = predict(best.plan, job, costs, *profile);
   if (!best.prediction) return best;
   double to_beat = kWorthIt * best.prediction->seconds;
-  for (Candidate& candidate : candidates(job, budgets)) {
+  std::optional<Shape> shape;  // of the best
+  const auto consider = [&](Candidate candidate) {
+    if (!candidate.shortage.empty()) return false;
+    const Shape of_candidate = candidate.shape;
     Plan plan = plan_of(job, std::move(candidate));
     const std::optional<Prediction> prediction = predict(plan, job, costs, *profile);
-    if (!prediction || prediction->seconds >= to_beat) continue;
+    if (!prediction || prediction->seconds >= to_beat) return false;
     to_beat = prediction->seconds;
     best = {std::move(plan), prediction};
-  }
+    shape = of_candidate;
+    return true;
+  };
+  for (Candidate& candidate : candidates(job, budgets)) (void)consider(std::move(candidate));
+  const CpuShare usual = usual_cpu_share(job);
+  CpuShare best_share = usual;
+  const Shape of_best = shape.value_or(Shape{best.plan.program.group_size, best.plan.first_kept_stage});
+  for (const CpuShare& share : cpu_shares(job))
+    if (!(share == usual) && consider(place(job, budgets, of_best, share))) best_share = share;
+  if (best_share == usual) return best;
+  for (const Shape& other : shapes(job)) (void)consider(place(job, budgets, other, best_share));
   return best;
 }
 

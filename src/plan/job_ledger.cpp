@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "plan/cpu_share.hpp"
+
 namespace spillway::plan {
 namespace {
 
@@ -61,6 +63,7 @@ Ledger make_ledger(const JobFacts& job, const Shape& shape, const Placement& pla
   if (!job.gpu.present) return ledger;
   ledger.add({.name = entry::kContext, .tier = Tier::device, .bytes = job.gpu.context_bytes});
   ledger.add({.name = entry::kLinkRing, .tier = Tier::device, .bytes = placement.link_ring_bytes(job)});
+  ledger.add({.name = entry::kCpuRing, .tier = Tier::host, .bytes = cpu_ring_bytes(job, placement)});
   ledger.add({.name = entry::kKernels, .tier = Tier::device, .bytes = job.gpu.workspace_bytes});
   ledger.add({.name = entry::kBatchCopies, .tier = Tier::host, .bytes = group * job.gpu.batch_bytes});
   return ledger;

@@ -34,6 +34,7 @@ inline constexpr const char* kResults = "results of kernels";
 inline constexpr const char* kContext = "context and libraries of the GPU";
 inline constexpr const char* kKernels = "workspace of the GPU's kernels";
 inline constexpr const char* kLinkRing = "ring of state from host memory";
+inline constexpr const char* kCpuRing = "ring of what the CPU updates";
 inline constexpr const char* kBatchCopies = "batches in host memory";
 }  // namespace entry
 

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "core/round_up.hpp"
+#include "plan/cpu_share.hpp"
 
 namespace spillway::plan {
 namespace {
@@ -42,17 +43,19 @@ class Rooms {
   Room room_;
 };
 
-Placement place(const JobFacts& job, Room room) {
+Placement place(const JobFacts& job, Room room, const std::vector<bool>& on_cpu) {
   constexpr Tier kOutward[] = {Tier::device, Tier::host, Tier::nvme};
   Placement placement = Placement::wished(job);
+  placement.on_cpu = on_cpu;
   Rooms rooms(room);
   for (const std::vector<std::size_t>& kinds : kinds_to_place(job)) {
     // Never nearer than the extent before, though a smaller one might fit: what is far is the end of a kind.
-    const Tier* tier = kOutward;
+    const Tier *of_gpu = kOutward, *of_cpu = kOutward + 1;
     for (std::size_t extent = 0; extent < job.extent_units.size(); ++extent) {
       std::size_t bytes = 0;
       for (const std::size_t kind : kinds) bytes += job.kinds[kind].memory_bytes[extent];
       if (bytes == 0) continue;
+      const Tier*& tier = placement.updated_on_cpu(extent) ? of_cpu : of_gpu;
       while (!rooms.take(*tier, bytes)) ++tier;
       for (const std::size_t kind : kinds)
         if (job.kinds[kind].bytes[extent] > 0) placement.tiers[kind][extent] = *tier;
@@ -127,6 +130,7 @@ std::size_t Placement::ring_bytes(const JobFacts& job) const {
 }
 
 bool Placement::passes_link(const JobFacts& job, std::size_t extent) const {
+  if (updated_on_cpu(extent)) return false;
   bool host = false;
   for (std::size_t kind = 0; kind < tiers.size(); ++kind) {
     if (job.kinds[kind].bytes[extent] == 0) continue;
@@ -167,12 +171,12 @@ std::size_t Placement::parameter_bytes(const JobFacts& job) const {
   return 0;
 }
 
-Placement place_nearest(const JobFacts& job, Room room) {
+Placement place_nearest(const JobFacts& job, Room room, const std::vector<bool>& on_cpu) {
   const auto besides = [&](const Placement& placement) {
-    return placement.ring_bytes(job) + placement.parameter_bytes(job);
+    return placement.ring_bytes(job) + placement.parameter_bytes(job) + cpu_ring_bytes(job, placement);
   };
   std::size_t host = 0, device = 0;
-  Placement placement = place(job, room);
+  Placement placement = place(job, room, on_cpu);
   // What a placement takes besides can send more outward, and that can make it more: until it is enough.
   while (besides(placement) > host || placement.link_ring_bytes(job) > device) {
     host = std::max(host, besides(placement));
@@ -180,7 +184,7 @@ Placement place_nearest(const JobFacts& job, Room room) {
     Room less = room;
     less.host -= std::min(less.host, host);
     less.device -= std::min(less.device, device);
-    placement = place(job, less);
+    placement = place(job, less, on_cpu);
   }
   return placement;
 }

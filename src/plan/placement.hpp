@@ -11,11 +11,13 @@ namespace spillway::plan {
 /// Where every extent of every kind of state lies. An extent that a kind has no bytes of counts as on the device.
 struct Placement {
   std::vector<std::vector<Tier>> tiers;  // [kind][extent], as in JobFacts::kinds
+  std::vector<bool> on_cpu = {};         // beside a GPU, of each extent: the CPU updates it; empty: none
 
   /// What the job's wishes leave no choice about, and all else on the device.
   [[nodiscard]] static Placement wished(const JobFacts& job);
 
   [[nodiscard]] Tier tier(std::size_t kind, std::size_t extent) const { return tiers[kind][extent]; }
+  [[nodiscard]] bool updated_on_cpu(std::size_t extent) const { return extent < on_cpu.size() && on_cpu[extent]; }
   /// Whether any extent of the kind is there.
   [[nodiscard]] bool uses(std::size_t kind, Tier tier) const;
   /// Whether extents [first, last) of a kind are in memory and all on one tier.
@@ -30,7 +32,7 @@ struct Placement {
   [[nodiscard]] std::size_t ring_bytes(const JobFacts& job) const;
   /// Of the ring that extents in host memory pass through to a GPU and back: every place holds the largest there is of each kind, and
   /// there are no more places than extents. 0 without a GPU. Weights do not pass; what is on nvme makes its extent pass through
-  /// the other ring.
+  /// the other ring, and what the CPU updates through the CPU's.
   [[nodiscard]] std::size_t link_ring_bytes(const JobFacts& job) const;
   /// Where a kind begins in such a place.
   [[nodiscard]] std::vector<std::size_t> link_offsets(const JobFacts& job) const;
@@ -52,7 +54,8 @@ struct Room {
 /// the device, then in host memory, then nvme. Units are updated in forward order and the next step's forward pass starts on those
 /// that are updated, so what is near is there when it is asked for, and the transfers of the last units have the longest time. Kinds that
 /// leave together (both moments) do so extent by extent: an update waits for the slower of them anyway.
+/// \param on_cpu  extents that the CPU updates, see Placement: what of them has no wish has no place on the device
 /// \param room  the rings and parameter_bytes() are taken from it where they are needed
-[[nodiscard]] Placement place_nearest(const JobFacts& job, Room room);
+[[nodiscard]] Placement place_nearest(const JobFacts& job, Room room, const std::vector<bool>& on_cpu = {});
 
 }  // namespace spillway::plan

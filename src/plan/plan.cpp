@@ -73,7 +73,11 @@ std::vector<Shape> shapes(const JobFacts& job) {
 }
 
 Candidate place(const JobFacts& job, const Budgets& budgets, const Shape& shape) {
-  Placement placement = place_nearest(job, room_for_state(job, budgets, shape));
+  return place(job, budgets, shape, usual_cpu_share(job));
+}
+
+Candidate place(const JobFacts& job, const Budgets& budgets, const Shape& shape, const CpuShare& share) {
+  Placement placement = place_shared(job, room_for_state(job, budgets, shape), share);
   Ledger ledger = make_ledger(job, shape, placement);
   std::string missing = shortage(ledger, budgets, !job.gpu.present);
   return {shape, std::move(placement), std::move(ledger), std::move(missing)};

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "plan/cpu_share.hpp"
 #include "plan/facts.hpp"
 #include "plan/job_ledger.hpp"
 #include "plan/ledger.hpp"
@@ -38,9 +39,11 @@ struct Candidate {
 
 /// Every shape to try. The first asks for the most memory and does the least work, the last the other way round.
 [[nodiscard]] std::vector<Shape> shapes(const JobFacts& job);
-/// The job in that shape, its state as near as the budgets allow (see place_nearest). If it does not fit even so, `shortage` says why.
+/// The job in that shape, its state as near as the budgets allow (see place_shared). If it does not fit even so, `shortage` says why.
+[[nodiscard]] Candidate place(const JobFacts& job, const Budgets& budgets, const Shape& shape, const CpuShare& share);
+/// The same with the usual share.
 [[nodiscard]] Candidate place(const JobFacts& job, const Budgets& budgets, const Shape& shape);
-/// All shapes that fit, placed, in the order of shapes().
+/// All shapes that fit, placed with the usual share, in the order of shapes().
 [[nodiscard]] std::vector<Candidate> candidates(const JobFacts& job, const Budgets& budgets);
 [[nodiscard]] Plan plan_of(const JobFacts& job, Candidate candidate);
 

@@ -15,10 +15,11 @@ namespace {
 
 constexpr std::array<const char*, kResources> kNames = {"compute",   "device_memory", "pcie_up",   "pcie_down",
                                                         "pcie_both", "host_memory",   "nvme_read", "nvme_write",
-                                                        "nvme_both", "network"};
+                                                        "nvme_both", "network",       "cpu_update"};
 constexpr std::array<const char*, kResources> kWords = {
-    "computing",   "device memory",  "PCIe to the GPU", "PCIe from the GPU",          "PCIe both ways",
-    "host memory", "reading drives", "writing drives",  "reading and writing drives", "links between ranks"};
+    "computing",         "device memory",  "PCIe to the GPU", "PCIe from the GPU",          "PCIe both ways",
+    "host memory",       "reading drives", "writing drives",  "reading and writing drives", "links between ranks",
+    "updates on the CPU"};
 
 /// Rates as one rank has them.
 struct Rates {
@@ -28,6 +29,7 @@ struct Rates {
   double kernel_seconds = 0.0;
   double pcie_up = 1.0, pcie_down = 1.0, pcie_both = 1.0;
   double host_memory = 1.0;
+  double cpu_update = 1.0;  // bytes a second of the CPU's optimizer beside a GPU
   double nvme_read = 1.0, nvme_write = 1.0, nvme_both = 1.0;
   double network = 1.0, network_start = 0.0;
 };
@@ -39,7 +41,7 @@ Rates rates_of(const MachineProfile& profile, const StepCosts& costs) {
   rates.products = product_rate(profile, costs);
   rates.attention = rates.products;
   rates.memory = rates.host_memory;
-  rates.update = profile.host.adamw_rate * share * kHostAdamWBytes;
+  rates.cpu_update = rates.update = profile.host.adamw_rate * share * kHostAdamWBytes;
   if (costs.gpu) {
     const GpuProfile& gpu = *profile.gpu;
     rates.attention *= gpu.attention_share;
@@ -64,6 +66,7 @@ Rates rates_of(const MachineProfile& profile, const StepCosts& costs) {
 /// What a unit's update moves.
 struct UpdateBytes {
   double device = 0.0, host = 0.0, nvme = 0.0;
+  [[nodiscard]] double all() const { return device + host + nvme; }
 };
 
 class Simulator {
@@ -200,11 +203,35 @@ class Simulator {
     return bytes;
   }
 
+  /// Beside a GPU: what lies on the device comes down with the gradient and goes up again, what is on drives lies in host memory when it is
+  /// updated, and is written there and read again besides. \return when it is over
+  double update_on_cpu(const UpdateBytes& bytes, double gradient) {
+    const double here = pcie(norm_done_, 0.0, bytes.device + gradient);
+    const double read = nvme(norm_done_, bytes.nvme, bytes.nvme);
+    const double touched = 2.0 * bytes.all() + gradient;
+    const double updated = take(Resource::cpu_update, std::max(here, read), touched, rates_.cpu_update);
+    const double moved = touched + 2.0 * bytes.device + gradient + 2.0 * bytes.nvme;
+    // Room on the link is taken in the order of units: what goes up late does not hold up what could go before.
+    const double up = std::max(pcie(norm_done_, bytes.device, 0.0), updated + bytes.device / rates_.pcie_up);
+    return std::max(up, take(Resource::host_memory, norm_done_, moved, rates_.host_memory));
+  }
+
   /// State is read once and written once; the gradient is read.
   void update(std::size_t unit) {
-    const UpdateBytes bytes = bytes_of(unit);
-    const double gradient = costs_.units[unit].update_read_bytes;
+    UpdateBytes bytes = bytes_of(unit);
+    double gradient = costs_.units[unit].update_read_bytes;
+    double on_cpu = norm_done_;
+    if (!state_.on_cpu.empty() && state_.on_cpu[unit].gradient > 0.0) {
+      const CpuUpdateBytes& its = state_.on_cpu[unit];
+      const UpdateBytes cpu{.device = its.state[static_cast<std::size_t>(Tier::device)],
+                            .host = its.state[static_cast<std::size_t>(Tier::host)],
+                            .nvme = its.state[static_cast<std::size_t>(Tier::nvme)]};
+      on_cpu = update_on_cpu(cpu, its.gradient);
+      bytes = {.device = bytes.device - cpu.device, .host = bytes.host - cpu.host, .nvme = bytes.nvme - cpu.nvme};
+      gradient = std::max(0.0, gradient - its.gradient);
+    }
     double done = nvme(norm_done_, bytes.nvme, bytes.nvme);
+    done = std::max(done, on_cpu);
     if (costs_.gpu) {
       const double on_device = 2.0 * bytes.device + gradient;
       done = std::max(done, take(Resource::device_memory, norm_done_, on_device, rates_.update));

@@ -12,6 +12,16 @@ StateBytes state_bytes(const Placement& placement, const JobFacts& job) {
           static_cast<std::size_t>(job.extent_units[extent]))[static_cast<std::size_t>(placement.tier(kind, extent))] +=
           static_cast<double>(job.kinds[kind].bytes[extent]);
   }
+  if (placement.on_cpu.empty()) return state;
+  state.on_cpu.resize(job.program.units.size());
+  for (std::size_t extent = 0; extent < job.extent_units.size(); ++extent) {
+    if (!placement.updated_on_cpu(extent)) continue;
+    CpuUpdateBytes& unit = state.on_cpu.at(static_cast<std::size_t>(job.extent_units[extent]));
+    unit.gradient += static_cast<double>(job.cpu_update.grad_bytes[extent]);
+    for (std::size_t kind = 0; kind < job.kinds.size(); ++kind)
+      unit.state[static_cast<std::size_t>(placement.tier(kind, extent))] +=
+          static_cast<double>(job.kinds[kind].bytes[extent]);
+  }
   return state;
 }
 

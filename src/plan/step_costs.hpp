@@ -62,9 +62,16 @@ struct StepCosts {
 /// Bytes on each tier, by the tier's number.
 using TierBytes = std::array<double, 3>;
 
+/// Of what the CPU updates of a unit beside a GPU.
+struct CpuUpdateBytes {
+  TierBytes state{};      // of all kinds; they are in StateBytes::kinds too
+  double gradient = 0.0;  // that comes down for it
+};
+
 /// Bytes of one rank's state: [kind][unit].
 struct StateBytes {
   std::vector<std::vector<TierBytes>> kinds;
+  std::vector<CpuUpdateBytes> on_cpu = {};  // of each unit; empty: nothing
 };
 
 /// Where the placement has them.

@@ -246,20 +246,20 @@ void Adafactor::sum_updates_of_piece(int unit, const UpdateNumbers& numbers) {
   queue_->synchronize();
 }
 
-void Adafactor::update_extent(Queue& queue, const Extent& extent, const StateViews& views,
-                              const UpdateNumbers& numbers) {
+void Adafactor::update_extent(const ExtentUpdate& update, const UpdateNumbers& numbers) {
+  const Extent& extent = update.extent;
   const std::int64_t owned = parts_.zero.owned(extent.unit).begin;
   const Range in_unit{owned + extent.range.begin, owned + extent.range.end};
-  const TensorView gradient = parts_.gradients.owned(extent.unit).flat(extent.range.begin, extent.range.size());
   for (const TensorPiece& piece : parts_.zero.map->pieces(extent.unit, in_unit)) {
     const Step& step = steps_[static_cast<std::size_t>(piece.tensor)];
-    parts_.ops.adafactor_step(
-        queue, {.update = update_of(piece, in_unit.begin, gradient.flat(piece.range_begin, piece.count),
-                                    numbers.gradient_scale),
-                .parameter = views.parameter.flat(piece.range_begin, piece.count),
-                .learning_rate = step.learning_rate,
-                .divisor = step.divisor,
-                .weight_decay = layout_.traits()[static_cast<std::size_t>(piece.tensor)].decay ? weight_decay_ : 0.0});
+    update.ops.adafactor_step(
+        update.queue,
+        {.update = update_of(piece, in_unit.begin, update.gradient.flat(piece.range_begin, piece.count),
+                             numbers.gradient_scale),
+         .parameter = update.views.parameter.flat(piece.range_begin, piece.count),
+         .learning_rate = step.learning_rate,
+         .divisor = step.divisor,
+         .weight_decay = layout_.traits()[static_cast<std::size_t>(piece.tensor)].decay ? weight_decay_ : 0.0});
   }
 }
 

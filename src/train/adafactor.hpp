@@ -28,8 +28,7 @@ class Adafactor : public Optimizer {
 
  protected:
   void prepare(int unit, const UpdateNumbers& numbers) override;
-  void update_extent(Queue& queue, const Extent& extent, const StateViews& views,
-                     const UpdateNumbers& numbers) override;
+  void update_extent(const ExtentUpdate& update, const UpdateNumbers& numbers) override;
 
  private:
   /// Numbers that the largest unit's update needs in memory of the host that the device reads too.

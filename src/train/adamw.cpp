@@ -20,27 +20,28 @@ AdamW::AdamW(const OptimizerParts& parts, const model::T5Layout& layout, AdamWSe
   }
 }
 
-void AdamW::update_extent(Queue& queue, const Extent& extent, const StateViews& views, const UpdateNumbers& numbers) {
+void AdamW::update_extent(const ExtentUpdate& update, const UpdateNumbers& numbers) {
+  const Extent& extent = update.extent;
   const std::int64_t unit_begin = parts_.zero.owned(extent.unit).begin;
   for (const Segment& segment : segments_[static_cast<std::size_t>(extent.unit)]) {
     const std::int64_t begin = std::max(segment.range.begin, extent.range.begin);
     const std::int64_t count = std::min(segment.range.end, extent.range.end) - begin;
     if (count <= 0) continue;
     const std::int64_t inside = begin - extent.range.begin;
-    parts_.ops.adamw(queue, {.parameter = views.parameter.flat(inside, count),
-                             .exp_avg = views.exp_avg.flat(inside, count),
-                             .exp_avg_sq = views.exp_avg_sq.flat(inside, count),
-                             .gradient = parts_.gradients.owned(extent.unit).flat(begin, count),
-                             .learning_rate = numbers.learning_rate,
-                             .beta1 = settings_.beta1,
-                             .beta2 = settings_.beta2,
-                             .eps = settings_.eps,
-                             .weight_decay = segment.decay ? settings_.weight_decay : 0.0,
-                             .step = numbers.step,
-                             .gradient_scale = numbers.gradient_scale,
-                             .rounding = {.key = numbers.rounding_key,
-                                          .site = 2 * static_cast<std::uint32_t>(extent.unit),
-                                          .first = unit_begin + begin}});
+    update.ops.adamw(update.queue, {.parameter = update.views.parameter.flat(inside, count),
+                                    .exp_avg = update.views.exp_avg.flat(inside, count),
+                                    .exp_avg_sq = update.views.exp_avg_sq.flat(inside, count),
+                                    .gradient = update.gradient.flat(inside, count),
+                                    .learning_rate = numbers.learning_rate,
+                                    .beta1 = settings_.beta1,
+                                    .beta2 = settings_.beta2,
+                                    .eps = settings_.eps,
+                                    .weight_decay = segment.decay ? settings_.weight_decay : 0.0,
+                                    .step = numbers.step,
+                                    .gradient_scale = numbers.gradient_scale,
+                                    .rounding = {.key = numbers.rounding_key,
+                                                 .site = 2 * static_cast<std::uint32_t>(extent.unit),
+                                                 .first = unit_begin + begin}});
   }
 }
 

@@ -20,8 +20,7 @@ class AdamW : public Optimizer {
 
  protected:
   void prepare(int, const UpdateNumbers&) override {}
-  void update_extent(Queue& queue, const Extent& extent, const StateViews& views,
-                     const UpdateNumbers& numbers) override;
+  void update_extent(const ExtentUpdate& update, const UpdateNumbers& numbers) override;
 
  private:
   struct Segment {

@@ -40,7 +40,7 @@ Engine::Engine(const Job& job, Runtime& runtime, std::unique_ptr<RankGroups> gro
       groups_(std::move(groups)),
       arena_(runtime.device, job.plan.ledger),
       queue_(runtime.device.create_compute_queue()),
-      kernels_(make_kernels(job, runtime.device, arena_, *queue_)),
+      kernels_(switches.kernels ? std::move(*switches.kernels) : make_kernels(job, runtime.device, arena_, *queue_)),
       store_(std::move(switches.store)) {
   const TensorView batches = arena_.bytes(plan::entry::kBatches), copies = arena_.bytes(plan::entry::kBatchCopies);
   const std::size_t bytes = job_.facts.batch_bytes;
@@ -76,6 +76,7 @@ void Engine::make_state(Runtime& runtime) {
                                       .kinds = {},
                                       .checksum = o.offload.checksum},
                             .link_offsets = job_.plan.placement.link_offsets(job_.facts),
+                            .cpu_offsets = plan::cpu_ring_offsets(job_.facts, job_.plan.placement),
                             .wait_at_once = wait_at_once_};
   const bool nvme = std::ranges::any_of(kAllStateKinds, [this](StateKind kind) { return job_.on_nvme(kind); });
   // A name only: the memory store has no directories.
@@ -147,6 +148,7 @@ void Engine::make_training(Runtime& runtime) {
                              .ops = *kernels_.optimizer,
                              .device = runtime.device,
                              .names = *names_,
+                             .cpu_ops = kernels_.cpu_optimizer.get(),
                              .trace = trace_.get(),
                              .wait_at_once = wait_at_once_};
   if (job_.adafactor) {

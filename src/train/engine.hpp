@@ -31,6 +31,7 @@ namespace spillway::train {
 struct EngineSwitches {
   bool wait_at_once = false;                             // nothing overlaps: what overlap is worth
   std::unique_ptr<offload::BlockStore> store = nullptr;  // instead of the configured one
+  std::optional<KernelSet> kernels = {};                 // instead of the device's own
 };
 
 /// Everything that a job's plan asked for, allocated and put together. Members stand in the order in which they need one another.

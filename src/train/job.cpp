@@ -115,6 +115,23 @@ void check_optimizer(const RunOptions& options) {
     if (asked) throw ConfigError(fmt::format("optimizer.{} is Adafactor's; set optimizer.name = \"adafactor\"", key));
 }
 
+/// Who can update what.
+void check_optimizer_place(const RunOptions& options, bool on_gpu) {
+  const OptimizerPlace place = options.offload.optimizer_on;
+  if (!on_gpu) {
+    if (place == OptimizerPlace::gpu || place == OptimizerPlace::split)
+      throw ConfigError(
+          "offload.optimizer_on = \"gpu\" and \"split\" need a GPU; without one the CPU updates everything");
+    return;
+  }
+  if (options.optimizer.name == OptimizerName::adafactor &&
+      (place == OptimizerPlace::cpu || place == OptimizerPlace::split))
+    throw ConfigError(
+        "offload.optimizer_on = \"cpu\" and \"split\" with a GPU are for AdamW: what an Adafactor step makes of its "
+        "means is "
+        "in the GPU's memory; leave it out, or set \"gpu\"");
+}
+
 /// Who holds what, and in which formats.
 void lay_out_state(Job& job, int rank) {
   const RunOptions& o = job.options;
@@ -138,10 +155,7 @@ void lay_out_state(Job& job, int rank) {
     throw ConfigError(
         "offload.weight = \"host\" with a GPU needs weights that are streamed to it, which this version does not have "
         "yet; set offload.weight = \"device\", or \"nvme\"");
-  if (job.on_gpu && offload.optimizer_on == OptimizerPlace::cpu)
-    throw ConfigError(
-        "offload.optimizer_on = \"cpu\" with a GPU is not in this version yet: the GPU updates state wherever it lies; "
-        "leave it out");
+  check_optimizer_place(o, job.on_gpu);
   const bool training = job.purpose == Purpose::train;
   if (training) check_optimizer(o);
   const bool adamw = o.optimizer.name == OptimizerName::adamw;

@@ -121,6 +121,18 @@ void add_state_facts(plan::JobFacts& facts, const Job& job) {
                                round_up(*std::ranges::max_element(weights), kStoreAlignment);
 }
 
+/// Adafactor's steps need what the GPU made of its means.
+plan::UpdateOn update_on(const Job& job) {
+  if (job.adafactor) return plan::UpdateOn::gpu;
+  switch (job.options.offload.optimizer_on) {
+    case OptimizerPlace::automatic: return plan::UpdateOn::automatic;
+    case OptimizerPlace::cpu: return plan::UpdateOn::cpu;
+    case OptimizerPlace::gpu: return plan::UpdateOn::gpu;
+    case OptimizerPlace::split: return plan::UpdateOn::split;
+  }
+  return plan::UpdateOn::automatic;
+}
+
 void add_training_facts(plan::JobFacts& facts, const Job& job) {
   const GradientLayout& gradients = job.gradients;
   facts.gradient_bytes = gradients.buffer_bytes();
@@ -138,6 +150,9 @@ void add_training_facts(plan::JobFacts& facts, const Job& job) {
     facts.workspace_bytes += workspace(false);
     if (job.options.optimizer.scale_parameter) facts.parameter_bytes = workspace(true) - workspace(false);
   }
+  if (job.on_gpu) facts.cpu_update.who = update_on(job);
+  for (const Extent& extent : make_extents(job.zero, job.extent_elements))
+    facts.cpu_update.grad_bytes.push_back(static_cast<std::size_t>(extent.range.size()) * size_of(gradients.grad));
   facts.kept_bytes = job.training_stage_bytes(true);
   facts.recomputed_bytes = job.training_stage_bytes(false);
   facts.checkpointing = checkpointing_of(job.options.train.gradient_checkpointing);

@@ -11,6 +11,15 @@
 namespace spillway::train {
 namespace {
 
+/// Of the pool that updates beside a GPU: a core is left for the thread that feeds the GPU, where there are enough.
+kernels::cpu::ThreadPlacement threads_beside_gpu(kernels::cpu::ThreadPlacement all) {
+  constexpr int kEnough = 3;
+  if (all.threads < kEnough) return all;
+  --all.threads;
+  if (!all.cpus.empty()) all.cpus.pop_back();
+  return all;
+}
+
 constexpr std::size_t kPart = 256;  // what each part of a workspace begins on
 
 /// The parts of a GPU's workspace, in their order.
@@ -71,11 +80,15 @@ KernelSet make_kernels(const Job& job, const Device& device, const Arena& arena,
   const Parts parts = parts_of(job);
   const TensorView workspace = arena.bytes(plan::entry::kKernels), results = arena.bytes(plan::entry::kResults);
   const std::span<std::byte> memory(workspace.data(), workspace.bytes());
-  return {.model = kernels::cuda::make_model_ops(memory.first(parts.model), {.tf32 = job.options.train.tf32}),
-          .optimizer = kernels::cuda::make_optimizer_ops(queue, memory.subspan(parts.model, parts.optimizer)),
-          .generation = kernels::cuda::make_generation_ops(
-              memory.subspan(parts.model + parts.optimizer),
-              std::span(results.data(), results.bytes()).subspan(norm_sum_bytes(job)))};
+  KernelSet set{.model = kernels::cuda::make_model_ops(memory.first(parts.model), {.tf32 = job.options.train.tf32}),
+                .optimizer = kernels::cuda::make_optimizer_ops(queue, memory.subspan(parts.model, parts.optimizer)),
+                .generation = kernels::cuda::make_generation_ops(
+                    memory.subspan(parts.model + parts.optimizer),
+                    std::span(results.data(), results.bytes()).subspan(norm_sum_bytes(job)))};
+  if (!job.plan.placement.on_cpu.empty())
+    set.cpu_optimizer =
+        kernels::cpu::make_optimizer_ops(kernels::cpu::make_thread_pool(threads_beside_gpu(job.thread_placement)));
+  return set;
 }
 
 }  // namespace spillway::train

@@ -17,6 +17,7 @@ struct KernelSet {
   std::unique_ptr<kernels::ModelOps> model;
   std::unique_ptr<kernels::OptimizerOps> optimizer;
   std::unique_ptr<kernels::GenerationOps> generation;
+  std::unique_ptr<kernels::OptimizerOps> cpu_optimizer;  // of a GPU's job whose plan has the CPU update something
 };
 
 /// Those of the CPU with the job's threads, or those of a GPU in the arena's memory.

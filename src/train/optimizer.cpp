@@ -27,6 +27,24 @@ class BothEvents final : public EventState {
   Event one_, other_;
 };
 
+/// What the optimizer's thread was given, and then the copies that it left behind.
+class WithCopies final : public EventState {
+ public:
+  /// \param copies  written before `work` is over
+  WithCopies(Event work, std::shared_ptr<const Event> copies) : work_(std::move(work)), copies_(std::move(copies)) {}
+  void wait() override {
+    work_.wait();
+    copies_->wait();
+  }
+  [[nodiscard]] bool ready() override { return work_.ready() && copies_->ready(); }
+
+ private:
+  Event work_;
+  std::shared_ptr<const Event> copies_;
+};
+
+bool is_of_worker(const ShardState::Stretch& stretch) { return stretch.through_ring || stretch.on_cpu; }
+
 }  // namespace
 
 Optimizer::Optimizer(const OptimizerParts& parts)
@@ -34,9 +52,15 @@ Optimizer::Optimizer(const OptimizerParts& parts)
       host_(parts.device.is_host()),
       queue_(parts.device.create_compute_queue()),
       worker_(parts.device.create_worker_queue("update")) {
-  if (host_ || !parts.state.uses_ring()) return;
+  if (host_) return;
+  for (int unit = 0; unit < parts.zero.map->units(); ++unit)
+    for (const ShardState::Stretch& stretch : parts.state.stretches_of(unit))
+      if (stretch.on_cpu) of_cpu_.push_back(stretch);
+  if (!of_cpu_.empty() && parts.cpu_ops == nullptr) throw Error("extents are to be updated on the CPU without its ops");
+  if (of_cpu_.empty() && !parts.state.uses_ring()) return;
   ring_queue_ = parts.device.create_compute_queue();
   marks_queue_ = parts.device.create_compute_queue();
+  cpu_queue_ = make_host_device()->create_compute_queue();
 }
 
 void Optimizer::update(int unit, const UpdateNumbers& numbers) {
@@ -46,19 +70,19 @@ void Optimizer::update(int unit, const UpdateNumbers& numbers) {
   Event done;
   if (host_) {
     done = start_on_worker(unit, numbers, marks, Part::all, {});
-  } else if (!has(unit, Part::through_ring)) {
+  } else if (!has(unit, Part::on_worker)) {
     marks.begin(*queue_);
-    update_part(*queue_, unit, numbers, Part::in_memory);
+    update_part(*queue_, unit, numbers, Part::on_queue);
     marks.end(*queue_);
     done = queue_->record();
-  } else if (!has(unit, Part::in_memory)) {
-    done = start_on_worker(unit, numbers, marks, Part::through_ring, {});
+  } else if (!has(unit, Part::on_queue)) {
+    done = start_on_worker(unit, numbers, marks, Part::on_worker, {});
   } else {
     marks.begin(*queue_);
-    update_part(*queue_, unit, numbers, Part::in_memory);
-    const Event in_memory = queue_->record();
-    const Event through_ring = start_on_worker(unit, numbers, marks, Part::through_ring, in_memory);
-    done = Event(std::make_shared<BothEvents>(in_memory, through_ring));
+    update_part(*queue_, unit, numbers, Part::on_queue);
+    const Event on_queue = queue_->record();
+    const Event on_worker = start_on_worker(unit, numbers, marks, Part::on_worker, on_queue);
+    done = Event(std::make_shared<BothEvents>(on_queue, on_worker));
   }
   if (parts_.wait_at_once) done.wait();
   parts_.parameters.updating(unit, done);
@@ -66,42 +90,78 @@ void Optimizer::update(int unit, const UpdateNumbers& numbers) {
 
 bool Optimizer::has(int unit, Part part) const {
   return std::ranges::any_of(parts_.state.stretches_of(unit), [part](const ShardState::Stretch& stretch) {
-    return stretch.through_ring == (part == Part::through_ring);
+    return is_of_worker(stretch) == (part == Part::on_worker);
   });
 }
 
-/// \param in_memory  the rest of the unit's update, which has been marked as begun
+/// \param on_queue  the rest of the unit's update, which has been marked as begun
 Event Optimizer::start_on_worker(int unit, const UpdateNumbers& numbers, const Trace::UpdateMarks& marks, Part part,
-                                 const std::optional<Event>& in_memory) {
-  worker_->submit([this, unit, numbers, marks, part, in_memory] {
+                                 const std::optional<Event>& on_queue) {
+  const auto copies = std::make_shared<Event>();
+  worker_->submit([this, unit, numbers, marks, part, on_queue, copies] {
     Queue& queue = host_ ? *queue_ : *ring_queue_;
-    if (!in_memory) marks.begin(queue);
+    if (!on_queue) marks.begin(queue);
     update_part(queue, unit, numbers, part);
-    Queue& last = in_memory ? *marks_queue_ : queue;
-    if (in_memory) last.wait(*in_memory);
+    *copies = parts_.state.back_on_device();
+    Queue& last = on_queue ? *marks_queue_ : queue;
+    if (on_queue) last.wait(*on_queue);
+    last.wait(*copies);
     marks.end(last);
     nvme_seconds_ = parts_.state.nvme_seconds();
   });
-  return worker_->record();
+  return Event(std::make_shared<WithCopies>(worker_->record(), copies));
 }
 
 void Optimizer::update_part(Queue& queue, int unit, const UpdateNumbers& numbers, Part part) {
   const ProfilerRange range(parts_.names.update(unit).c_str());
   try {
     for (const ShardState::Stretch& stretch : parts_.state.stretches_of(unit)) {
-      if (part != Part::all && stretch.through_ring != (part == Part::through_ring)) continue;
+      if (part != Part::all && is_of_worker(stretch) != (part == Part::on_worker)) continue;
+      if (stretch.on_cpu) {
+        update_on_cpu(stretch, numbers);
+        continue;
+      }
       ShardState::Lease lease = parts_.state.acquire(stretch, queue);
-      update_extent(queue, stretch.whole, lease.views(), numbers);
+      update_extent({.queue = queue,
+                     .ops = parts_.ops,
+                     .extent = stretch.whole,
+                     .views = lease.views(),
+                     .gradient = gradient_of(stretch)},
+                    numbers);
       // What the ring writes back must be updated.
       if (stretch.through_ring) queue.synchronize();
       lease.release();
     }
     // Moments that are still being written back need not be waited for: the next step's reads find them in order. Weights are
     // read past the ring.
-    if (part != Part::in_memory && parts_.state.on_nvme(StateKind::weight)) parts_.state.flush();
+    if (part != Part::on_queue && parts_.state.on_nvme(StateKind::weight)) parts_.state.flush();
   } catch (const IoError& error) {
     throw IoError(fmt::format("optimizer step {}, update of unit {}: {}", numbers.step, unit, error.what()));
   }
+}
+
+TensorView Optimizer::gradient_of(const ShardState::Stretch& stretch) const {
+  const Range range = stretch.whole.range;
+  return parts_.gradients.owned(stretch.whole.unit).flat(range.begin, range.size());
+}
+
+/// All gradients of a step are summed before its first update, so that what comes next may come down already.
+void Optimizer::fetch_ahead() {
+  for (; fetched_ < of_cpu_.size() && parts_.state.can_fetch(); ++fetched_)
+    parts_.state.fetch(of_cpu_[fetched_], gradient_of(of_cpu_[fetched_]));
+}
+
+void Optimizer::update_on_cpu(const ShardState::Stretch& stretch, const UpdateNumbers& numbers) {
+  fetch_ahead();
+  ShardState::Lease lease = parts_.state.acquire_on_cpu(stretch, gradient_of(stretch));
+  update_extent({.queue = *cpu_queue_,
+                 .ops = *parts_.cpu_ops,
+                 .extent = stretch.whole,
+                 .views = lease.views(),
+                 .gradient = lease.gradient()},
+                numbers);
+  lease.release();
+  if (++updated_ == of_cpu_.size()) fetched_ = updated_ = 0;
 }
 
 void Optimizer::wait_for_updates() {

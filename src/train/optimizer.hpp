@@ -34,13 +34,24 @@ struct OptimizerParts {
   kernels::OptimizerOps& ops;
   Device& device;
   const OpNames& names;
-  Trace* trace = nullptr;     // told of the updates
-  bool wait_at_once = false;  // test-only: nothing of the update overlaps anything
+  kernels::OptimizerOps* cpu_ops = nullptr;  // of what the CPU updates beside a GPU; null: nothing
+  Trace* trace = nullptr;                    // told of the updates
+  bool wait_at_once = false;                 // test-only: nothing of the update overlaps anything
+};
+
+/// What is updated at a time, and by whom.
+struct ExtentUpdate {
+  Queue& queue;
+  kernels::OptimizerOps& ops;
+  const Extent& extent;  // or neighbouring ones
+  const StateViews& views;
+  ConstTensorView gradient;  // of the extent
 };
 
 /// The update of what a rank owns: unit by unit in forward order, extent by extent. On the host a thread of its own does all of it. A
 /// GPU's update stream is given the extents in device and host memory at once, which it reads and writes in place; those with
-/// anything on nvme wait for the ring on that thread, and have a stream of their own so that neither kind waits for the other.
+/// anything on nvme wait for the ring on that thread, and have a stream of their own so that neither kind waits for the other. What the
+/// CPU updates beside a GPU is that thread's too: it has the next extents come down while it updates one.
 class Optimizer {
  public:
   explicit Optimizer(const OptimizerParts& parts);
@@ -59,9 +70,9 @@ class Optimizer {
  protected:
   /// Whatever must be known of a whole unit before any of it is updated. On the thread that calls update.
   virtual void prepare(int unit, const UpdateNumbers& numbers) = 0;
-  /// Updates one extent, or neighbouring ones, in `queue`. On the thread that calls update, or on the optimizer's; not of both at a time on the host.
-  virtual void update_extent(Queue& queue, const Extent& extent, const StateViews& views,
-                             const UpdateNumbers& numbers) = 0;
+  /// Updates one extent, or neighbouring ones, in its queue. On the thread that calls update, or on the optimizer's, or on both at a time
+  /// beside a GPU.
+  virtual void update_extent(const ExtentUpdate& update, const UpdateNumbers& numbers) = 0;
 
   /// Blocks until the updates started so far are over.
   void wait_for_updates();
@@ -70,16 +81,24 @@ class Optimizer {
 
  private:
   /// Which extents of a unit one way of updating takes.
-  enum class Part { all, in_memory, through_ring };
+  enum class Part { all, on_queue, on_worker };
   [[nodiscard]] bool has(int unit, Part part) const;
   Event start_on_worker(int unit, const UpdateNumbers& numbers, const Trace::UpdateMarks& marks, Part part,
-                        const std::optional<Event>& in_memory);
+                        const std::optional<Event>& on_queue);
   void update_part(Queue& queue, int unit, const UpdateNumbers& numbers, Part part);
+
+  void update_on_cpu(const ShardState::Stretch& stretch, const UpdateNumbers& numbers);
+  void fetch_ahead();
+  [[nodiscard]] TensorView gradient_of(const ShardState::Stretch& stretch) const;
 
   bool host_;
   std::unique_ptr<Queue> queue_;        // of extents in memory, and on the host of all
   std::unique_ptr<Queue> ring_queue_;   // a GPU's, of extents that pass through the ring
+  std::unique_ptr<Queue> cpu_queue_;    // beside a GPU: inline, on the optimizer's thread
   std::unique_ptr<Queue> marks_queue_;  // a GPU's, where the trace marks the end of both
+  // What the CPU updates beside a GPU, in the order of a step, and how far it is there. Only the optimizer's thread looks at it.
+  std::vector<ShardState::Stretch> of_cpu_;
+  std::size_t fetched_ = 0, updated_ = 0;
   std::atomic<double> nvme_seconds_ = 0.0;
   std::unique_ptr<Queue> worker_;  // its tasks must be over before a derived class goes: see stop()
 

@@ -182,7 +182,7 @@ struct MemoryOptions {
 };
 
 enum class TierChoice { automatic, device, host, nvme };
-enum class OptimizerPlace { automatic, cpu };
+enum class OptimizerPlace { automatic, cpu, gpu, split };
 enum class StoreChoice { automatic, uring, posix, memory };
 
 /// [offload]: where optimizer state lives, and how it moves.

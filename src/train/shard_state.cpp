@@ -49,6 +49,8 @@ ShardState::ShardState(const Zero& zero, StateLayout layout, ShardStateOptions o
   if (const TensorView link = arena.bytes(plan::entry::kLinkRing, plan::Tier::device))
     link_ =
         std::make_unique<LinkRing>(device, link, options_.link_offsets.back(), extents_.size(), options_.wait_at_once);
+  if (const TensorView pinned = arena.bytes(plan::entry::kCpuRing, plan::Tier::host))
+    cpu_ring_ = std::make_unique<CpuRing>(device, pinned, options_.cpu_offsets.back(), options_.wait_at_once);
   make_stretches();
   const TensorView transfer = arena.bytes(plan::entry::kTransfer);
   transfer_ = {reinterpret_cast<float*>(transfer.data()), transfer.bytes() / sizeof(float)};
@@ -59,17 +61,21 @@ void ShardState::make_stretches() {
   stretches_of_.resize(static_cast<std::size_t>(layout_.units()));
   for (std::size_t extent = 0; extent < extents_.size(); ++extent) {
     std::vector<Stretch>& stretches = stretches_of_[static_cast<std::size_t>(extents_[extent].unit)];
-    const bool linked = link_ != nullptr && !uses_ring_[extent] &&
+    const bool on_cpu = cpu_ring_ != nullptr && options_.placement.updated_on_cpu(extent);
+    const bool linked = link_ != nullptr && !on_cpu && !uses_ring_[extent] &&
                         std::ranges::any_of(kAllStateKinds, [&](StateKind kind) { return over_link(kind, extent); });
-    const bool goes_on = !stretches.empty() && !linked && !uses_ring_[extent] && !stretches.back().through_ring &&
-                         !stretches.back().over_link &&
+    const bool goes_on = !stretches.empty() && !linked && !on_cpu && !uses_ring_[extent] &&
+                         !stretches.back().through_ring && !stretches.back().over_link && !stretches.back().on_cpu &&
                          std::ranges::all_of(places_, [extent](const std::vector<StatePlaces::Place>& of_kind) {
                            return of_kind[extent].tier == of_kind[extent - 1].tier;
                          });
     if (goes_on) stretches.back().whole.range.end = extents_[extent].range.end;
     else
-      stretches.push_back(
-          {.first = extent, .whole = extents_[extent], .through_ring = uses_ring_[extent], .over_link = linked});
+      stretches.push_back({.first = extent,
+                           .whole = extents_[extent],
+                           .through_ring = uses_ring_[extent],
+                           .over_link = linked,
+                           .on_cpu = on_cpu});
   }
 }
 
@@ -147,6 +153,7 @@ StateViews ShardState::views_of(const Stretch& stretch, const offload::StateRing
   const Extent& part = stretch.whole;
   const auto view = [&](StateKind kind) {
     if (!on_nvme(kind, stretch.first)) return resident(kind, stretch.first, part.range);
+    if (lease == nullptr) return kernels::StateView{};
     return layout_.view(kind, part.unit, lease->state(*nvme_kind(kind)), part.range.size(), {0, part.range.size()});
   };
   return {.parameter = {view(StateKind::weight).values, view(StateKind::master).values},
@@ -210,6 +217,48 @@ ShardState::Lease ShardState::acquire(const Stretch& stretch, Queue& queue) {
   return lease;
 }
 
+/// The views of what the CPU updates with all that is on the device in `place` instead; \return those pieces.
+std::vector<CpuRing::Piece> ShardState::move_down(const Stretch& stretch, std::byte* place, StateViews& views) const {
+  const Range whole{0, stretch.whole.range.size()};
+  std::vector<CpuRing::Piece> pieces;
+  const auto move = [&](TensorView& from, const TensorView& to) {
+    if (from.bytes() > 0) pieces.push_back({.on_device = from.data(), .on_host = to.data(), .bytes = from.bytes()});
+    from = to;
+  };
+  for (const StateKind kind : kAllStateKinds) {
+    const std::size_t k = index_of(kind);
+    if (places_[k][stretch.first].tier != plan::Tier::device) continue;
+    const std::size_t bytes = layout_.bytes(kind, stretch.whole.unit, whole.end);
+    if (bytes == 0) continue;
+    const kernels::StateView to =
+        layout_.view(kind, stretch.whole.unit, {place + options_.cpu_offsets[k + 1], bytes}, whole.end, whole);
+    if (kind == StateKind::weight) move(views.parameter.weight, to.values);
+    if (kind == StateKind::master) move(views.parameter.master, to.values);
+    if (kind != StateKind::exp_avg && kind != StateKind::exp_avg_sq) continue;
+    kernels::StateView& moment = kind == StateKind::exp_avg ? views.exp_avg : views.exp_avg_sq;
+    move(moment.values, to.values);
+    if (to.scales) move(moment.scales, to.scales);
+  }
+  return pieces;
+}
+
+void ShardState::fetch(const Stretch& stretch, const TensorView& gradient) {
+  std::byte* const place = cpu_ring_->next_place();
+  StateViews views = views_of(stretch, nullptr);
+  std::vector<CpuRing::Piece> pieces = move_down(stretch, place, views);
+  pieces.push_back({.on_device = gradient.data(), .on_host = place, .bytes = gradient.bytes(), .changes = false});
+  cpu_ring_->fetch(stretch.first, std::move(pieces));
+}
+
+ShardState::Lease ShardState::acquire_on_cpu(const Stretch& stretch, const TensorView& gradient) {
+  Lease lease = acquire(stretch.first);
+  cpu_ring_->take(stretch.first);
+  lease.cpu_ = cpu_ring_.get();
+  (void)move_down(stretch, cpu_ring_->taken_place(), lease.views_);
+  lease.gradient_ = TensorView(cpu_ring_->taken_place(), gradient.dtype(), gradient.shape());
+  return lease;
+}
+
 void ShardState::wait_until_back(Queue& queue, int unit) {
   if (!link_) return;
   for (const std::size_t extent : extents_of(unit)) link_->wait_until_back(queue, extent);
@@ -217,6 +266,7 @@ void ShardState::wait_until_back(Queue& queue, int unit) {
 
 void ShardState::Lease::release() {
   if (link_ != nullptr) std::exchange(link_, nullptr)->take_back(*queue_);
+  if (cpu_ != nullptr) std::exchange(cpu_, nullptr)->give_back();
   if (!ring_) return;
   offload::StateRing::Lease ring = std::move(*ring_);
   ring_.reset();
@@ -240,6 +290,7 @@ void ShardState::flush() {
 void ShardState::drain() {
   if (ring_) ring_->drain();
   if (link_) link_->synchronize();
+  if (cpu_ring_) cpu_ring_->synchronize();
 }
 
 }  // namespace spillway::train

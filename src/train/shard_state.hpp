@@ -16,6 +16,7 @@
 #include "offload/state_ring.hpp"
 #include "plan/plan.hpp"
 #include "train/arena.hpp"
+#include "train/cpu_ring.hpp"
 #include "train/extents.hpp"
 #include "train/link_ring.hpp"
 #include "train/state_layout.hpp"
@@ -31,11 +32,13 @@ struct ShardStateOptions {
   std::int64_t extent_elements = 0;
   offload::ExtentStoreOptions files;      // kinds are filled in
   std::vector<std::size_t> link_offsets;  // of kinds in a place of the link's ring, and where it ends
+  std::vector<std::size_t> cpu_offsets;   // likewise of the CPU's ring: of the gradient and of kinds
   bool wait_at_once = false;              // test-only: nothing that moves overlaps anything
 };
 
 /// All state that a rank owns, every extent of every kind on its tier: in memory, or on nvme, from where it passes through a ring. What
-/// lies in host memory beside a GPU passes through a ring in the GPU's memory.
+/// lies in host memory beside a GPU passes through a ring in the GPU's memory, unless the CPU updates it: then what the GPU has of it passes
+/// through a ring in pinned memory.
 class ShardState {
  public:
   /// Slots of the ring of extents on nvme.
@@ -65,6 +68,7 @@ class ShardState {
     Extent whole;
     bool through_ring = false;
     bool over_link = false;
+    bool on_cpu = false;  // beside a GPU
   };
   /// Of a unit, in order.
   [[nodiscard]] const std::vector<Stretch>& stretches_of(int unit) const {
@@ -90,11 +94,15 @@ class ShardState {
     [[nodiscard]] const StateViews& views() const noexcept { return views_; }
     /// Starts the write-back of what passes through a ring, after what the queue of an update has been given so far. \throws IoError
     void release();
+    /// Of what the CPU updates beside a GPU.
+    [[nodiscard]] const ConstTensorView& gradient() const noexcept { return gradient_; }
 
    private:
     friend class ShardState;
     std::optional<offload::StateRing::Lease> ring_;
     LinkRing* link_ = nullptr;
+    CpuRing* cpu_ = nullptr;
+    ConstTensorView gradient_;
     Queue* queue_ = nullptr;
     StateViews views_;
   };
@@ -103,6 +111,14 @@ class ShardState {
   [[nodiscard]] Lease acquire(std::size_t extent);
   /// The same for all of a stretch, which `queue` is going to update: what is in host memory is on its way to a GPU, without blocking.
   [[nodiscard]] Lease acquire(const Stretch& stretch, Queue& queue);
+  /// Whether another stretch can be fetched for the CPU.
+  [[nodiscard]] bool can_fetch() const { return cpu_ring_->has_room(); }
+  /// Starts to bring what the GPU has of a stretch that the CPU updates. Nobody may change that until it is released.
+  void fetch(const Stretch& stretch, const TensorView& gradient);
+  /// Blocks until the stretch that was fetched first is in host memory, for the CPU to update. One thread, as for the ring. \throws IoError
+  [[nodiscard]] Lease acquire_on_cpu(const Stretch& stretch, const TensorView& gradient);
+  /// What the CPU has updated of released leases is in device memory.
+  [[nodiscard]] Event back_on_device() const { return cpu_ring_ ? cpu_ring_->back() : Event(); }
   /// What `queue` is given from now on finds the unit's state in host memory as its last update left it.
   void wait_until_back(Queue& queue, int unit);
   /// Blocks until what was released is written back. \throws IoError
@@ -138,6 +154,8 @@ class ShardState {
   /// \param part  in elements of what this rank owns of the unit, inside the extent's run
   [[nodiscard]] kernels::StateView resident(StateKind kind, std::size_t extent, Range part) const;
   void make_stretches();
+  [[nodiscard]] std::vector<CpuRing::Piece> move_down(const Stretch& stretch, std::byte* place,
+                                                      StateViews& views) const;
   [[nodiscard]] StateViews views_of(const Stretch& stretch, const offload::StateRing::Lease* lease) const;
   [[nodiscard]] bool over_link(StateKind kind, std::size_t extent) const;
   [[nodiscard]] StateViews bring(const Stretch& stretch, Queue& queue);
@@ -166,6 +184,7 @@ class ShardState {
   std::span<std::byte> ring_memory_;
   std::unique_ptr<offload::StateRing> ring_;
   std::unique_ptr<LinkRing> link_;
+  std::unique_ptr<CpuRing> cpu_ring_;
   std::array<std::size_t, kStateKinds> buffer_offsets_{};         // in the idle ring's memory, for read()
   std::array<std::optional<std::size_t>, kStateKinds> buffered_;  // the extent that read() left there
   std::optional<std::size_t> written_;                            // the extent of the last write()
