@@ -59,6 +59,16 @@ TEST_F(GpuTraining, PlacementAndRecomputation_ChangeNoBit) {
   }
 }
 
+TEST_F(GpuTraining, WhoUpdatesWhatIsOutsideItsMemory_ChangesNoBit) {
+  for (const Numerics& numerics : all_numerics()) {
+    if (numerics.optimizer != train::OptimizerName::adamw) continue;
+    SCOPED_TRACE(testing::Message() << numerics);
+    const StateHashes expected = hashes(numerics, {.stage = 0});
+    for (const Placement& placement : placements_beside_gpu())
+      EXPECT_EQ(hashes(numerics, placement), expected) << placement;
+  }
+}
+
 TEST_F(GpuTraining, ATraceHasTheGpusTimes_InsideTheStepsThatItShows) {
   train::RunOptions options = training_options(folder_.path());
   options.report = {.trace = true, .trace_first = 2, .trace_last = 3};

@@ -103,6 +103,8 @@ std::ostream& operator<<(std::ostream& out, const Placement& placement) {
       << name_of(placement.master) << ", exp_avg on " << name_of(placement.exp_avg) << ", exp_avg_sq on "
       << name_of(placement.exp_avg_sq) << ", store " << kStores[static_cast<int>(placement.store)]
       << (placement.recompute ? ", recomputing" : "") << kSpreads[static_cast<int>(placement.spread)];
+  constexpr const char* kOptimizers[] = {"", ", updated by the CPU", ", updated by the GPU", ", updated by both"};
+  out << kOptimizers[static_cast<int>(placement.optimizer_on)];
   if (placement.nodes > 1) out << ", on " << placement.nodes << " nodes";
   return out;
 }
@@ -143,6 +145,29 @@ std::vector<Placement> placements(int ranks) {
   return all;
 }
 
+std::vector<Placement> placements_beside_gpu() {
+  using enum StoreChoice;
+  using train::OptimizerPlace;
+  std::vector<Placement> all;
+  for (const OptimizerPlace place : {OptimizerPlace::cpu, OptimizerPlace::split, OptimizerPlace::gpu}) {
+    all.push_back({.stage = 0, .exp_avg = kHost, .exp_avg_sq = kHost, .optimizer_on = place});
+    all.push_back({.stage = 3, .master = kHost, .exp_avg = kHost, .exp_avg_sq = kHost, .optimizer_on = place});
+    all.push_back(
+        {.stage = 3, .master = kHost, .exp_avg = kNvme, .exp_avg_sq = kNvme, .store = memory, .optimizer_on = place});
+    all.push_back({.stage = 0,
+                   .weight = kNvme,
+                   .master = kNvme,
+                   .exp_avg = kHost,
+                   .exp_avg_sq = kNvme,
+                   .store = memory,
+                   .optimizer_on = place});
+    all.push_back({.stage = 0, .spread = Spread::device_host, .optimizer_on = place});
+    all.push_back(
+        {.stage = 2, .store = memory, .recompute = true, .spread = Spread::device_host_nvme, .optimizer_on = place});
+  }
+  return all;
+}
+
 std::vector<Placement> every_combination_of_tiers() {
   constexpr TierChoice kTiers[] = {TierChoice::device, kHost, kNvme};
   std::vector<Placement> all;
@@ -160,7 +185,7 @@ std::vector<Placement> every_combination_of_tiers() {
 }
 
 StateHashes train_placed(const std::string& folder, const Numerics& numerics, const Placement& placement,
-                         comm::Communicator& communicator, Device* gpu) {
+                         comm::Communicator& communicator, Device* gpu, train::EngineSwitches switches) {
   train::RunOptions options = training_options(folder);
   set_numerics(options, numerics);
   options.zero.stage = placement.stage;
@@ -172,6 +197,7 @@ StateHashes train_placed(const std::string& folder, const Numerics& numerics, co
     options.offload.exp_avg_sq = placement.exp_avg_sq;
   }
   options.offload.store = placement.store;
+  options.offload.optimizer_on = placement.optimizer_on;
   options.train.gradient_checkpointing =
       placement.recompute ? train::GradientCheckpointing::on : train::GradientCheckpointing::off;
   if (placement.nodes > 1) options.zero.shard_group = train::ShardGroup::node;
@@ -184,7 +210,7 @@ StateHashes train_placed(const std::string& folder, const Numerics& numerics, co
     EXPECT_EQ(job.plan.program.groups, numerics.two_groups ? 2 : 1);
     if (placement.spread != Spread::none) spread_state(job, placement.spread, shape);
   };
-  Trainee trainee(options, communicator, {}, replan,
+  Trainee trainee(options, communicator, std::move(switches), replan,
                   comm::NodeLayout::filled(placement.nodes, communicator.size() / placement.nodes), gpu);
 
   trainee.run(kSteps);
@@ -194,6 +220,10 @@ StateHashes train_placed(const std::string& folder, const Numerics& numerics, co
   for (const double norm : trainee.gradient_norms()) EXPECT_GT(norm, options.train.max_grad_norm);
   if (placement.spread == Spread::none) expect_tiers_used(trainee.job(), placement);
   expect_traffic(trainee);
+  using train::OptimizerPlace;
+  if (placement.optimizer_on == OptimizerPlace::cpu || placement.optimizer_on == OptimizerPlace::split) {
+    EXPECT_FALSE(trainee.job().plan.placement.on_cpu.empty());
+  }
   return hashes;
 }
 

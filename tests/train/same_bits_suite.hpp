@@ -37,6 +37,7 @@ struct Placement {
   bool recompute = false;  // activation checkpointing
   Spread spread = Spread::none;
   int nodes = 1;  // above 1: shards within so many nodes, copies across
+  train::OptimizerPlace optimizer_on = train::OptimizerPlace::automatic;
 };
 std::ostream& operator<<(std::ostream& out, const Placement& placement);
 
@@ -46,12 +47,16 @@ std::ostream& operator<<(std::ostream& out, const Placement& placement);
 /// Every placement that a run at some rank count is held against stage 0 with all on the device.
 [[nodiscard]] std::vector<Placement> placements(int ranks);
 
+/// Those with a GPU alone: state outside its memory updated by the CPU, or by both.
+[[nodiscard]] std::vector<Placement> placements_beside_gpu();
+
 /// Weight, master and both moments each on device, host and nvme (files in memory, the fastest), the stages in turn.
 [[nodiscard]] std::vector<Placement> every_combination_of_tiers();
 
 /// Trains kSteps steps with a placement on this rank, with dropout and with clipping in every step, and expects that the tiers asked
 /// for were used. \return the hashes of all state. With `gpu` it trains there instead of on the host.
 [[nodiscard]] StateHashes train_placed(const std::string& folder, const Numerics& numerics, const Placement& placement,
-                                       comm::Communicator& communicator, Device* gpu = nullptr);
+                                       comm::Communicator& communicator, Device* gpu = nullptr,
+                                       train::EngineSwitches switches = {});
 
 }  // namespace spillway::test
