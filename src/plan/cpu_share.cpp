@@ -40,7 +40,7 @@ bool may_be_on_cpu(const JobFacts& job, std::size_t extent) {
 /// The share's extents from `first` on, of those that are outside the device without one.
 std::vector<bool> chosen_from(std::size_t first, const JobFacts& job, const Placement& without, const CpuShare& share) {
   std::vector<bool> on_cpu(job.extent_units.size(), false);
-  double due = 0.0;
+  double due = 1.0 - share.of_host;  // a small share is one extent
   for (std::size_t extent = first; extent < on_cpu.size(); ++extent) {
     if (!may_be_on_cpu(job, extent) || !is_outside(job, without, extent)) continue;
     if (share.of_nvme && is_on_nvme(job, without, extent)) {
@@ -48,7 +48,7 @@ std::vector<bool> chosen_from(std::size_t first, const JobFacts& job, const Plac
       continue;
     }
     due += share.of_host;
-    on_cpu[extent] = due >= 1.0;
+    on_cpu[extent] = share.of_host > 0.0 && due >= 1.0;
     if (on_cpu[extent]) due -= 1.0;
   }
   return on_cpu;

@@ -170,6 +170,51 @@ TEST(Simulate, StateOnDrives_PassesThemAndPcie) {
   EXPECT_DOUBLE_EQ(step.nvme_bytes_a_day(2), 8.0 * 2 * 86400.0 / 11.0);
 }
 
+/// The CPU's optimizer takes 5 bytes a second.
+TEST(Simulate, WhatTheCpuUpdates_CostsTheLinkItsGradientAndItsWeight) {
+  Job job;
+  job.weight(1, Tier::device) = 2.0;
+  job.moment(1, Tier::host) = 8.0;
+  job.costs.units[1].update_read_bytes = 2.0;
+  job.state.on_cpu.resize(2);
+  job.state.on_cpu[1] = {.state = {2.0, 8.0, 0.0}, .gradient = 2.0};
+
+  const Prediction step = job.run();
+
+  // 4 bytes down at 4 a second, 10 read and written and 2 read at 5, 2 up at 4; then the block, forward and backward.
+  EXPECT_DOUBLE_EQ(step.seconds, 1.0 + 22.0 / 5.0 + 0.5 + 1.0 + 2.0);
+  EXPECT_DOUBLE_EQ(step.use(Resource::pcie_down).bytes, 4.0);
+  EXPECT_DOUBLE_EQ(step.use(Resource::pcie_up).bytes, 2.0);
+  EXPECT_DOUBLE_EQ(step.use(Resource::cpu_update).bytes, 22.0);
+  EXPECT_DOUBLE_EQ(step.use(Resource::host_memory).bytes, 22.0 + 6.0);
+  EXPECT_DOUBLE_EQ(step.use(Resource::device_memory).bytes, 0.0);
+}
+
+TEST(Simulate, CpuAndLink_WorkAtTheSameTime) {
+  Job job;
+  job.moment(1, Tier::host) = 12.0 + 5.0;
+  job.state.on_cpu.resize(2);
+  job.state.on_cpu[1] = {.state = {0.0, 5.0, 0.0}, .gradient = 0.01};
+
+  // 24 / 6 s of the link, and 2 s of the CPU beside it.
+  EXPECT_NEAR(job.run().seconds, 4.0 + 3.0, 0.01);
+}
+
+TEST(Simulate, DrivesOfWhatTheCpuUpdates_LeaveTheLinkAlone) {
+  Job job;
+  job.moment(1, Tier::nvme) = 8.0;
+  job.state.on_cpu.resize(2);
+  job.state.on_cpu[1] = {.state = {0.0, 0.0, 8.0}, .gradient = 1.0};
+
+  const Prediction step = job.run();
+
+  // 8 s of both ways, then 17 bytes on the CPU.
+  EXPECT_DOUBLE_EQ(step.seconds, 8.0 + 17.0 / 5.0 + 3.0);
+  EXPECT_DOUBLE_EQ(step.use(Resource::pcie_up).bytes, 0.0);
+  EXPECT_DOUBLE_EQ(step.use(Resource::nvme_write).bytes, 8.0);
+  EXPECT_DOUBLE_EQ(step.use(Resource::host_memory).bytes, 17.0 + 1.0 + 16.0);
+}
+
 TEST(Simulate, TwoRanksOfANode_ShareItsDrivesAndMemory) {
   Job job;
   job.moment(1, Tier::nvme) = 8.0;
@@ -290,6 +335,15 @@ class RandomJobs : public ::testing::Test {
       if (number() < 0.5) costs.reduce_link_bytes = 5.0 * number();
       if (number() < 0.5) costs.gather_link_bytes = 5.0 * number();
       for (auto& kind : job.state.kinds) kind[unit][static_cast<std::size_t>(number() * 3)] = 20.0 * number();
+    }
+    if (job.costs.gpu && number() < 0.5) {
+      job.state.on_cpu.resize(job.costs.units.size());
+      for (std::size_t unit = 0; unit < job.costs.units.size(); ++unit) {
+        const double share = number();
+        job.state.on_cpu[unit].gradient = share * job.costs.units[unit].update_read_bytes;
+        for (const auto& kind : job.state.kinds)
+          for (std::size_t tier = 0; tier < 3; ++tier) job.state.on_cpu[unit].state[tier] += share * kind[unit][tier];
+      }
     }
     return job;
   }
