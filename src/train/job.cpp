@@ -155,9 +155,9 @@ void lay_out_state(Job& job, int rank) {
     throw ConfigError(
         "offload.weight = \"host\" with a GPU needs weights that are streamed to it, which this version does not have "
         "yet; set offload.weight = \"device\", or \"nvme\"");
-  check_optimizer_place(o, job.on_gpu);
   const bool training = job.purpose == Purpose::train;
   if (training) check_optimizer(o);
+  if (training) check_optimizer_place(o, job.on_gpu);
   const bool adamw = o.optimizer.name == OptimizerName::adamw;
   std::vector<TensorSpec> trainable;
   for (const TensorSpec& tensor : job.map->tensors())

@@ -28,8 +28,10 @@ void StallClock::end() {
   if (open_) marks_->set(queue_, 2 * spans_.size() - 1);
 }
 
-void StallClock::already_counted(double seconds) {
-  if (open_) spans_.back().counted = seconds;
+void StallClock::already_counted(double seconds, double as_activity) {
+  if (!open_) return;
+  spans_.back().counted = seconds;
+  spans_.back().as_activity = as_activity;
 }
 
 void StallClock::end_step() {
@@ -37,7 +39,7 @@ void StallClock::end_step() {
   open_ = false;
   for (std::size_t i = 0; i < spans_.size(); ++i) {
     const double found = marks_->seconds(2 * i, 2 * i + 1) - spans_[i].counted;
-    const double seconds = std::clamp(found, 0.0, std::max(0.0, clock_.seconds(Activity::compute)));
+    const double seconds = std::clamp(found, -spans_[i].as_activity, std::max(0.0, clock_.seconds(Activity::compute)));
     clock_.add(spans_[i].activity, seconds);
     clock_.add(Activity::compute, -seconds);
   }

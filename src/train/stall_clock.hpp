@@ -37,8 +37,9 @@ class StallClock {
   };
 
   void begin_step();
-  /// So many seconds of the last span have been counted already: the host waited too.
-  void already_counted(double seconds);
+  /// So many seconds of the last span have been counted already: the host waited too. What the queue still computed of those that were
+  /// counted as the span's activity is given back.
+  void already_counted(double seconds, double as_activity = 0.0);
   /// Moves what was measured from compute to its own activity. Call it when the host has waited for the last span.
   void end_step();
 
@@ -46,6 +47,7 @@ class StallClock {
   struct Measured {
     Activity activity;
     double counted = 0.0;
+    double as_activity = 0.0;  // of it
   };
   void begin(Activity activity);
   void end();

@@ -159,7 +159,7 @@ void StepExecutor::wait_for_update(int unit) {
   const double nvme = std::min(waited, optimizer_.nvme_seconds() - nvme_before);
   clock_.add(Activity::nvme, nvme);
   clock_.add(Activity::cpu_update, waited - nvme);
-  stalls_.already_counted(waited);
+  stalls_.already_counted(waited, waited - nvme);
 }
 
 std::size_t StepExecutor::norm_sum_bytes(const Zero& zero, const std::vector<plan::UnitRole>& units) {

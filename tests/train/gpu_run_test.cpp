@@ -15,6 +15,7 @@ namespace spillway::test {
 namespace {
 
 using train::OptimizerName;
+using train::OptimizerPlace;
 using train::Precision;
 using train::RunOptions;
 using train::TierChoice;
@@ -53,17 +54,22 @@ TEST_F(GpuRun, Resumed_GivesTheBitsOfNotHavingStopped) {
     Precision precision;
     OptimizerName optimizer;
     TierChoice moments;
+    OptimizerPlace place = OptimizerPlace::automatic;
   };
   int number = 0;
   for (const Case& run : {Case{Precision::fp32, OptimizerName::adamw, TierChoice::device},
                           Case{Precision::bf16, OptimizerName::adamw, TierChoice::host},
                           Case{Precision::bf16, OptimizerName::adamw, TierChoice::nvme},
+                          Case{Precision::bf16, OptimizerName::adamw, TierChoice::host, OptimizerPlace::cpu},
+                          Case{Precision::bf16, OptimizerName::adamw, TierChoice::nvme, OptimizerPlace::cpu},
+                          Case{Precision::fp16, OptimizerName::adamw, TierChoice::host, OptimizerPlace::split},
                           Case{Precision::bf16, OptimizerName::adafactor, TierChoice::device},
                           Case{Precision::fp16, OptimizerName::adamw, TierChoice::device}}) {
     if (run.moments == TierChoice::nvme && folder_.in_memory()) continue;  // offload refuses a tmpfs
     SCOPED_TRACE(fmt::format("case {}", number));
     RunOptions whole = options(fmt::format("run-{}", number++), run.precision);
     whole.optimizer.name = run.optimizer;
+    whole.offload.optimizer_on = run.place;
     if (run.optimizer == OptimizerName::adamw) whole.offload.exp_avg = whole.offload.exp_avg_sq = run.moments;
     train_on(*gpu_, whole);
 
@@ -106,21 +112,26 @@ TEST_F(GpuRun, EvaluationAndGenerationInTheMiddle_ChangeNoBitOfTheTraining) {
 
 TEST_F(GpuRun, AnOverflowInFp16_UpdatesNothing_AndNamesItsUnit) {
   constexpr double kTooLarge = 0x1p60;  // f16 ends at 65504
-  RunOptions fp16 = training_options(folder_.path());
-  fp16.train.precision = Precision::fp16;
-  const auto communicator = comm::make_single_communicator();
-  Trainee trainee(fp16, *communicator, {}, {}, {}, gpu_.get());
-  ASSERT_FALSE(trainee.step(1024.0).overflow);
-  const StateHashes before = trainee.hashes();
+  for (const OptimizerPlace place : {OptimizerPlace::automatic, OptimizerPlace::cpu, OptimizerPlace::split}) {
+    SCOPED_TRACE(static_cast<int>(place));
+    RunOptions fp16 = training_options(folder_.path());
+    fp16.train.precision = Precision::fp16;
+    fp16.offload.optimizer_on = place;
+    if (place != OptimizerPlace::automatic) fp16.offload.exp_avg = fp16.offload.exp_avg_sq = TierChoice::host;
+    const auto communicator = comm::make_single_communicator();
+    Trainee trainee(fp16, *communicator, {}, {}, {}, gpu_.get());
+    ASSERT_FALSE(trainee.step(1024.0).overflow);
+    const StateHashes before = trainee.hashes();
 
-  const train::StepResult result = trainee.step(kTooLarge);
+    const train::StepResult result = trainee.step(kTooLarge);
 
-  ASSERT_TRUE(result.overflow);
-  EXPECT_FALSE(result.overflow->forward);
-  EXPECT_EQ(result.overflow->unit, trainee.job().layout->units() - 1);
-  EXPECT_EQ(trainee.hashes(), before);
-  EXPECT_FALSE(trainee.step(1024.0).overflow);
-  EXPECT_NE(trainee.hashes(), before);
+    ASSERT_TRUE(result.overflow);
+    EXPECT_FALSE(result.overflow->forward);
+    EXPECT_EQ(result.overflow->unit, trainee.job().layout->units() - 1);
+    EXPECT_EQ(trainee.hashes(), before);
+    EXPECT_FALSE(trainee.step(1024.0).overflow);
+    EXPECT_NE(trainee.hashes(), before);
+  }
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "core/error.hpp"
 #include "core/text_file.hpp"
 #include "support/scratch_directory.hpp"
+#include "support/separate_device.hpp"
 #include "support/thread_ranks.hpp"
 #include "train/contents.hpp"
 #include "train/trainee.hpp"
@@ -54,6 +55,34 @@ TEST_F(JobTest, AdafactorsKeys_AreRefusedWithAdamW) {
   other.optimizer.relative_step = true;
 
   EXPECT_THAT(refusal(other), HasSubstr("optimizer.relative_step is Adafactor's"));
+}
+
+TEST_F(JobTest, WhoUpdates_FollowsTheDevice) {
+  RunOptions asked = options();
+  for (const train::OptimizerPlace place : {train::OptimizerPlace::gpu, train::OptimizerPlace::split}) {
+    asked.offload.optimizer_on = place;
+    EXPECT_THAT(refusal(asked), HasSubstr("need a GPU"));
+  }
+  asked.offload.optimizer_on = train::OptimizerPlace::cpu;
+  EXPECT_EQ(refusal(asked), "");
+}
+
+TEST_F(JobTest, BesideAGpu_TheCpuUpdatesNothingOfAdafactors) {
+  const auto communicator = comm::make_single_communicator();
+  const auto device = make_separate_device();
+  train::Runtime runtime{.device = *device, .communicator = *communicator, .nodes = comm::NodeLayout::filled(1, 1)};
+  RunOptions asked = adafactor();
+  asked.offload.master = train::TierChoice::host;
+  asked.train.precision = train::Precision::bf16;
+
+  const auto job = train::prepare_job(asked, Purpose::train, runtime);
+
+  EXPECT_TRUE(job->plan.placement.uses(plan::kMasterKind, plan::Tier::host));
+  EXPECT_TRUE(job->plan.placement.on_cpu.empty());
+  for (const train::OptimizerPlace place : {train::OptimizerPlace::cpu, train::OptimizerPlace::split}) {
+    asked.offload.optimizer_on = place;
+    EXPECT_THROW((void)train::prepare_job(asked, Purpose::train, runtime), ConfigError);
+  }
 }
 
 TEST_F(JobTest, KeysThatDoNothingWithAdafactor_AreRefused) {

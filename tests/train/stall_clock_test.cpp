@@ -58,9 +58,9 @@ class MarkedDevice : public Device {
 
 class StallClock : public testing::Test {
  protected:
-  void stall(Activity activity, double counted = 0.0) {
+  void stall(Activity activity, double counted = 0.0, double as_activity = 0.0) {
     { const train::StallClock::Span span(stalls_, activity); }
-    stalls_.already_counted(counted);
+    stalls_.already_counted(counted, as_activity);
   }
   MarkedDevice device_;
   std::unique_ptr<Queue> queue_ = device_.create_compute_queue();
@@ -91,6 +91,20 @@ TEST_F(StallClock, LeavesOutWhatTheHostHasCounted) {
   stalls_.end_step();
 
   EXPECT_DOUBLE_EQ(clock_.seconds(Activity::cpu_update), 0.75);
+}
+
+TEST_F(StallClock, GivesBackWhatTheQueueComputedWhileTheHostWaited) {
+  clock_.add(Activity::cpu_update, 4.0);
+  clock_.add(Activity::nvme, 2.0);
+  stalls_.begin_step();
+  stall(Activity::cpu_update, 4.0, 4.0);
+  stall(Activity::cpu_update, 2.0, 0.0);  // the drive was what it waited for
+
+  stalls_.end_step();
+
+  EXPECT_DOUBLE_EQ(clock_.seconds(Activity::cpu_update), 1.0);
+  EXPECT_DOUBLE_EQ(clock_.seconds(Activity::nvme), 2.0);
+  EXPECT_DOUBLE_EQ(clock_.seconds(Activity::compute), 3.0);
 }
 
 TEST_F(StallClock, TakesNoMoreThanWasComputed) {
