@@ -79,6 +79,18 @@ std::string tiers_text(const Job& job, StateKind kind) {
   return text;
 }
 
+/// Of the gradients that a GPU's job keeps, those whose parameters the CPU updates.
+double cpu_share(const Job& job) {
+  double all = 0.0, on_cpu = 0.0;
+  const std::vector<std::size_t>& bytes = job.facts.cpu_update.grad_bytes;
+  for (std::size_t extent = 0; extent < bytes.size(); ++extent) {
+    if (!job.gradients.trainable(job.facts.extent_units[extent])) continue;
+    all += static_cast<double>(bytes[extent]);
+    if (job.plan.placement.updated_on_cpu(extent)) on_cpu += static_cast<double>(bytes[extent]);
+  }
+  return all > 0.0 ? on_cpu / all : 0.0;
+}
+
 }  // namespace
 
 std::optional<double> predicted_utilization(const Job& job) {
@@ -109,6 +121,7 @@ std::string plan_json(const Job& job) {
                                       {"nvme_write", traffic.nvme_write},
                                       {"all_gather_sent", traffic.gathered},
                                       {"reduce_scatter_sent", traffic.reduced}};
+  if (job.on_gpu) object["share_updated_on_cpu"] = cpu_share(job);
   object["step_program"] = {{"ops", job.plan.program.ops.size()},
                             {"groups", job.plan.program.groups},
                             {"group_size", job.plan.program.group_size},
@@ -132,6 +145,8 @@ std::string plan_summary(const Job& job) {
   for (const StateKind kind : kAllStateKinds)
     if (const std::string where = tiers_text(job, kind); !where.empty())
       places += fmt::format("{}{} on {}", places.empty() ? "" : ", ", name_of(kind), where);
+  if (const double share = cpu_share(job); share > 0.0)
+    places += fmt::format("; the CPU updates {:.1f} % of the parameters", 100.0 * share);
   int again = 0;
   for (const model::Stage& stage : job.stages) {
     const auto i = static_cast<std::size_t>(&stage - job.stages.data());

@@ -9,6 +9,7 @@
 #include "support/faulty_store.hpp"
 #include "support/scratch_directory.hpp"
 #include "support/separate_device.hpp"
+#include "train/plan_file.hpp"
 #include "train/same_bits_suite.hpp"
 
 namespace spillway::test {
@@ -121,6 +122,16 @@ TEST_F(CpuUpdate, StateReadWhileUpdatesRun_IsThatOfTheLastStep) {
   EXPECT_EQ(read.hashes(), whole.hashes());
   EXPECT_NE(before, whole.hashes());
   EXPECT_EQ(read.losses(), whole.losses());
+}
+
+TEST_F(CpuUpdate, IsToldInThePlan) {
+  train::RunOptions split = options();
+  split.offload.optimizer_on = train::OptimizerPlace::split;
+  const Trainee all = trainee(options(), switches()), some = trainee(split, switches());
+
+  EXPECT_THAT(train::plan_summary(all.job()), testing::HasSubstr("; the CPU updates 100.0 % of the parameters"));
+  EXPECT_THAT(train::plan_json(all.job()), testing::HasSubstr("\"share_updated_on_cpu\": 1.0"));
+  EXPECT_THAT(train::plan_summary(some.job()), testing::HasSubstr("; the CPU updates 2"));  // a quarter
 }
 
 TEST_F(CpuUpdate, OfAFrozenUnit_IsNone) {
