@@ -233,7 +233,8 @@ class Simulator {
       const double on_device = 2.0 * bytes.device + gradient;
       done = std::max(done, take(Resource::device_memory, norm_done_, on_device, rates_.update));
       update_beside_ += on_device / rates_.update;
-      const double gradient_up = gradient_on_host(unit);
+      // As often as the update reads it.
+      const double gradient_up = gradient_on_host(unit) > 0.0 ? std::max(gradient_on_host(unit), gradient) : 0.0;
       const double start = std::max(norm_done_, at_rest_[unit]);
       done = std::max(done, pcie(start, bytes.host + bytes.nvme + gradient_up, bytes.host + bytes.nvme));
       // Those on drives pass through host memory twice each way.

@@ -137,12 +137,12 @@ void Engine::make_parameters() {
 void Engine::make_instruments(Runtime& runtime) {
   const plan::StepProgram& program = job_.plan.program;
   names_.emplace(program, *job_.layout, job_.stages);
-  // A wait for each acquire, a batch and its losses for each micro-batch.
+  // A wait for the update and one for the weights for each acquire, a batch and its losses for each micro-batch.
   const auto acquires =
       static_cast<std::size_t>(std::ranges::count(program.ops, plan::OpKind::acquire, &plan::Op::kind));
   const std::size_t micro_batches =
       static_cast<std::size_t>(program.groups) * static_cast<std::size_t>(program.group_size);
-  stalls_.emplace(runtime.device, *queue_, acquires + 2 * micro_batches, clock_);
+  stalls_.emplace(runtime.device, *queue_, 2 * (acquires + micro_batches), clock_);
   const ReportOptions& report = job_.options.report;
   if (report.trace)
     trace_ = std::make_unique<Trace>(runtime.device, program, *names_, job_.map->units(), report.trace_first,

@@ -131,7 +131,8 @@ void add_state_facts(plan::JobFacts& facts, const Job& job) {
                            .memory_bytes = places.memory_bytes(kind),
                            .wish = wish_of(own_choice(kind, offload), offload.placement),
                            .leaves = leaves(kind, streams),
-                           .whole_units = kind == StateKind::weight});
+                           .whole_units = kind == StateKind::weight,
+                           .farthest = facts.training ? plan::Tier::nvme : plan::Tier::host});
   facts.kinds.push_back(gradient_facts(job, extents, streams));
   for (int unit = 0; unit < job.map->units(); ++unit)
     facts.gathered_bytes.push_back(static_cast<std::size_t>(job.map->unit_elements(unit)) * size_of(job.dtype()));

@@ -78,8 +78,9 @@ void Parameters::gather(Place& place, int unit) {
   const TensorView whole = place.memory.flat(0, zero_.map->unit_elements(unit));
   const Range owned = zero_.owned(unit);
   TensorView mine = whole.flat(owned.begin, owned.size());
-  place.read = updated_[static_cast<std::size_t>(unit)];
-  if (WeightReader* const reader = reader_of(unit)) place.read = reader->read({place.read, place.used}, unit, mine);
+  const Event before = std::exchange(place.read, updated_[static_cast<std::size_t>(unit)]);
+  if (WeightReader* const reader = reader_of(unit))
+    place.read = reader->read({place.read, before, place.used}, unit, mine);
   else if (!place.own || place.memory.data() != state_.weights(unit).data()) mine = state_.weights(unit);
   place.gathered = zero_.sharded() ? group_.all_gather(place.read, mine, whole) : place.read;
   place.awaited = false;
@@ -125,6 +126,13 @@ void Parameters::wait_for_read(int unit) {
   const WeightReader* const reader = reader_of(unit);
   if (reader == nullptr || !reader->on_thread(unit)) return;
   if (const Place* place = find(unit); place != nullptr) place->read.wait();
+}
+
+bool Parameters::waits_for_copy(int unit) {
+  const WeightReader* const reader = reader_of(unit);
+  if (reader == nullptr || reader->on_thread(unit)) return false;
+  const Place* place = find(unit);
+  return place == nullptr || !place->awaited;
 }
 
 void Parameters::wait_for_gather(int unit) {

@@ -48,6 +48,8 @@ class Parameters : public model::ParameterSource {
   void wait_for_update(int unit);
   /// Blocks until what prefetch started for a unit has come, where a thread reads it.
   void wait_for_read(int unit);
+  /// Whether acquire() will have the compute queue wait for a copy over the link.
+  [[nodiscard]] bool waits_for_copy(int unit);
   /// Blocks until a gather that prefetch started is over (measurements).
   void wait_for_gather(int unit);
   /// Gathers that were started, for tests of the step program.

@@ -147,6 +147,8 @@ void StepExecutor::acquire(int unit, std::int64_t step) {
       throw IoError(fmt::format("optimizer step {}, {}", step, error.what()));
     }
   }
+  std::optional<StallClock::Span> stall;
+  if (parameters_.waits_for_copy(unit)) stall.emplace(stalls_, Activity::h2d);
   const StepClock::Span span(clock_, Activity::collective);
   parameters_.acquire(unit);
 }

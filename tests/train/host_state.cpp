@@ -24,6 +24,7 @@ plan::Candidate by_unit(const plan::JobFacts& facts, const plan::Shape& shape) {
       if (facts.kinds[kind].bytes[extent] > 0) placement.tiers[kind][extent] = tier;
     };
     if (unit % 2 == 0) put(plan::kWeightKind, Tier::host);
+    if (unit == 3) put(plan::kWeightKind, Tier::nvme);
     if (unit % 2 == 1 && facts.program.micro_batches == shape.group_size) put(plan::kGradientKind, Tier::host);
     if (extent % 2 == 1) put(kMaster, Tier::host);
     if (unit == last) put(kExpAvg, extent % 2 == 0 ? Tier::nvme : Tier::host);

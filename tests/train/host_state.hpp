@@ -14,7 +14,7 @@ enum class HostState {
   weights,
   gradients,
   everything,
-  by_unit,  // of every other unit weights, or gradients, or masters; of the last one some state on nvme besides
+  by_unit,  // of every other unit weights, or gradients, and half of the masters; some state on nvme besides
   planned   // what the plan sends there because the device has too little memory: some units' weights and gradients
 };
 inline constexpr HostState kAllHostStates[] = {HostState::weights, HostState::gradients, HostState::everything,
