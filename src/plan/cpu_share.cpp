@@ -10,29 +10,31 @@ namespace {
 
 constexpr int kShares = 16;
 
-/// State that the optimizer keeps, and not the weight.
+/// Masters and moments: what the optimizer keeps, and neither the weight nor the gradient.
+std::size_t end_of_state(const JobFacts& job) { return std::min(job.kinds.size(), kGradientKind); }
+
 bool has_state(const JobFacts& job, std::size_t extent) {
-  for (std::size_t kind = 0; kind < job.kinds.size(); ++kind)
-    if (kind != kWeightKind && job.kinds[kind].bytes[extent] > 0) return true;
+  for (std::size_t kind = kMasterKind; kind < end_of_state(job); ++kind)
+    if (job.kinds[kind].bytes[extent] > 0) return true;
   return false;
 }
 
-/// Whether any of it lies outside the device, or on one tier outside it.
+/// Whether any of it lies outside the device, or on nvme.
 bool is_outside(const JobFacts& job, const Placement& placement, std::size_t extent) {
-  for (std::size_t kind = 0; kind < job.kinds.size(); ++kind)
-    if (kind != kWeightKind && placement.tier(kind, extent) != Tier::device) return true;
+  for (std::size_t kind = kMasterKind; kind < end_of_state(job); ++kind)
+    if (placement.tier(kind, extent) != Tier::device) return true;
   return false;
 }
 
 bool is_on_nvme(const JobFacts& job, const Placement& placement, std::size_t extent) {
-  for (std::size_t kind = 0; kind < job.kinds.size(); ++kind)
-    if (kind != kWeightKind && placement.tier(kind, extent) == Tier::nvme) return true;
+  for (std::size_t kind = kMasterKind; kind < end_of_state(job); ++kind)
+    if (placement.tier(kind, extent) == Tier::nvme) return true;
   return false;
 }
 
 /// Moments that stay on the device would cross the link both ways for the CPU.
 bool may_be_on_cpu(const JobFacts& job, std::size_t extent) {
-  for (std::size_t kind = kMasterKind + 1; kind < job.kinds.size(); ++kind)
+  for (std::size_t kind = kMasterKind + 1; kind < end_of_state(job); ++kind)
     if (job.kinds[kind].wish == Tier::device && job.kinds[kind].bytes[extent] > 0) return false;
   return has_state(job, extent);
 }
@@ -120,18 +122,14 @@ Placement place_shared(const JobFacts& job, Room room, const CpuShare& share) {
 
 std::vector<std::size_t> cpu_ring_offsets(const JobFacts& job, const Placement& placement) {
   constexpr std::size_t kBoundary = 256;  // what copies of a GPU like
-  const auto largest = [&](const std::vector<std::size_t>& bytes, auto&& counts) {
-    std::size_t most = 0;
-    for (std::size_t extent = 0; extent < placement.on_cpu.size(); ++extent)
-      if (placement.on_cpu[extent] && counts(extent)) most = std::max(most, bytes[extent]);
-    return round_up(most, kBoundary);
-  };
   std::vector<std::size_t> ends = {0};
-  ends.push_back(largest(job.cpu_update.grad_bytes, [](std::size_t) { return true; }));
-  for (std::size_t kind = 0; kind < placement.tiers.size(); ++kind)
-    ends.push_back(ends.back() + largest(job.kinds[kind].bytes, [&](std::size_t extent) {
-                     return placement.tier(kind, extent) == Tier::device;
-                   }));
+  for (std::size_t kind = 0; kind < placement.tiers.size(); ++kind) {
+    std::size_t largest = 0;
+    for (std::size_t extent = 0; extent < placement.on_cpu.size(); ++extent)
+      if (placement.on_cpu[extent] && placement.tier(kind, extent) == Tier::device)
+        largest = std::max(largest, job.kinds[kind].bytes[extent]);
+    ends.push_back(ends.back() + round_up(largest, kBoundary));
+  }
   return ends;
 }
 

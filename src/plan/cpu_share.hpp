@@ -28,8 +28,8 @@ struct CpuShare {
 /// the others. An extent whose moments are asked to be on the device stays the GPU's.
 [[nodiscard]] Placement place_shared(const JobFacts& job, Room room, const CpuShare& share);
 
-/// Where the parts of an extent begin in a place of the ring in pinned memory that what the CPU updates passes through: the gradient, then each
-/// kind that is on the device; and where the place ends. Every place holds the largest there is of each.
+/// Where each kind that is on the device begins in a place of the ring in pinned memory that what the CPU updates passes through, and where
+/// the place ends. Every place holds the largest there is of each.
 [[nodiscard]] std::vector<std::size_t> cpu_ring_offsets(const JobFacts& job, const Placement& placement);
 /// Of that ring. There are no more places than extents.
 [[nodiscard]] std::size_t cpu_ring_bytes(const JobFacts& job, const Placement& placement);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "plan/fastest.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace spillway::plan {
@@ -13,6 +14,16 @@ std::optional<Prediction> predict(const Plan& plan, const JobFacts& job, const S
   return simulate(plan.program, plan.first_kept_stage, costs, state, profile);
 }
 
+/// The same job where gradients are the first to leave the device: they go down the link under the backward pass, so that less goes down
+/// while the update brings everything up.
+std::optional<JobFacts> gradients_first(const JobFacts& job, const Plan& plan) {
+  const bool may_leave = job.kinds.size() > kGradientKind && job.kinds[kGradientKind].leaves > 0;
+  if (!may_leave || plan.placement.bytes_outside(job) == 0) return std::nullopt;
+  JobFacts other = job;
+  other.kinds[kGradientKind].leaves = std::ranges::max(job.kinds, {}, &KindFacts::leaves).leaves + 1;
+  return other;
+}
+
 }  // namespace
 
 PredictedPlan fastest_plan(const JobFacts& job, const Budgets& budgets, const StepCosts& costs,
@@ -23,26 +34,36 @@ PredictedPlan fastest_plan(const JobFacts& job, const Budgets& budgets, const St
   best.prediction = predict(best.plan, job, costs, *profile);
   if (!best.prediction) return best;
   double to_beat = kWorthIt * best.prediction->seconds;
-  std::optional<Shape> shape;  // of the best
-  const auto consider = [&](Candidate candidate) {
+  const JobFacts* facts = &job;  // of the best
+  Shape best_shape = {best.plan.program.group_size, best.plan.first_kept_stage};
+  const auto consider = [&](const JobFacts& of_candidate, Candidate candidate) {
     if (!candidate.shortage.empty()) return false;
-    const Shape of_candidate = candidate.shape;
-    Plan plan = plan_of(job, std::move(candidate));
-    const std::optional<Prediction> prediction = predict(plan, job, costs, *profile);
+    const Shape shape = candidate.shape;
+    Plan plan = plan_of(of_candidate, std::move(candidate));
+    const std::optional<Prediction> prediction = predict(plan, of_candidate, costs, *profile);
     if (!prediction || prediction->seconds >= to_beat) return false;
     to_beat = prediction->seconds;
     best = {std::move(plan), prediction};
-    shape = of_candidate;
+    best_shape = shape;
+    facts = &of_candidate;
     return true;
   };
-  for (Candidate& candidate : candidates(job, budgets)) (void)consider(std::move(candidate));
+  const std::optional<JobFacts> other = gradients_first(job, best.plan);
+  for (Candidate& candidate : candidates(job, budgets)) (void)consider(job, std::move(candidate));
+  if (other)
+    for (Candidate& candidate : candidates(*other, budgets)) (void)consider(*other, std::move(candidate));
   const CpuShare usual = usual_cpu_share(job);
   CpuShare best_share = usual;
-  const Shape of_best = shape.value_or(Shape{best.plan.program.group_size, best.plan.first_kept_stage});
-  for (const CpuShare& share : cpu_shares(job))
-    if (!(share == usual) && consider(place(job, budgets, of_best, share))) best_share = share;
+  const Shape with_usual = best_shape;
+  for (const CpuShare& share : cpu_shares(job)) {
+    if (share == usual) continue;
+    bool better = consider(job, place(job, budgets, with_usual, share));
+    if (other) better = consider(*other, place(*other, budgets, with_usual, share)) || better;
+    if (better) best_share = share;
+  }
   if (best_share == usual) return best;
-  for (const Shape& other : shapes(job)) (void)consider(place(job, budgets, other, best_share));
+  const JobFacts& with_share = *facts;
+  for (const Shape& shape : shapes(job)) (void)consider(with_share, place(with_share, budgets, shape, best_share));
   return best;
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "plan/step_costs.hpp"
 
+#include <algorithm>
+
 namespace spillway::plan {
 
 StateBytes state_bytes(const Placement& placement, const JobFacts& job) {
@@ -17,8 +19,8 @@ StateBytes state_bytes(const Placement& placement, const JobFacts& job) {
   for (std::size_t extent = 0; extent < job.extent_units.size(); ++extent) {
     if (!placement.updated_on_cpu(extent)) continue;
     CpuUpdateBytes& unit = state.on_cpu.at(static_cast<std::size_t>(job.extent_units[extent]));
-    unit.gradient += static_cast<double>(job.cpu_update.grad_bytes[extent]);
-    for (std::size_t kind = 0; kind < job.kinds.size(); ++kind)
+    if (job.kinds.size() > kGradientKind) unit.gradient += static_cast<double>(job.kinds[kGradientKind].bytes[extent]);
+    for (std::size_t kind = 0; kind < std::min(job.kinds.size(), kGradientKind); ++kind)
       unit.state[static_cast<std::size_t>(placement.tier(kind, extent))] +=
           static_cast<double>(job.kinds[kind].bytes[extent]);
   }

@@ -64,8 +64,8 @@ using TierBytes = std::array<double, 3>;
 
 /// Of what the CPU updates of a unit beside a GPU.
 struct CpuUpdateBytes {
-  TierBytes state{};      // of all kinds; they are in StateBytes::kinds too
-  double gradient = 0.0;  // that comes down for it
+  TierBytes state{};  // of all kinds but the gradient; they are in StateBytes::kinds too
+  double gradient = 0.0;
 };
 
 /// Bytes of one rank's state: [kind][unit].

@@ -89,6 +89,9 @@ kernels::MatrixPiece Adafactor::matrix_piece(int tensor, std::int64_t tensor_beg
 
 void Adafactor::prepare(int unit, const UpdateNumbers& numbers) {
   const std::vector<Sums>& of_unit = sums_[static_cast<std::size_t>(unit)];
+  // Both are looked at where they rest.
+  parts_.state.wait_until_back(*queue_, unit);
+  queue_->wait(parts_.gradients.there(unit));
   sum_piece(unit, numbers);
   sum_over_pieces(sums_of_unit_);
   update_factors(unit, numbers);
@@ -254,7 +257,7 @@ void Adafactor::update_extent(const ExtentUpdate& update, const UpdateNumbers& n
     const Step& step = steps_[static_cast<std::size_t>(piece.tensor)];
     update.ops.adafactor_step(
         update.queue,
-        {.update = update_of(piece, in_unit.begin, update.gradient.flat(piece.range_begin, piece.count),
+        {.update = update_of(piece, in_unit.begin, update.views.gradient.flat(piece.range_begin, piece.count),
                              numbers.gradient_scale),
          .parameter = update.views.parameter.flat(piece.range_begin, piece.count),
          .learning_rate = step.learning_rate,

@@ -31,7 +31,7 @@ void AdamW::update_extent(const ExtentUpdate& update, const UpdateNumbers& numbe
     update.ops.adamw(update.queue, {.parameter = update.views.parameter.flat(inside, count),
                                     .exp_avg = update.views.exp_avg.flat(inside, count),
                                     .exp_avg_sq = update.views.exp_avg_sq.flat(inside, count),
-                                    .gradient = update.gradient.flat(inside, count),
+                                    .gradient = update.views.gradient.flat(inside, count),
                                     .learning_rate = numbers.learning_rate,
                                     .beta1 = settings_.beta1,
                                     .beta2 = settings_.beta2,

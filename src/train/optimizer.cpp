@@ -64,7 +64,6 @@ Optimizer::Optimizer(const OptimizerParts& parts)
 }
 
 void Optimizer::update(int unit, const UpdateNumbers& numbers) {
-  parts_.state.wait_until_back(*queue_, unit);  // preparing may look at it where it lies
   prepare(unit, numbers);
   const Trace::UpdateMarks marks = parts_.trace != nullptr ? parts_.trace->update(unit) : Trace::UpdateMarks();
   Event done;
@@ -72,14 +71,14 @@ void Optimizer::update(int unit, const UpdateNumbers& numbers) {
     done = start_on_worker(unit, numbers, marks, Part::all, {});
   } else if (!has(unit, Part::on_worker)) {
     marks.begin(*queue_);
-    update_part(*queue_, unit, numbers, Part::on_queue);
+    update_part(*queue_, unit, numbers, Part::on_queue, gradients_there());
     marks.end(*queue_);
     done = queue_->record();
   } else if (!has(unit, Part::on_queue)) {
     done = start_on_worker(unit, numbers, marks, Part::on_worker, {});
   } else {
     marks.begin(*queue_);
-    update_part(*queue_, unit, numbers, Part::on_queue);
+    update_part(*queue_, unit, numbers, Part::on_queue, gradients_there());
     const Event on_queue = queue_->record();
     const Event on_worker = start_on_worker(unit, numbers, marks, Part::on_worker, on_queue);
     done = Event(std::make_shared<BothEvents>(on_queue, on_worker));
@@ -98,10 +97,10 @@ bool Optimizer::has(int unit, Part part) const {
 Event Optimizer::start_on_worker(int unit, const UpdateNumbers& numbers, const Trace::UpdateMarks& marks, Part part,
                                  const std::optional<Event>& on_queue) {
   const auto copies = std::make_shared<Event>();
-  worker_->submit([this, unit, numbers, marks, part, on_queue, copies] {
+  worker_->submit([this, unit, numbers, marks, part, on_queue, copies, there = gradients_there()] {
     Queue& queue = host_ ? *queue_ : *ring_queue_;
     if (!on_queue) marks.begin(queue);
-    update_part(queue, unit, numbers, part);
+    update_part(queue, unit, numbers, part, there);
     *copies = parts_.state.back_on_device();
     Queue& last = on_queue ? *marks_queue_ : queue;
     if (on_queue) last.wait(*on_queue);
@@ -112,22 +111,18 @@ Event Optimizer::start_on_worker(int unit, const UpdateNumbers& numbers, const T
   return Event(std::make_shared<WithCopies>(worker_->record(), copies));
 }
 
-void Optimizer::update_part(Queue& queue, int unit, const UpdateNumbers& numbers, Part part) {
+void Optimizer::update_part(Queue& queue, int unit, const UpdateNumbers& numbers, Part part,
+                            const std::vector<Event>& there) {
   const ProfilerRange range(parts_.names.update(unit).c_str());
   try {
     for (const ShardState::Stretch& stretch : parts_.state.stretches_of(unit)) {
       if (part != Part::all && is_of_worker(stretch) != (part == Part::on_worker)) continue;
       if (stretch.on_cpu) {
-        update_on_cpu(stretch, numbers);
+        update_on_cpu(stretch, numbers, there);
         continue;
       }
-      ShardState::Lease lease = parts_.state.acquire(stretch, queue);
-      update_extent({.queue = queue,
-                     .ops = parts_.ops,
-                     .extent = stretch.whole,
-                     .views = lease.views(),
-                     .gradient = gradient_of(stretch)},
-                    numbers);
+      ShardState::Lease lease = parts_.state.acquire(stretch, queue, gradient_of(stretch, there));
+      update_extent({.queue = queue, .ops = parts_.ops, .extent = stretch.whole, .views = lease.views()}, numbers);
       // What the ring writes back must be updated.
       if (stretch.through_ring) queue.synchronize();
       lease.release();
@@ -140,25 +135,30 @@ void Optimizer::update_part(Queue& queue, int unit, const UpdateNumbers& numbers
   }
 }
 
-TensorView Optimizer::gradient_of(const ShardState::Stretch& stretch) const {
+/// When this step's gradients of all units rest in host memory, where they do. A thread that asked later might be told of the next step's.
+std::vector<Event> Optimizer::gradients_there() const {
+  std::vector<Event> there;
+  for (int unit = 0; unit < parts_.zero.map->units(); ++unit) there.push_back(parts_.gradients.there(unit));
+  return there;
+}
+
+GradientAtRest Optimizer::gradient_of(const ShardState::Stretch& stretch, const std::vector<Event>& there) const {
   const Range range = stretch.whole.range;
-  return parts_.gradients.owned(stretch.whole.unit).flat(range.begin, range.size());
+  return {.values = parts_.gradients.owned(stretch.whole.unit).flat(range.begin, range.size()),
+          .there = there[static_cast<std::size_t>(stretch.whole.unit)]};
 }
 
 /// All gradients of a step are summed before its first update, so that what comes next may come down already.
-void Optimizer::fetch_ahead() {
+void Optimizer::fetch_ahead(const std::vector<Event>& there) {
   for (; fetched_ < of_cpu_.size() && parts_.state.can_fetch(); ++fetched_)
-    parts_.state.fetch(of_cpu_[fetched_], gradient_of(of_cpu_[fetched_]));
+    parts_.state.fetch(of_cpu_[fetched_], gradient_of(of_cpu_[fetched_], there));
 }
 
-void Optimizer::update_on_cpu(const ShardState::Stretch& stretch, const UpdateNumbers& numbers) {
-  fetch_ahead();
-  ShardState::Lease lease = parts_.state.acquire_on_cpu(stretch, gradient_of(stretch));
-  update_extent({.queue = *cpu_queue_,
-                 .ops = *parts_.cpu_ops,
-                 .extent = stretch.whole,
-                 .views = lease.views(),
-                 .gradient = lease.gradient()},
+void Optimizer::update_on_cpu(const ShardState::Stretch& stretch, const UpdateNumbers& numbers,
+                              const std::vector<Event>& there) {
+  fetch_ahead(there);
+  ShardState::Lease lease = parts_.state.acquire_on_cpu(stretch, gradient_of(stretch, there));
+  update_extent({.queue = *cpu_queue_, .ops = *parts_.cpu_ops, .extent = stretch.whole, .views = lease.views()},
                 numbers);
   lease.release();
   if (++updated_ == of_cpu_.size()) fetched_ = updated_ = 0;

@@ -45,7 +45,6 @@ struct ExtentUpdate {
   kernels::OptimizerOps& ops;
   const Extent& extent;  // or neighbouring ones
   const StateViews& views;
-  ConstTensorView gradient;  // of the extent
 };
 
 /// The update of what a rank owns: unit by unit in forward order, extent by extent. On the host a thread of its own does all of it. A
@@ -85,11 +84,12 @@ class Optimizer {
   [[nodiscard]] bool has(int unit, Part part) const;
   Event start_on_worker(int unit, const UpdateNumbers& numbers, const Trace::UpdateMarks& marks, Part part,
                         const std::optional<Event>& on_queue);
-  void update_part(Queue& queue, int unit, const UpdateNumbers& numbers, Part part);
+  void update_part(Queue& queue, int unit, const UpdateNumbers& numbers, Part part, const std::vector<Event>& there);
 
-  void update_on_cpu(const ShardState::Stretch& stretch, const UpdateNumbers& numbers);
-  void fetch_ahead();
-  [[nodiscard]] TensorView gradient_of(const ShardState::Stretch& stretch) const;
+  void update_on_cpu(const ShardState::Stretch& stretch, const UpdateNumbers& numbers, const std::vector<Event>& there);
+  void fetch_ahead(const std::vector<Event>& there);
+  [[nodiscard]] std::vector<Event> gradients_there() const;
+  [[nodiscard]] GradientAtRest gradient_of(const ShardState::Stretch& stretch, const std::vector<Event>& there) const;
 
   bool host_;
   std::unique_ptr<Queue> queue_;        // of extents in memory, and on the host of all

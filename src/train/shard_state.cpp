@@ -63,7 +63,9 @@ void ShardState::make_stretches() {
     std::vector<Stretch>& stretches = stretches_of_[static_cast<std::size_t>(extents_[extent].unit)];
     const bool on_cpu = cpu_ring_ != nullptr && options_.placement.updated_on_cpu(extent);
     const bool linked = link_ != nullptr && !on_cpu && !uses_ring_[extent] &&
-                        std::ranges::any_of(kAllStateKinds, [&](StateKind kind) { return over_link(kind, extent); });
+                        layout_.trainable(extents_[extent].unit) &&
+                        (gradient_over_link(extent) ||
+                         std::ranges::any_of(kAllStateKinds, [&](StateKind kind) { return over_link(kind, extent); }));
     const bool goes_on = !stretches.empty() && !linked && !on_cpu && !uses_ring_[extent] &&
                          !stretches.back().through_ring && !stretches.back().over_link && !stretches.back().on_cpu &&
                          std::ranges::all_of(places_, [extent](const std::vector<StatePlaces::Place>& of_kind) {
@@ -162,12 +164,17 @@ StateViews ShardState::views_of(const Stretch& stretch, const offload::StateRing
 }
 
 bool ShardState::over_link(StateKind kind, std::size_t extent) const {
-  return kind != StateKind::weight && places_[index_of(kind)][extent].tier == plan::Tier::host &&
+  return places_[index_of(kind)][extent].tier == plan::Tier::host &&
          layout_.format(kind, extents_[extent].unit) != StorageFormat::none;
 }
 
+bool ShardState::gradient_over_link(std::size_t extent) const {
+  const std::vector<std::vector<plan::Tier>>& tiers = options_.placement.tiers;
+  return tiers.size() > plan::kGradientKind && tiers[plan::kGradientKind][extent] == plan::Tier::host;
+}
+
 /// The parts of a format (int8: codes and scales) are pieces of their own: in memory they lie among those of the extents beside this one.
-StateViews ShardState::bring(const Stretch& stretch, Queue& queue) {
+StateViews ShardState::bring(const Stretch& stretch, Queue& queue, const GradientAtRest& gradient) {
   StateViews views = views_of(stretch, nullptr);
   const Range whole{0, stretch.whole.range.size()};
   std::byte* const place = link_->next_place();
@@ -180,8 +187,9 @@ StateViews ShardState::bring(const Stretch& stretch, Queue& queue) {
     const std::span<std::byte> memory(place + options_.link_offsets[index_of(kind)],
                                       layout_.bytes(kind, stretch.whole.unit, whole.end));
     const kernels::StateView to = layout_.view(kind, stretch.whole.unit, memory, whole.end, whole);
-    if (kind == StateKind::master) {
-      move(std::exchange(views.parameter.master, to.values), to.values);
+    if (kind == StateKind::weight || kind == StateKind::master) {
+      TensorView& from = kind == StateKind::weight ? views.parameter.weight : views.parameter.master;
+      move(std::exchange(from, to.values), to.values);
       continue;
     }
     kernels::StateView& from = kind == StateKind::exp_avg ? views.exp_avg : views.exp_avg_sq;
@@ -189,7 +197,16 @@ StateViews ShardState::bring(const Stretch& stretch, Queue& queue) {
     if (to.scales) move(from.scales, to.scales);
     from = to;
   }
-  link_->bring(queue, stretch.first, std::move(pieces));
+  views.gradient = gradient.values;
+  if (gradient.values && gradient_over_link(stretch.first)) {
+    views.gradient = {place + options_.link_offsets[plan::kGradientKind], gradient.values.dtype(),
+                      gradient.values.shape()};
+    pieces.push_back({.on_host = gradient.values.data(),
+                      .on_device = views.gradient.data(),
+                      .bytes = gradient.values.bytes(),
+                      .comes_back = false});
+  }
+  link_->bring(queue, stretch.first, std::move(pieces), gradient.there);
   return views;
 }
 
@@ -204,16 +221,17 @@ ShardState::Lease ShardState::acquire(std::size_t extent) {
   return lease;
 }
 
-ShardState::Lease ShardState::acquire(const Stretch& stretch, Queue& queue) {
-  if (stretch.through_ring) return acquire(stretch.first);
-  Lease lease;
+ShardState::Lease ShardState::acquire(const Stretch& stretch, Queue& queue, const GradientAtRest& gradient) {
+  Lease lease = acquire(stretch.first);
   if (stretch.over_link) {
     lease.link_ = link_.get();
     lease.queue_ = &queue;
-    lease.views_ = bring(stretch, queue);
-  } else {
-    lease.views_ = views_of(stretch, nullptr);
+    lease.views_ = bring(stretch, queue, gradient);
+    return lease;
   }
+  if (!stretch.through_ring) lease.views_ = views_of(stretch, nullptr);
+  queue.wait(gradient.there);
+  lease.views_.gradient = gradient.values;
   return lease;
 }
 
@@ -231,7 +249,7 @@ std::vector<CpuRing::Piece> ShardState::move_down(const Stretch& stretch, std::b
     const std::size_t bytes = layout_.bytes(kind, stretch.whole.unit, whole.end);
     if (bytes == 0) continue;
     const kernels::StateView to =
-        layout_.view(kind, stretch.whole.unit, {place + options_.cpu_offsets[k + 1], bytes}, whole.end, whole);
+        layout_.view(kind, stretch.whole.unit, {place + options_.cpu_offsets[k], bytes}, whole.end, whole);
     if (kind == StateKind::weight) move(views.parameter.weight, to.values);
     if (kind == StateKind::master) move(views.parameter.master, to.values);
     if (kind != StateKind::exp_avg && kind != StateKind::exp_avg_sq) continue;
@@ -242,20 +260,31 @@ std::vector<CpuRing::Piece> ShardState::move_down(const Stretch& stretch, std::b
   return pieces;
 }
 
-void ShardState::fetch(const Stretch& stretch, const TensorView& gradient) {
+/// Where the CPU reads a gradient: where it rests, if that is in host memory, or in `place`.
+TensorView ShardState::gradient_for_cpu(const Stretch& stretch, const GradientAtRest& gradient,
+                                        std::byte* place) const {
+  if (gradient_over_link(stretch.first)) return gradient.values;
+  return {place + options_.cpu_offsets[plan::kGradientKind], gradient.values.dtype(), gradient.values.shape()};
+}
+
+void ShardState::fetch(const Stretch& stretch, const GradientAtRest& gradient) {
   std::byte* const place = cpu_ring_->next_place();
   StateViews views = views_of(stretch, nullptr);
   std::vector<CpuRing::Piece> pieces = move_down(stretch, place, views);
-  pieces.push_back({.on_device = gradient.data(), .on_host = place, .bytes = gradient.bytes(), .changes = false});
+  if (const TensorView to = gradient_for_cpu(stretch, gradient, place); to.data() != gradient.values.data())
+    pieces.push_back(
+        {.on_device = gradient.values.data(), .on_host = to.data(), .bytes = to.bytes(), .changes = false});
   cpu_ring_->fetch(stretch.first, std::move(pieces));
 }
 
-ShardState::Lease ShardState::acquire_on_cpu(const Stretch& stretch, const TensorView& gradient) {
+ShardState::Lease ShardState::acquire_on_cpu(const Stretch& stretch, const GradientAtRest& gradient) {
   Lease lease = acquire(stretch.first);
+  gradient.there.wait();
   cpu_ring_->take(stretch.first);
   lease.cpu_ = cpu_ring_.get();
-  (void)move_down(stretch, cpu_ring_->taken_place(), lease.views_);
-  lease.gradient_ = TensorView(cpu_ring_->taken_place(), gradient.dtype(), gradient.shape());
+  std::byte* const place = cpu_ring_->taken_place();
+  (void)move_down(stretch, place, lease.views_);
+  lease.views_.gradient = gradient_for_cpu(stretch, gradient, place);
   return lease;
 }
 

@@ -31,8 +31,8 @@ struct ShardStateOptions {
   bool whole_weights = false;  // weights in memory are those of whole units, and not only what this rank owns
   std::int64_t extent_elements = 0;
   offload::ExtentStoreOptions files;      // kinds are filled in
-  std::vector<std::size_t> link_offsets;  // of kinds in a place of the link's ring, and where it ends
-  std::vector<std::size_t> cpu_offsets;   // likewise of the CPU's ring: of the gradient and of kinds
+  std::vector<std::size_t> link_offsets;  // of kinds and the gradient in a place of the link's ring, and where it ends
+  std::vector<std::size_t> cpu_offsets;   // likewise of the CPU's ring
   bool wait_at_once = false;              // test-only: nothing that moves overlaps anything
 };
 
@@ -60,6 +60,8 @@ class ShardState {
   [[nodiscard]] bool on_nvme(StateKind kind) const { return nvme_kind(kind).has_value(); }
   /// Whether anything of the extent is on nvme: its lease then waits for it.
   [[nodiscard]] bool uses_ring(std::size_t extent) const { return uses_ring_[extent]; }
+  /// Whether the CPU updates the extent beside a GPU.
+  [[nodiscard]] bool updated_on_cpu(std::size_t extent) const { return options_.placement.updated_on_cpu(extent); }
   /// What is updated at a time: an extent that passes through a ring, or neighbouring extents of a unit of which every kind lies as one in one
   /// memory. The fewer, the better: a GPU's queue takes about a thousand launches before it blocks the thread that should be
   /// giving it the next forward pass.
@@ -94,15 +96,12 @@ class ShardState {
     [[nodiscard]] const StateViews& views() const noexcept { return views_; }
     /// Starts the write-back of what passes through a ring, after what the queue of an update has been given so far. \throws IoError
     void release();
-    /// Of what the CPU updates beside a GPU.
-    [[nodiscard]] const ConstTensorView& gradient() const noexcept { return gradient_; }
 
    private:
     friend class ShardState;
     std::optional<offload::StateRing::Lease> ring_;
     LinkRing* link_ = nullptr;
     CpuRing* cpu_ = nullptr;
-    ConstTensorView gradient_;
     Queue* queue_ = nullptr;
     StateViews views_;
   };
@@ -110,13 +109,14 @@ class ShardState {
   /// any for others, whose lease is only where they lie. \throws IoError
   [[nodiscard]] Lease acquire(std::size_t extent);
   /// The same for all of a stretch, which `queue` is going to update: what is in host memory is on its way to a GPU, without blocking.
-  [[nodiscard]] Lease acquire(const Stretch& stretch, Queue& queue);
+  /// \param gradient  of the stretch; where the plan has it in host memory it comes with the rest
+  [[nodiscard]] Lease acquire(const Stretch& stretch, Queue& queue, const GradientAtRest& gradient = {});
   /// Whether another stretch can be fetched for the CPU.
   [[nodiscard]] bool can_fetch() const { return cpu_ring_->has_room(); }
   /// Starts to bring what the GPU has of a stretch that the CPU updates. Nobody may change that until it is released.
-  void fetch(const Stretch& stretch, const TensorView& gradient);
+  void fetch(const Stretch& stretch, const GradientAtRest& gradient);
   /// Blocks until the stretch that was fetched first is in host memory, for the CPU to update. One thread, as for the ring. \throws IoError
-  [[nodiscard]] Lease acquire_on_cpu(const Stretch& stretch, const TensorView& gradient);
+  [[nodiscard]] Lease acquire_on_cpu(const Stretch& stretch, const GradientAtRest& gradient);
   /// What the CPU has updated of released leases is in device memory.
   [[nodiscard]] Event back_on_device() const { return cpu_ring_ ? cpu_ring_->back() : Event(); }
   /// What `queue` is given from now on finds the unit's state in host memory as its last update left it.
@@ -156,9 +156,12 @@ class ShardState {
   void make_stretches();
   [[nodiscard]] std::vector<CpuRing::Piece> move_down(const Stretch& stretch, std::byte* place,
                                                       StateViews& views) const;
+  [[nodiscard]] TensorView gradient_for_cpu(const Stretch& stretch, const GradientAtRest& gradient,
+                                            std::byte* place) const;
   [[nodiscard]] StateViews views_of(const Stretch& stretch, const offload::StateRing::Lease* lease) const;
   [[nodiscard]] bool over_link(StateKind kind, std::size_t extent) const;
-  [[nodiscard]] StateViews bring(const Stretch& stretch, Queue& queue);
+  [[nodiscard]] bool gradient_over_link(std::size_t extent) const;
+  [[nodiscard]] StateViews bring(const Stretch& stretch, Queue& queue, const GradientAtRest& gradient);
   [[nodiscard]] kernels::StateView stored(StateKind kind, std::size_t extent, Range part);
   void read_part(StateKind kind, std::size_t extent, Range part, std::span<float> to);
   void write_part(StateKind kind, std::size_t extent, Range part, std::span<const float> from);

@@ -67,7 +67,7 @@ std::ostream& operator<<(std::ostream& out, const Numerics& numerics) {
              << kFormats[static_cast<int>(numerics.state_format)]
              << (numerics.fp32_gradients ? ", gradients in fp32" : "")
              << (numerics.freeze_encoder ? ", the encoder frozen" : "")
-             << (numerics.two_groups ? ", in two groups" : "");
+             << (numerics.two_groups ? ", in two groups" : "") << (numerics.one_batch ? ", in one batch" : "");
 }
 
 std::vector<Numerics> all_numerics() {
@@ -93,6 +93,7 @@ void set_numerics(train::RunOptions& options, const Numerics& numerics) {
   if (numerics.fp32_gradients) options.zero.reduce_dtype = options.zero.grad_dtype = train::GradientDType::fp32;
   options.train.freeze_encoder = numerics.freeze_encoder;
   if (numerics.two_groups) options.train.per_device_train_batch_size = 1;
+  if (numerics.one_batch) options.train.per_device_train_batch_size = options.train.global_batch_size;
 }
 
 std::ostream& operator<<(std::ostream& out, const Placement& placement) {
@@ -105,6 +106,7 @@ std::ostream& operator<<(std::ostream& out, const Placement& placement) {
       << (placement.recompute ? ", recomputing" : "") << kSpreads[static_cast<int>(placement.spread)];
   constexpr const char* kOptimizers[] = {"", ", updated by the CPU", ", updated by the GPU", ", updated by both"};
   out << kOptimizers[static_cast<int>(placement.optimizer_on)];
+  if (placement.host) out << ", " << *placement.host;
   if (placement.nodes > 1) out << ", on " << placement.nodes << " nodes";
   return out;
 }
@@ -162,6 +164,8 @@ std::vector<Placement> placements_beside_gpu() {
                    .store = memory,
                    .optimizer_on = place});
     all.push_back({.stage = 0, .spread = Spread::device_host, .optimizer_on = place});
+    for (const HostState host : {HostState::everything, HostState::planned})
+      all.push_back({.stage = 0, .store = memory, .host = host, .optimizer_on = place});
     all.push_back(
         {.stage = 2, .store = memory, .recompute = true, .spread = Spread::device_host_nvme, .optimizer_on = place});
   }
@@ -209,6 +213,7 @@ StateHashes train_placed(const std::string& folder, const Numerics& numerics, co
         plan::plan_of(job.facts, plan::place(job.facts, {.device = kPlenty, .host = kPlenty, .nvme = kPlenty}, shape));
     EXPECT_EQ(job.plan.program.groups, numerics.two_groups ? 2 : 1);
     if (placement.spread != Spread::none) spread_state(job, placement.spread, shape);
+    if (placement.host) move_to_host(job, *placement.host, shape);
   };
   Trainee trainee(options, communicator, std::move(switches), replan,
                   comm::NodeLayout::filled(placement.nodes, communicator.size() / placement.nodes), gpu);
@@ -218,7 +223,7 @@ StateHashes train_placed(const std::string& folder, const Numerics& numerics, co
 
   EXPECT_GT(trainee.job().pass.dropout, 0.0F);
   for (const double norm : trainee.gradient_norms()) EXPECT_GT(norm, options.train.max_grad_norm);
-  if (placement.spread == Spread::none) expect_tiers_used(trainee.job(), placement);
+  if (placement.spread == Spread::none && !placement.host) expect_tiers_used(trainee.job(), placement);
   expect_traffic(trainee);
   using train::OptimizerPlace;
   if (placement.optimizer_on == OptimizerPlace::cpu || placement.optimizer_on == OptimizerPlace::split) {
