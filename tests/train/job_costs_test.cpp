@@ -206,7 +206,13 @@ TEST(PlanJob, WhatDoesNotFitBesideItsGpu_HasWeightsAndGradientsInHostMemory) {
   EXPECT_GT(ledger.bytes(plan::entry::kGathered), 0U);
   EXPECT_GT(job->prediction->use(plan::Resource::pcie_up).bytes, 0.0);
   options.offload.weight = TierChoice::host;
-  EXPECT_THROW((void)planned(options, h200(2)), Error);
+  try {
+    (void)planned(options, h200(2));
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.exit_code(), ExitCode::config) << error.what();
+    EXPECT_THAT(error.what(), HasSubstr("several ranks on GPUs"));
+  }
 }
 
 TEST(PlanJob, ADescribedHost_HasItsOwnThreadsAndMemory) {
