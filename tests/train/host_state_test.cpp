@@ -40,7 +40,9 @@ TEST_P(StateInHostMemory, IsThereInTheLedger_AndIsUpdatedOverTheLink) {
 
   Trainee trainee(options, *communicator, {}, replan);
   trainee.run(2);
-  trainee.engine().finish_update();
+  Trainee waiting(options, *communicator, {.wait_at_once = true}, replan);
+  waiting.run(2);
+  EXPECT_EQ(waiting.hashes(), trainee.hashes());
 
   const plan::Ledger& ledger = trainee.job().plan.ledger;
   const bool weights = GetParam() != HostState::gradients, gradients = GetParam() != HostState::weights;

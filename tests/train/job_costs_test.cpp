@@ -7,6 +7,7 @@
 #include "core/error.hpp"
 #include "model/t5_presets.hpp"
 #include "train/job_batches.hpp"
+#include "train/plan_file.hpp"
 #include "train/planned_machine.hpp"
 #include "train/run_state.hpp"
 
@@ -204,9 +205,16 @@ TEST(PlanJob, WhatDoesNotFitBesideItsGpu_HasWeightsAndGradientsInHostMemory) {
   EXPECT_EQ(on_host(plan::entry::kGrad) + ledger.bytes(plan::entry::kGrad, plan::Tier::device),
             job->gradients.grad_bytes());
   EXPECT_GT(ledger.bytes(plan::entry::kGathered), 0U);
+  EXPECT_THAT(plan_summary(*job), HasSubstr("grad on device ("));
   EXPECT_GT(job->prediction->use(plan::Resource::pcie_up).bytes, 0.0);
   options.offload.weight = TierChoice::host;
-  EXPECT_THROW((void)planned(options, h200(2)), Error);
+  try {
+    (void)planned(options, h200(2));
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.exit_code(), ExitCode::config) << error.what();
+    EXPECT_THAT(error.what(), HasSubstr("several ranks on GPUs"));
+  }
 }
 
 TEST(PlanJob, ADescribedHost_HasItsOwnThreadsAndMemory) {
