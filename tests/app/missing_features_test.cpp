@@ -19,8 +19,7 @@ TEST_P(Refused, WhenSet) {
 }
 
 INSTANTIATE_TEST_SUITE_P(MissingFeatures, Refused,
-                         ::testing::Values("train.per_device_train_batch_size=auto",
-                                           "train.gradient_checkpointing=host", "train.collective_timeout=6m",
+                         ::testing::Values("train.gradient_checkpointing=host", "train.collective_timeout=6m",
                                            "train.consistency_check_steps=1"));
 
 INSTANTIATE_TEST_SUITE_P(MoreMissingFeatures, Refused,

@@ -131,6 +131,25 @@ TEST_F(JobTest, ABatchThatDoesNotFit_IsRefusedWithTheLargestThatDoes) {
   EXPECT_THAT(message_of(largest + 1), HasSubstr("does not fit"));
 }
 
+TEST_F(JobTest, AnAutomaticBatch_IsTheLargestSplitThatFits) {
+  RunOptions asked = options();
+  asked.train.global_batch_size = 32;
+  asked.train.gradient_checkpointing = train::GradientCheckpointing::off;
+  asked.train.per_device_train_batch_size = 8;
+  const plan::Ledger quarter = prepared(asked, Purpose::train)->plan.ledger;
+  asked.train.per_device_train_batch_size = train::TrainOptions::kFastestBatch;
+
+  EXPECT_EQ(prepared(asked, Purpose::train)->options.train.per_device_train_batch_size, 32);
+  asked.memory.device = quarter.peak(plan::Tier::device);
+  const auto job = prepared(asked, Purpose::train);
+
+  EXPECT_EQ(job->options.train.per_device_train_batch_size, 8);
+  EXPECT_EQ(job->micro_batches, 4);
+  EXPECT_EQ(job->global_batch_size, 32);
+  asked.train.global_batch_size = 0;
+  EXPECT_THROW((void)prepared(asked, Purpose::train), Error);
+}
+
 TEST_F(JobTest, AnotherActivation_IsAnotherModel) {
   const auto contents = [&](const std::string& activation) {
     const std::string path = folder_.file("model/config.json");
