@@ -9,6 +9,7 @@
 
 #include "core/error.hpp"
 #include "plan/plan.hpp"
+#include "plan/residual_times.hpp"
 
 namespace spillway::plan {
 namespace {
@@ -75,6 +76,8 @@ class Simulator {
         costs_(costs),
         state_(state),
         rates_(rates_of(profile, costs)),
+        residuals_(state.host_residuals, program.group_size,
+                   [this](double start, double up, double down) { return move_residuals(start, up, down); }),
         updated_(costs.units.size(), 0.0),
         arrived_(costs.units.size(), 0.0) {}
 
@@ -129,10 +132,17 @@ class Simulator {
         prefetch(unit);
         wait_until(std::max(updated_[unit], arrived_[unit]));
         break;
-      case OpKind::forward: compute(costs_.stages[stage].forward); break;
+      case OpKind::forward:
+        wait_until(residuals_.before_forward(op.stage, now_));
+        compute(costs_.stages[stage].forward);
+        if (residuals_.written_by(op.stage)) update_ahead(unit);
+        residuals_.after_forward(op.stage, now_);
+        break;
       case OpKind::backward:
+        wait_until(residuals_.before_backward(op.stage, now_));
         if (op.stage < first_kept_stage_) compute(costs_.stages[stage].recompute);
         compute(costs_.stages[stage].backward);
+        residuals_.after_backward(op.stage, now_);
         break;
       case OpKind::reduce:
         compute(costs_.units[unit].reduce);
@@ -188,6 +198,16 @@ class Simulator {
       update(next);
       if (unit == next) return;
     }
+  }
+
+  /// Updates run on while residuals leave: those of the next few units are under way before, or the link would stand still for them.
+  void update_ahead(std::size_t unit) {
+    constexpr std::size_t kUnits = 3;
+    while (!waiting_.empty() && waiting_.front() <= unit + kUnits) update_until(waiting_.front());
+  }
+
+  double move_residuals(double start, double up, double down) {
+    return std::max(pcie(start, up, down), take(Resource::host_memory, start, up + down, rates_.host_memory));
   }
 
   [[nodiscard]] UpdateBytes bytes_of(std::size_t unit) const {
@@ -257,6 +277,7 @@ class Simulator {
   const StepCosts& costs_;
   const StateBytes& state_;
   const Rates rates_;
+  ResidualTimes residuals_;
   Prediction result_;
   std::array<double, kResources> free_{};  // when each has done what it was given
   double now_ = 0.0;                       // when the compute queue has
