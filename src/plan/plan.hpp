@@ -53,7 +53,8 @@ struct Candidate {
 /// Of the candidates that with the fewest bytes of state and residuals outside the device, then that with the fewest on nvme, then
 /// the one that runs the fewest stages again, in the largest groups. Nothing is known here of the machine's rates, so this goes by orders
 /// of magnitude: a transformer block does about d_model / 2 operations for every byte of activations that running it again saves,
-/// which takes a GPU a fifth to a twentieth of the time that a byte of state takes over PCIe.
+/// which takes a GPU a fifth to a twentieth of the time that a byte of state takes over PCIe. A byte of residuals goes there and back once
+/// a step, as one of state does, and frees less, by the places that it passes through: so residuals leave only where nothing else fits.
 /// \throws PlanError with the ledger, the tier that is short and by how much, and how much of one tier would do
 [[nodiscard]] Plan make_plan(const JobFacts& job, const Budgets& budgets);
 

@@ -56,7 +56,7 @@ struct Prediction {
 [[nodiscard]] std::string missing_rates(const MachineProfile& profile, const StepCosts& costs, const StateBytes& state);
 
 /// Walks the program that `train` executes, twice, and takes the second: the update of the first runs under its forward pass.
-/// Transfers of one direction run one after the other in the program's order, residuals after the updates of the next few units. An update of device memory slows the forward pass beside
+/// Transfers of one direction run one after the other in the program's order, residuals and updates in equal parts. An update of device memory slows the forward pass beside
 /// it by the part of it that memory binds. Pure arithmetic: a faster resource never gives a slower step, and no step is faster than its
 /// busiest resource.
 /// \param first_kept_stage  stages before it run again in the backward pass
