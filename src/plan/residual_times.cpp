@@ -25,9 +25,8 @@ double ResidualTimes::bytes_of(int stage) const {
 
 double ResidualTimes::before_forward(int stage, double now) {
   if (!written_by(stage)) {
-    // The last of them has been read: the first that the backward pass wants may come back.
-    if (stage > last_stage_ && fetched_.empty())
-      while (fetched_.size() < std::min(places_, written_.size())) fetch(now);
+    // What was written last is still in its place, and is wanted first.
+    if (stage > last_stage_ && fetched_.empty()) fetched_.assign(std::min(places_, written_.size()), now);
     return now;
   }
   if (!fetched_.empty()) {  // the next group

@@ -54,17 +54,17 @@ std::size_t ResidualRing::index(int stage, int slot) const {
 
 void ResidualRing::before_forward(Queue& queue, int stage, int slot) {
   if (!passes(stage + 1)) {
-    if (stage > last_stage_ && !backward_) begin_backward(queue);
+    if (stage > last_stage_ && !backward_) begin_backward();
     return;
   }
   if (backward_) {  // the next group: what is written now comes after all that the last backward pass read
     backward_ = false;
-    fetched_ = 0;
-    order_.clear();
+    written_.clear();
   }
   Item& next = item(stage + 1, slot);
-  next.place = order_.size() % free_.size();
-  order_.push_back(index(stage + 1, slot));
+  next.place = written_.size() % free_.size();
+  next.back = Event();
+  written_.push_back(index(stage + 1, slot));
   queue.wait(free_[next.place]);
 }
 
@@ -82,10 +82,14 @@ void ResidualRing::before_backward(Queue& queue, int stage, int slot) {
   if (passes(stage)) queue.wait(item(stage, slot).back);
 }
 
-void ResidualRing::after_backward(Queue& queue, int stage, int /*slot*/) {
-  if (!passes(stage) || fetched_ == order_.size()) return;
+void ResidualRing::after_backward(Queue& queue, int stage, int slot) {
+  if (!passes(stage) || to_fetch_.empty()) return;
+  Item& next = items_[to_fetch_.back()];
+  to_fetch_.pop_back();
+  next.place = item(stage, slot).place;
   up_->wait(queue.record());
-  fetch_next();
+  up_->wait(free_[next.place]);
+  fetch(next);
 }
 
 void ResidualRing::bring(Queue& queue, int stage, int slot) {
@@ -96,21 +100,14 @@ void ResidualRing::bring(Queue& queue, int stage, int slot) {
   queue.wait(wanted.back);
 }
 
-/// All stages that pass have run forward.
-void ResidualRing::begin_backward(Queue& queue) {
+/// All stages that pass have run forward. What was written last is still in its place, and is wanted first.
+void ResidualRing::begin_backward() {
   backward_ = true;
-  // The last stage first, the micro-batches of a stage in their order.
-  std::ranges::stable_sort(order_, std::ranges::greater{}, [this](std::size_t item) { return item / slots_; });
-  up_->wait(queue.record());
-  while (fetched_ < std::min(free_.size(), order_.size())) fetch_next();
-}
-
-void ResidualRing::fetch_next() {
-  Item& next = items_[order_[fetched_]];
-  next.place = fetched_ % free_.size();
-  up_->wait(free_[next.place]);
-  fetch(next);
-  ++fetched_;
+  to_fetch_.assign(written_.begin(),
+                   written_.end() - static_cast<std::ptrdiff_t>(std::min(written_.size(), free_.size())));
+  // From the back: the last stage first, the micro-batches of a stage in their order.
+  std::ranges::sort(to_fetch_, {},
+                    [this](std::size_t item) { return std::pair(item / slots_, slots_ - item % slots_); });
 }
 
 void ResidualRing::fetch(Item& item) {

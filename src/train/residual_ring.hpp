@@ -12,7 +12,8 @@ namespace spillway::train {
 
 /// Residuals of stages that run again in the backward pass, in host memory from the one pass to the other. A few places on the device
 /// are theirs in turn: what a stage leaves for the next one is copied away by a queue of its own as soon as it is written, and
-/// another queue brings it back for the backward pass as soon as a place is free, so that both run under the passes of other stages.
+/// another queue brings it back for the backward pass as soon as a place is free, so that both run under the passes of other stages;
+/// what is written last just stays there.
 /// Each micro-batch of a group is told apart by its slot; those without samples are left out of all calls. Stages run forward in
 /// ascending order, slots ascending in each, and backward in descending order. One thread at a time. Nothing blocks.
 class ResidualRing {
@@ -54,8 +55,7 @@ class ResidualRing {
   [[nodiscard]] std::size_t index(int stage, int slot) const;
   [[nodiscard]] Item& item(int stage, int slot) { return items_[index(stage, slot)]; }
   [[nodiscard]] std::byte* place(const Item& item) const { return places_.data() + item.place * place_bytes_; }
-  void begin_backward(Queue& queue);
-  void fetch_next();
+  void begin_backward();
   void fetch(Item& item);
 
   Device& device_;
@@ -66,10 +66,10 @@ class ResidualRing {
   std::vector<int> rank_of_stage_;    // among those that pass, or -1
   int last_stage_ = -1;               // that passes
   std::size_t slots_;
-  std::vector<Item> items_;         // [rank of stage][slot]
-  std::vector<Event> free_;         // of each place: what the forward pass left there is in host memory
-  std::vector<std::size_t> order_;  // of items: as they are written, then as the backward pass wants them
-  std::size_t fetched_ = 0;         // of these
+  std::vector<Item> items_;            // [rank of stage][slot]
+  std::vector<Event> free_;            // of each place: what the forward pass left there is in host memory
+  std::vector<std::size_t> written_;   // items of the group, in order
+  std::vector<std::size_t> to_fetch_;  // of these, the next at the end
   bool backward_ = false;
 };
 
