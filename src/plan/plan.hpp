@@ -42,7 +42,7 @@ struct Candidate {
   std::string shortage;  // which tier is short and by how much; empty: it fits
 };
 
-/// Every shape to try. The first asks for the most memory and does the least work, the last the other way round.
+/// Every shape to try: those that ask for the most memory and do the least work first, those with residuals in host memory last.
 [[nodiscard]] std::vector<Shape> shapes(const JobFacts& job);
 /// The job in that shape, its state as near as the budgets allow (see place_nearest). If it does not fit even so, `shortage` says why.
 [[nodiscard]] Candidate place(const JobFacts& job, const Budgets& budgets, const Shape& shape);
