@@ -143,10 +143,10 @@ std::vector<ConfigKey> training_keys() {
        .binding = choice(&Run::train, &TrainOptions::gradient_checkpointing,
                          {{word("auto"), GradientCheckpointing::automatic},
                           {word("off"), GradientCheckpointing::off},
-                          {word("on"), GradientCheckpointing::on}}),
-       .doc = "\"on\": recompute blocks in the backward pass instead of keeping their activations; \"off\"; \"auto\": "
-              "as few as memory asks",
-       .missing = asked_by({{word("host"), "residuals kept in host memory"}})},
+                          {word("on"), GradientCheckpointing::on},
+                          {word("host"), GradientCheckpointing::host}}),
+       .doc = "\"on\": recompute blocks in the backward pass instead of keeping their activations; \"host\": and keep "
+              "their inputs in host memory meanwhile; \"off\"; \"auto\": as few as memory asks"},
       {.section = "train",
        .key = "freeze_embeds",
        .binding = boolean(&Run::train, &TrainOptions::freeze_embeds),

@@ -38,8 +38,8 @@ struct GpuFacts {
   std::size_t batch_bytes = 0;      // of a micro-batch's copy in host memory
 };
 
-/// Activation checkpointing.
-enum class Checkpointing { off, on, as_needed };
+/// Activation checkpointing. host: on, with what stages that run again keep in host memory; without a GPU as on.
+enum class Checkpointing { off, on, host, as_needed };
 
 /// A job as sizes: all that the plan needs to know, as data. Bytes are those of one rank.
 struct JobFacts {

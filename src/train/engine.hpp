@@ -89,6 +89,7 @@ class Engine {
   std::unique_ptr<NvmeWeightReader> weight_reader_;
   std::unique_ptr<Gradients> gradients_;
   std::unique_ptr<Parameters> parameters_;
+  std::unique_ptr<ResidualRing> residual_ring_;
   std::unique_ptr<TrainingResiduals> training_residuals_;
   std::unique_ptr<InferenceResiduals> inference_residuals_;
   std::unique_ptr<model::T5Model> training_model_, inference_model_;

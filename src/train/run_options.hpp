@@ -67,7 +67,7 @@ struct DataOptions {
 
 enum class DeviceChoice { automatic, cpu, cuda };
 enum class Precision { automatic, fp32, bf16, fp16 };
-enum class GradientCheckpointing { automatic, off, on };
+enum class GradientCheckpointing { automatic, off, on, host };
 
 /// [train]: how long, how much at a time, and where the results go.
 struct TrainOptions {

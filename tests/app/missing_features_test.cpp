@@ -19,8 +19,7 @@ TEST_P(Refused, WhenSet) {
 }
 
 INSTANTIATE_TEST_SUITE_P(MissingFeatures, Refused,
-                         ::testing::Values("train.gradient_checkpointing=host", "train.collective_timeout=6m",
-                                           "train.consistency_check_steps=1"));
+                         ::testing::Values("train.collective_timeout=6m", "train.consistency_check_steps=1"));
 
 INSTANTIATE_TEST_SUITE_P(MoreMissingFeatures, Refused,
                          ::testing::Values("offload.optimizer_on=gpu", "offload.optimizer_on=split"));
@@ -35,9 +34,9 @@ TEST(Accepted, WhatSwitchesAMissingFeatureOff_OrIsTheDefault) {
 }
 
 TEST(MissingFeature, IsSaidInTheMessage) {
-  EXPECT_EQ(config_error_of([] { set("train.gradient_checkpointing=host"); }),
-            "--set: train.gradient_checkpointing = \"host\" asks for residuals kept in host memory, which this version "
-            "does not have yet");
+  EXPECT_EQ(config_error_of([] { set("train.per_device_train_batch_size=auto"); }),
+            "--set: train.per_device_train_batch_size = \"auto\" asks for a search for the fastest micro-batch, which "
+            "this version does not have yet");
 }
 
 }  // namespace

@@ -119,21 +119,22 @@ TEST(RunOptionsOf, AValueOutOfRange_SaysTheRange) {
 }
 
 TEST(RunOptionsOf, WhatAsksForAMissingFeature_IsRefusedByName) {
-  EXPECT_EQ(error_in("[train]\ngradient_checkpointing = \"host\"\n"),
-            "run.toml:2:26: train.gradient_checkpointing = \"host\" asks for residuals kept in host memory, which this "
-            "version does not have yet");
+  EXPECT_EQ(
+      error_in("[train]\nper_device_train_batch_size = \"auto\"\n"),
+      "run.toml:2:31: train.per_device_train_batch_size = \"auto\" asks for a search for the fastest micro-batch, "
+      "which this version does not have yet");
 }
 
 TEST(RunOptionsOf, ALaterSettingReplacesAnEarlierOne_WhateverThatAskedFor) {
-  auto settings = read_toml_text("[train]\ngradient_checkpointing = \"host\"\nseed = 1\n", "run.toml");
+  auto settings = read_toml_text("[train]\nper_device_train_batch_size = \"auto\"\nseed = 1\n", "run.toml");
   for (auto& setting :
-       settings_from_arguments({"train.gradient_checkpointing=on", "train.seed=2", "train.seed=3"}, "--set")) {
+       settings_from_arguments({"train.per_device_train_batch_size=3", "train.seed=2", "train.seed=3"}, "--set")) {
     settings.push_back(setting);
   }
 
   const RunOptions options = run_options_of(settings);
 
-  EXPECT_EQ(options.train.gradient_checkpointing, train::GradientCheckpointing::on);
+  EXPECT_EQ(options.train.per_device_train_batch_size, 3);
   EXPECT_EQ(options.train.seed, 3U);
 }
 
@@ -163,12 +164,13 @@ TEST_F(ReadRunOptions, ErrorsNameTheVariableOrTheArgument) {
             "SPILLWAY_TRAIN_SEED: train.seed = \"x\": expected an integer of at least 0, found the string \"x\"");
   EXPECT_EQ(
       config_error_of([&] {
-        (void)read_run_options({.file = "",
-                                .environment = {},
-                                .arguments = settings_from_arguments({"train.gradient_checkpointing=host"}, "--set")});
+        (void)read_run_options(
+            {.file = "",
+             .environment = {},
+             .arguments = settings_from_arguments({"train.per_device_train_batch_size=auto"}, "--set")});
       }),
-      "--set: train.gradient_checkpointing = \"host\" asks for residuals kept in host memory, which this version does "
-      "not have yet");
+      "--set: train.per_device_train_batch_size = \"auto\" asks for a search for the fastest micro-batch, which this "
+      "version does not have yet");
 }
 
 TEST(ConfigText, OfTheDefaults_IsReadBackAsTheDefaults) {
