@@ -72,6 +72,7 @@ ROWS = {
                                  flags=["--engine", "ds", "--zero", "3", "--offload", "cpu", "--offload-param", "cpu", "--ckpt",
                                         "--bs", "20,140"]),
     "3b20-24-adafactor-peer": Row("peer", 40, "t5-3b", 20, "pure bf16 Adafactor", flags=["--optim", "adafactor", "--ckpt"]),
+    "large-random": Row("train", 25, "t5-large", 40, "128+128 tokens; needs no torch", steps=15, random=True),
     "plan-tiny": Row("train", 0, "tiny", 4, "to try these on a CPU", steps=10, random=True, settings={"train.precision": "fp32"}),
     "largest-tiny": Row("largest", 0, "tiny", 0, "likewise", steps=2, random=True, phases=True, loss_only=True,
                         settings={"memory.host": "400MiB"}),
