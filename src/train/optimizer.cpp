@@ -2,6 +2,7 @@
 #include "train/optimizer.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include <fmt/format.h>
@@ -76,7 +77,10 @@ Event Optimizer::start_on_worker(int unit, const UpdateNumbers& numbers, const T
   worker_->submit([this, unit, numbers, marks, part, in_memory] {
     Queue& queue = host_ ? *queue_ : *ring_queue_;
     if (!in_memory) marks.begin(queue);
+    const auto start = std::chrono::steady_clock::now();
     update_part(queue, unit, numbers, part);
+    const double took = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    if (host_) cpu_seconds_ += took - (parts_.state.nvme_seconds() - nvme_seconds_);
     Queue& last = in_memory ? *marks_queue_ : queue;
     if (in_memory) last.wait(*in_memory);
     marks.end(last);

@@ -55,6 +55,8 @@ class Optimizer {
   void finish();
   /// Seconds that updates have waited for the nvme tier so far.
   [[nodiscard]] double nvme_seconds() const noexcept { return nvme_seconds_; }
+  /// Seconds that CPUs have updated state so far, without those that they waited for the nvme tier.
+  [[nodiscard]] double cpu_seconds() const noexcept { return cpu_seconds_; }
 
  protected:
   /// Whatever must be known of a whole unit before any of it is updated. On the thread that calls update.
@@ -80,7 +82,7 @@ class Optimizer {
   std::unique_ptr<Queue> queue_;        // of extents in memory, and on the host of all
   std::unique_ptr<Queue> ring_queue_;   // a GPU's, of extents that pass through the ring
   std::unique_ptr<Queue> marks_queue_;  // a GPU's, where the trace marks the end of both
-  std::atomic<double> nvme_seconds_ = 0.0;
+  std::atomic<double> nvme_seconds_ = 0.0, cpu_seconds_ = 0.0;
   std::unique_ptr<Queue> worker_;  // its tasks must be over before a derived class goes: see stop()
 
  protected:
