@@ -50,9 +50,10 @@ std::string row(const std::string& what, const std::string& planned, const std::
   return fmt::format("  {:<28} {:>12} {:>12}{}\n", what, planned, measured, off);
 }
 
-std::optional<double> ratio_of(const std::optional<double>& measured, const std::optional<double>& planned) {
-  if (!measured || !planned || *planned <= 0.0) return std::nullopt;
-  return *measured / *planned;
+/// \param planned  0: nothing was
+std::optional<double> ratio_of(const std::optional<double>& measured, double planned) {
+  if (!measured || planned <= 0.0) return std::nullopt;
+  return *measured / planned;
 }
 
 }  // namespace
@@ -107,19 +108,19 @@ std::string RunAccounting::text() const {
   std::string text = fmt::format("where a step's time and bytes went, the mean of {} steps:\n", steps_);
   text += row("", "planned", "measured");
   const double seconds = of_step(seconds_);
-  const std::optional<double> step = planned != nullptr ? std::optional(planned->seconds) : std::nullopt;
-  text += row("a step", seconds_text(step), seconds_text(seconds), ratio_of(seconds, step));
+  const double step = planned != nullptr ? planned->seconds : 0.0;
+  text += row("a step", planned != nullptr ? seconds_text(step) : "-", seconds_text(seconds), ratio_of(seconds, step));
   for (std::size_t i = 0; i < plan::kResources; ++i) {
     const MeasuredUse& use = resources_.uses[i];
     const plan::ResourceUse plan = planned != nullptr ? planned->resources[i] : plan::ResourceUse();
     const std::string words = plan::words_of(static_cast<plan::Resource>(i));
     if (plan.busy_seconds > 0.0 || use.busy_seconds)
-      text += row(words, seconds_text(planned != nullptr ? std::optional(plan.busy_seconds) : std::nullopt),
+      text += row(words, planned != nullptr ? seconds_text(plan.busy_seconds) : "-",
                   seconds_text(use.busy_seconds ? std::optional(of_step(*use.busy_seconds)) : std::nullopt));
     const std::optional<double> bytes = bytes_of_step(use);
-    const std::optional<double> plan_bytes = planned != nullptr ? std::optional(plan.bytes) : std::nullopt;
     if (plan.bytes > 0.0 || bytes.value_or(0.0) > 0.0)
-      text += row(words, size_text(plan_bytes), size_text(bytes), ratio_of(bytes, plan_bytes));
+      text +=
+          row(words, planned != nullptr ? size_text(plan.bytes) : "-", size_text(bytes), ratio_of(bytes, plan.bytes));
   }
   if (resources_.cpu_update_seconds)
     text += row("updating on the CPUs", "-", seconds_text(of_step(*resources_.cpu_update_seconds)));
