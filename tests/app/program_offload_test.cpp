@@ -74,7 +74,9 @@ TEST_P(ProgramOffload, WhatAKilledRunLeft_GoesAtTheNextStart_AndARunningOnesStay
     const std::vector<fs::path> there = folders(drive);
     EXPECT_THAT(there, SizeIs(ranks)) << drive << ": those of the run that goes on";
     for (const fs::path& folder : there) EXPECT_EQ(std::ranges::count(left, folder), 0) << folder;
-    EXPECT_THAT(running.err(), HasSubstr(std::string("removed ") + drive + "/spillway-"));
+    if (GetParam() == 1) {  // of several ranks any may have come first, and only one speaks
+      EXPECT_THAT(running.err(), HasSubstr(std::string("removed ") + drive + "/spillway-"));
+    }
   }
   const std::size_t steps = running.err().size();
   EXPECT_TRUE(wait_until([&] { return running.err().size() > steps; })) << "it does not go on";
