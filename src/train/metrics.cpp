@@ -39,7 +39,6 @@ ordered_json resources_json(const MeasuredResources& resources) {
     if (use.bytes) entry["bytes"] = *use.bytes;
     if (!entry.empty()) object[plan::name_of(static_cast<plan::Resource>(i))] = entry;
   }
-  if (resources.cpu_update_seconds) object["cpu_update"] = {{"busy_seconds", *resources.cpu_update_seconds}};
   return object;
 }
 

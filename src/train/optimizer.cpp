@@ -33,6 +33,7 @@ class BothEvents final : public EventState {
 Optimizer::Optimizer(const OptimizerParts& parts)
     : parts_(parts),
       host_(parts.device.is_host()),
+      meters_(meters_of(parts.device)),
       queue_(parts.device.create_compute_queue()),
       worker_(parts.device.create_worker_queue("update")) {
   if (host_ || !parts.state.uses_ring()) return;
@@ -77,10 +78,7 @@ Event Optimizer::start_on_worker(int unit, const UpdateNumbers& numbers, const T
   worker_->submit([this, unit, numbers, marks, part, in_memory] {
     Queue& queue = host_ ? *queue_ : *ring_queue_;
     if (!in_memory) marks.begin(queue);
-    const auto start = std::chrono::steady_clock::now();
     update_part(queue, unit, numbers, part);
-    const double took = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    if (host_) cpu_seconds_ += took - (parts_.state.nvme_seconds() - nvme_seconds_);
     Queue& last = in_memory ? *marks_queue_ : queue;
     if (in_memory) last.wait(*in_memory);
     marks.end(last);
@@ -95,7 +93,10 @@ void Optimizer::update_part(Queue& queue, int unit, const UpdateNumbers& numbers
     for (const ShardState::Stretch& stretch : parts_.state.stretches_of(unit)) {
       if (part != Part::all && stretch.through_ring != (part == Part::through_ring)) continue;
       ShardState::Lease lease = parts_.state.acquire(stretch, queue);
+      const auto start = std::chrono::steady_clock::now();
       update_extent(queue, stretch.whole, lease.views(), numbers);
+      if (host_) cpu_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      else if (stretch.through_ring) count_in_place(stretch);
       // What the ring writes back must be updated.
       if (stretch.through_ring) queue.synchronize();
       lease.release();
@@ -106,6 +107,12 @@ void Optimizer::update_part(Queue& queue, int unit, const UpdateNumbers& numbers
   } catch (const IoError& error) {
     throw IoError(fmt::format("optimizer step {}, update of unit {}: {}", numbers.step, unit, error.what()));
   }
+}
+
+/// Kernels reach into pinned memory for what passes through the ring, and read and write it there.
+void Optimizer::count_in_place(const ShardState::Stretch& stretch) {
+  const std::uint64_t bytes = parts_.state.bytes_outside_device(stretch);
+  if (meters_ != nullptr) meters_->link().add({.up = bytes, .down = bytes});
 }
 
 void Optimizer::wait_for_updates() {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/device.hpp"
+#include "core/device_meters.hpp"
 #include "kernels/optimizer_ops.hpp"
 #include "train/gradients.hpp"
 #include "train/op_names.hpp"
@@ -55,7 +56,7 @@ class Optimizer {
   void finish();
   /// Seconds that updates have waited for the nvme tier so far.
   [[nodiscard]] double nvme_seconds() const noexcept { return nvme_seconds_; }
-  /// Seconds that CPUs have updated state so far, without those that they waited for the nvme tier.
+  /// Seconds that CPUs have updated state so far, none of them waiting.
   [[nodiscard]] double cpu_seconds() const noexcept { return cpu_seconds_; }
 
  protected:
@@ -78,7 +79,10 @@ class Optimizer {
                         const std::optional<Event>& in_memory);
   void update_part(Queue& queue, int unit, const UpdateNumbers& numbers, Part part);
 
+  void count_in_place(const ShardState::Stretch& stretch);
+
   bool host_;
+  DeviceMeters* meters_;
   std::unique_ptr<Queue> queue_;        // of extents in memory, and on the host of all
   std::unique_ptr<Queue> ring_queue_;   // a GPU's, of extents that pass through the ring
   std::unique_ptr<Queue> marks_queue_;  // a GPU's, where the trace marks the end of both

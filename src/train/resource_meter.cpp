@@ -56,7 +56,7 @@ MeasuredResources ResourceMeter::take(const StepClock& clock, std::int64_t steps
     found.use(Resource::nvme_write).bytes = of_step(store.written_bytes);
     found.use(Resource::nvme_both).bytes = of_step(store.read_bytes + store.written_bytes);
   }
-  if (counted_.cpu_update > 0.0) found.cpu_update_seconds = of_step(counted_.cpu_update);
+  if (counted_.cpu_update > 0.0) found.use(Resource::cpu_update).busy_seconds = of_step(counted_.cpu_update);
   counted_ = {};
   return found;
 }

@@ -23,8 +23,6 @@ struct MeasuredUse {
 /// What a step of this rank kept busy, as it was measured: to be held against the plan's prediction, resource by resource.
 struct MeasuredResources {
   std::array<MeasuredUse, plan::kResources> uses{};
-  /// Seconds that the CPUs updated state, and did not wait for drives: none where they update nothing.
-  std::optional<double> cpu_update_seconds;
 
   [[nodiscard]] MeasuredUse& use(plan::Resource resource) { return uses[static_cast<std::size_t>(resource)]; }
   [[nodiscard]] const MeasuredUse& use(plan::Resource resource) const {

@@ -64,7 +64,6 @@ void RunAccounting::add(const StepMetrics& metrics) {
     seconds_ = 0.0;
     clock_.reset();
     for (MeasuredUse& use : resources_.uses) use.busy_seconds.reset();
-    resources_.cpu_update_seconds.reset();
   }
   const auto steps = static_cast<double>(metrics.steps);
   steps_ += metrics.steps;
@@ -75,7 +74,6 @@ void RunAccounting::add(const StepMetrics& metrics) {
     add_times(resources_.uses[i].busy_seconds, metrics.resources.uses[i].busy_seconds, steps);
     add_times(resources_.uses[i].bytes, metrics.resources.uses[i].bytes, steps);
   }
-  add_times(resources_.cpu_update_seconds, metrics.resources.cpu_update_seconds, steps);
   if (metrics.taken_device_bytes) device_bytes_ = std::max(device_bytes_.value_or(0), *metrics.taken_device_bytes);
   host_bytes_ = std::max(host_bytes_, metrics.peak_host_bytes);
 }
@@ -122,8 +120,6 @@ std::string RunAccounting::text() const {
       text +=
           row(words, planned != nullptr ? size_text(plan.bytes) : "-", size_text(bytes), ratio_of(bytes, plan.bytes));
   }
-  if (resources_.cpu_update_seconds)
-    text += row("updating on the CPUs", "-", seconds_text(of_step(*resources_.cpu_update_seconds)));
   for (const auto& [name, memory] :
        {std::pair{"most device memory", device_memory()}, std::pair{"most host memory", host_memory()}})
     if (memory.planned > 0)
@@ -155,8 +151,6 @@ std::string RunAccounting::json() const {
     if (!measured.empty() || !plan.empty())
       resources[plan::name_of(static_cast<plan::Resource>(i))] = {{"planned", plan}, {"measured", measured}};
   }
-  if (resources_.cpu_update_seconds)
-    resources["cpu_update"]["measured"] = {{"busy_seconds", of_step(*resources_.cpu_update_seconds)}};
   ordered_json& stalls = object["stall_seconds"] = ordered_json::object();
   for (std::size_t i = kFirstStall; i < kActivities; ++i)
     stalls[kActivityNames[i].name] = of_step(clock_.seconds(kActivityNames[i].activity));
