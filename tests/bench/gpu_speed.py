@@ -195,7 +195,7 @@ class Bench:
                               for key in steady[-1]["stall_seconds"]},
                       **self.memory(memory, err, out / "plan.json"), **host_memory(host))
         result["predicted"] = json.loads((out / "plan.json").read_text()).get("predicted")
-        result["resources"] = lines[-1].get("resources")
+        result["accounting"] = json.loads((out / "all_results.json").read_text()).get("accounting")
         result["plan_beside_measured"] = {key: dict(planned=planned, seen=seen) for key, planned, seen in compared(result)}
         used = "" if result["utilisation"] is None else f" = {100 * result['utilisation']:.1f} % of the product"
         if (out / "trace.json").exists():
