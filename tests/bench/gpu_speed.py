@@ -302,6 +302,7 @@ class Bench:
             self.results.add(dict(about, ok=True, **kinds[row.kind](row, name)))
         except (Failed, OSError, ValueError, ArithmeticError, LookupError, TypeError, StopIteration) as error:
             self.results.add(dict(about, ok=False, error=f"{type(error).__name__}: {error}"))
+            shutil.rmtree(self.work / f"{name}.out", ignore_errors=True)  # half a checkpoint leaves no room for the next row
         made = self.results.content["rows"][-1]
         say(f"{name + self.args.suffix:22} {row.model:9} BS {row.batch:<4} {made.get('shown') or 'FAILED: ' + made['error']}")
         return made["ok"]

@@ -39,7 +39,7 @@ class CudaDevice : public Device, public DeviceMeters {
   CudaDevice(int index, CudaGpu gpu, std::size_t budget_bytes)
       : index_(index),
         gpu_(std::move(gpu)),
-        used_before_(cuda::driver_used_bytes(gpu_.uuid)),
+        driver_memory_(gpu_.uuid),
         budget_(std::make_shared<cuda::MemoryBudget>(budget_bytes)) {
     cuda::make_current(index_);
     zeroing_ = cuda::make_stream();
@@ -83,11 +83,7 @@ class CudaDevice : public Device, public DeviceMeters {
     return std::make_unique<cuda::CudaMarks>(index_, count);
   }
   LinkCounter& link() noexcept override { return link_; }
-  std::optional<std::size_t> taken_bytes() const override {
-    const std::optional<std::size_t> used = cuda::driver_used_bytes(gpu_.uuid);
-    if (!used || !used_before_) return std::nullopt;
-    return *used - std::min(*used, *used_before_);
-  }
+  std::optional<std::size_t> taken_bytes() const override { return driver_memory_.taken_bytes(); }
 
  private:
   Buffer allocate_device(std::size_t bytes) {
@@ -140,7 +136,7 @@ class CudaDevice : public Device, public DeviceMeters {
 
   int index_;
   CudaGpu gpu_;
-  std::optional<std::size_t> used_before_;  // of all processes, before this one has a context
+  cuda::DriverMemory driver_memory_;  // before this process has a context
   std::shared_ptr<cuda::MemoryBudget> budget_;
   std::shared_ptr<cuda::EventPool> events_ = std::make_shared<cuda::EventPool>();
   LinkCounter link_;

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "core/cuda/driver_memory.hpp"
 
+#include <algorithm>
+#include <utility>
+
 #include <dlfcn.h>
 
 namespace spillway::cuda {
@@ -11,42 +14,37 @@ struct NvmlMemory {
   unsigned long long total, free, used;
 };
 
-class Nvml {
- public:
-  Nvml() : library_(dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL)) {
-    if (library_ == nullptr) return;
-    find("nvmlDeviceGetHandleByUUID", handle_by_uuid_);
-    find("nvmlDeviceGetMemoryInfo", memory_info_);
-    int (*init)() = nullptr;
-    find("nvmlInit_v2", init);
-    works_ = init != nullptr && handle_by_uuid_ != nullptr && memory_info_ != nullptr && init() == 0;
-  }
-
-  [[nodiscard]] std::optional<std::size_t> used(const std::string& uuid) const {
-    void* device = nullptr;
-    NvmlMemory memory{};
-    if (!works_ || handle_by_uuid_(uuid.c_str(), &device) != 0 || memory_info_(device, &memory) != 0)
-      return std::nullopt;
-    return static_cast<std::size_t>(memory.used);
-  }
-
- private:
-  template <typename Function>
-  void find(const char* name, Function*& function) {
-    function = reinterpret_cast<Function*>(dlsym(library_, name));
-  }
-
-  void* library_;  // stays loaded: closing it would not give memory back
-  int (*handle_by_uuid_)(const char*, void**) = nullptr;
-  int (*memory_info_)(void*, NvmlMemory*) = nullptr;
-  bool works_ = false;
-};
+template <typename Function>
+void find(void* library, const char* name, Function*& function) {
+  function = reinterpret_cast<Function*>(dlsym(library, name));
+}
 
 }  // namespace
 
-std::optional<std::size_t> driver_used_bytes(const std::string& uuid) {
-  static const Nvml nvml;
-  return nvml.used(uuid);
+DriverMemory::DriverMemory(std::string uuid) : uuid_(std::move(uuid)) {
+  // Stays loaded, and initialised, as long as the process: others may use it too.
+  void* const library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) return;
+  int (*init)() = nullptr;
+  find(library, "nvmlInit_v2", init);
+  if (init == nullptr || init() != 0) return;
+  find(library, "nvmlDeviceGetHandleByUUID", handle_by_uuid_);
+  find(library, "nvmlDeviceGetMemoryInfo", memory_info_);
+  before_ = used_bytes();
+}
+
+std::optional<std::size_t> DriverMemory::used_bytes() const {
+  if (handle_by_uuid_ == nullptr || memory_info_ == nullptr) return std::nullopt;
+  void* device = nullptr;
+  NvmlMemory memory{};
+  if (handle_by_uuid_(uuid_.c_str(), &device) != 0 || memory_info_(device, &memory) != 0) return std::nullopt;
+  return static_cast<std::size_t>(memory.used);
+}
+
+std::optional<std::size_t> DriverMemory::taken_bytes() const {
+  const std::optional<std::size_t> now = used_bytes();
+  if (!now || !before_) return std::nullopt;
+  return *now - std::min(*now, *before_);
 }
 
 }  // namespace spillway::cuda
