@@ -59,30 +59,6 @@ TEST_F(GpuTraining, PlacementAndRecomputation_ChangeNoBit) {
   }
 }
 
-/// Moments that are not on the GPU pass over the link once each way in every step, copied or, from the ring of drives, reached into.
-/// Batches and losses are little beside them.
-TEST_F(GpuTraining, TheLinksBytes_AreThoseOfTheStateThatIsNotOnTheGpu) {
-  for (const train::TierChoice tier : {train::TierChoice::host, train::TierChoice::nvme}) {
-    train::RunOptions options = training_options(folder_.path());
-    options.offload.exp_avg = options.offload.exp_avg_sq = tier;
-    const auto communicator = comm::make_single_communicator();
-    Trainee trainee(options, *communicator, {}, {}, {}, gpu_.get());
-    trainee.run(2);
-    trainee.engine().finish_update();
-    const LinkBytes before = trainee.engine().link()->bytes();
-
-    trainee.run(5);
-    trainee.engine().finish_update();
-
-    const LinkBytes after = trainee.engine().link()->bytes();
-    const double moments = 5.0 * 2.0 * sizeof(float) * static_cast<double>(trainee.job().map->rank_elements());
-    EXPECT_GE(static_cast<double>(after.up - before.up), moments);
-    EXPECT_NEAR(static_cast<double>(after.up - before.up), moments, 0.05 * moments);
-    EXPECT_GE(static_cast<double>(after.down - before.down), moments);
-    EXPECT_NEAR(static_cast<double>(after.down - before.down), moments, 0.05 * moments);
-  }
-}
-
 TEST_F(GpuTraining, ATraceHasTheGpusTimes_InsideTheStepsThatItShows) {
   train::RunOptions options = training_options(folder_.path());
   options.report = {.trace = true, .trace_first = 2, .trace_last = 3};
