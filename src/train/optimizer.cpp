@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "core/device_meters.hpp"
 #include "core/error.hpp"
 #include "core/profiler_range.hpp"
 
@@ -33,7 +34,6 @@ class BothEvents final : public EventState {
 Optimizer::Optimizer(const OptimizerParts& parts)
     : parts_(parts),
       host_(parts.device.is_host()),
-      meters_(meters_of(parts.device)),
       queue_(parts.device.create_compute_queue()),
       worker_(parts.device.create_worker_queue("update")) {
   if (host_ || !parts.state.uses_ring()) return;
@@ -112,7 +112,7 @@ void Optimizer::update_part(Queue& queue, int unit, const UpdateNumbers& numbers
 /// Kernels reach into pinned memory for what passes through the ring, and read and write it there.
 void Optimizer::count_in_place(const ShardState::Stretch& stretch) {
   const std::uint64_t bytes = parts_.state.bytes_outside_device(stretch);
-  if (meters_ != nullptr) meters_->link().add({.up = bytes, .down = bytes});
+  if (DeviceMeters* meters = meters_of(parts_.device)) meters->link().add({.up = bytes, .down = bytes});
 }
 
 void Optimizer::wait_for_updates() {

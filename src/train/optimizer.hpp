@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "core/device.hpp"
-#include "core/device_meters.hpp"
 #include "kernels/optimizer_ops.hpp"
 #include "train/gradients.hpp"
 #include "train/op_names.hpp"
@@ -79,10 +78,7 @@ class Optimizer {
                         const std::optional<Event>& in_memory);
   void update_part(Queue& queue, int unit, const UpdateNumbers& numbers, Part part);
 
-  void count_in_place(const ShardState::Stretch& stretch);
-
   bool host_;
-  DeviceMeters* meters_;
   std::unique_ptr<Queue> queue_;        // of extents in memory, and on the host of all
   std::unique_ptr<Queue> ring_queue_;   // a GPU's, of extents that pass through the ring
   std::unique_ptr<Queue> marks_queue_;  // a GPU's, where the trace marks the end of both
@@ -92,6 +88,9 @@ class Optimizer {
  protected:
   /// Ends the optimizer's thread. Derived classes call it in their destructors, while update_extent is still theirs.
   void stop() noexcept { worker_.reset(); }
+
+ private:
+  void count_in_place(const ShardState::Stretch& stretch);
 };
 
 }  // namespace spillway::train
