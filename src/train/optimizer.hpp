@@ -82,7 +82,7 @@ class Optimizer {
   std::unique_ptr<Queue> queue_;        // of extents in memory, and on the host of all
   std::unique_ptr<Queue> ring_queue_;   // a GPU's, of extents that pass through the ring
   std::unique_ptr<Queue> marks_queue_;  // a GPU's, where the trace marks the end of both
-  std::atomic<double> nvme_seconds_ = 0.0, cpu_seconds_ = 0.0;
+  std::atomic<double> nvme_seconds_ = 0.0;
   std::unique_ptr<Queue> worker_;  // its tasks must be over before a derived class goes: see stop()
 
  protected:
@@ -91,6 +91,7 @@ class Optimizer {
 
  private:
   void count_in_place(const ShardState::Stretch& stretch);
+  std::atomic<double> cpu_seconds_ = 0.0;
 };
 
 }  // namespace spillway::train
