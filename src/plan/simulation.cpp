@@ -16,10 +16,11 @@ namespace {
 
 constexpr std::array<const char*, kResources> kNames = {"compute",   "device_memory", "pcie_up",   "pcie_down",
                                                         "pcie_both", "host_memory",   "nvme_read", "nvme_write",
-                                                        "nvme_both", "network"};
+                                                        "nvme_both", "network",       "cpu_update"};
 constexpr std::array<const char*, kResources> kWords = {
-    "computing",   "device memory",  "PCIe to the GPU", "PCIe from the GPU",          "PCIe both ways",
-    "host memory", "reading drives", "writing drives",  "reading and writing drives", "links between ranks"};
+    "computing",         "device memory",  "PCIe to the GPU", "PCIe from the GPU",          "PCIe both ways",
+    "host memory",       "reading drives", "writing drives",  "reading and writing drives", "links between ranks",
+    "updates on the CPU"};
 
 /// Rates as one rank has them.
 struct Rates {

@@ -22,9 +22,10 @@ enum class Resource : std::size_t {
   nvme_read,
   nvme_write,
   nvme_both,
-  network  // links between ranks
+  network,    // links between ranks
+  cpu_update  // the cores, of what the CPU updates beside a GPU
 };
-inline constexpr std::size_t kResources = 10;
+inline constexpr std::size_t kResources = 11;
 
 /// "compute", "pcie_up": keys of plan.json.
 [[nodiscard]] const char* name_of(Resource resource) noexcept;

@@ -37,6 +37,7 @@ std::string name_of(StoreChoice store) {
 Engine::Engine(const Job& job, Runtime& runtime, std::unique_ptr<RankGroups> groups, EngineSwitches switches)
     : job_(job),
       wait_at_once_(switches.wait_at_once),
+      meters_(meters_of(runtime.device)),
       groups_(std::move(groups)),
       arena_(runtime.device, job.plan.ledger),
       queue_(runtime.device.create_compute_queue()),

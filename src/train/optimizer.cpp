@@ -2,10 +2,12 @@
 #include "train/optimizer.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include <fmt/format.h>
 
+#include "core/device_meters.hpp"
 #include "core/error.hpp"
 #include "core/profiler_range.hpp"
 
@@ -91,7 +93,10 @@ void Optimizer::update_part(Queue& queue, int unit, const UpdateNumbers& numbers
     for (const ShardState::Stretch& stretch : parts_.state.stretches_of(unit)) {
       if (part != Part::all && stretch.through_ring != (part == Part::through_ring)) continue;
       ShardState::Lease lease = parts_.state.acquire(stretch, queue);
+      const auto start = std::chrono::steady_clock::now();
       update_extent(queue, stretch.whole, lease.views(), numbers);
+      if (host_) cpu_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      else if (stretch.through_ring) count_in_place(stretch);
       // What the ring writes back must be updated.
       if (stretch.through_ring) queue.synchronize();
       lease.release();
@@ -102,6 +107,12 @@ void Optimizer::update_part(Queue& queue, int unit, const UpdateNumbers& numbers
   } catch (const IoError& error) {
     throw IoError(fmt::format("optimizer step {}, update of unit {}: {}", numbers.step, unit, error.what()));
   }
+}
+
+/// Kernels reach into pinned memory for what passes through the ring, and read and write it there.
+void Optimizer::count_in_place(const ShardState::Stretch& stretch) {
+  const std::uint64_t bytes = parts_.state.bytes_outside_device(stretch);
+  if (DeviceMeters* meters = meters_of(parts_.device)) meters->link().add({.up = bytes, .down = bytes});
 }
 
 void Optimizer::wait_for_updates() {
