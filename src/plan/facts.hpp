@@ -23,12 +23,15 @@ struct KindFacts {
   /// Which kinds leave the device first where memory is short and there is no wish: the highest number, kinds of one number together,
   /// extent by extent. 0: it stays.
   int leaves = 0;
+  bool whole_units = false;    // all extents of a unit go together; what is of a persistent unit stays on the device
+  Tier farthest = Tier::nvme;  // of where it may go without a wish
 
   [[nodiscard]] bool exists() const noexcept;
 };
 
-/// The places of these two in JobFacts::kinds.
-inline constexpr std::size_t kWeightKind = 0, kMasterKind = 1;
+/// The places of these in JobFacts::kinds. Gradients at rest are the last one: they are neither on nvme nor in checkpoints, the update
+/// reads them and writes nothing back.
+inline constexpr std::size_t kWeightKind = 0, kMasterKind = 1, kGradientKind = 4;
 
 /// What a GPU takes besides; nothing of it where device memory is host memory.
 struct GpuFacts {
@@ -43,22 +46,21 @@ enum class Checkpointing { off, on, host, as_needed };
 
 /// A job as sizes: all that the plan needs to know, as data. Bytes are those of one rank.
 struct JobFacts {
-  ProgramFacts program;                  // group_size is the largest to try
-  bool training = true;                  // false: evaluation only, no gradients and no optimizer state
-  std::vector<KindFacts> kinds;          // see kWeightKind, kMasterKind
-  std::vector<int> extent_units;         // the unit of each extent, ascending: extents never cross units
-  std::size_t ring_slots = 4;            // extents that pass through memory at once
-  std::size_t link_places = 4;           // in a GPU's memory, for extents from host memory
-  std::size_t store_alignment = 4096;    // what extents are padded to in files and in the ring
-  bool gathers_weights = false;          // wherever they are: they are shared out over ranks
-  std::size_t gathered_bytes = 0;        // places for weights that are gathered, or come from nvme
-  std::size_t weight_staging_bytes = 0;  // if weights are on nvme
-  std::size_t gradient_bytes = 0;        // buffers of units, in fp32 and as they go to other ranks
-  std::size_t grad_bytes = 0;            // at rest
-  std::size_t gradient_sum_bytes = 0;    // besides, in any case
-  std::size_t group_sum_bytes = 0;       // besides, with several groups of micro-batches
-  std::size_t factor_bytes = 0;          // Adafactor's rows and columns
-  std::size_t step_factor_bytes = 0;     // what an update makes of them
+  ProgramFacts program;                     // group_size is the largest to try
+  bool training = true;                     // false: evaluation only, no gradients and no optimizer state
+  std::vector<KindFacts> kinds;             // see kWeightKind, kMasterKind, kGradientKind
+  std::vector<int> extent_units;            // the unit of each extent, ascending: extents never cross units
+  std::size_t ring_slots = 4;               // extents that pass through memory at once
+  std::size_t link_places = 4;              // in a GPU's memory, for extents from host memory
+  std::size_t store_alignment = 4096;       // what extents are padded to in files and in the ring
+  bool gathers_weights = false;             // wherever they are: they are shared out over ranks
+  std::vector<std::size_t> gathered_bytes;  // of a unit's whole weights, in a place that they are brought to
+  std::size_t weight_staging_bytes = 0;     // if weights are on nvme
+  std::size_t gradient_bytes = 0;           // buffers of units, in fp32 and as they go to other ranks
+  std::size_t gradient_sum_bytes = 0;       // besides, in any case
+  std::size_t group_sum_bytes = 0;          // besides, with several groups of micro-batches
+  std::size_t factor_bytes = 0;             // Adafactor's rows and columns
+  std::size_t step_factor_bytes = 0;        // what an update makes of them
   std::size_t parameter_bytes = 0;  // of a unit in fp32, where the update reads those that are not whole in one memory
   std::size_t program_bytes = 0;    // resident before anything is allocated
   std::size_t data_bytes = 0;

@@ -15,7 +15,7 @@ struct PredictedPlan {
   std::optional<Prediction> prediction;  // none: the machine's rates are not known, or not all of them
 };
 
-/// Of all candidates that with the shortest simulated step. One that is less than a hundredth faster than make_plan's is not worth a
+/// Of all candidates, and those where gradients leave the device first, that with the shortest simulated step. One that is less than a hundredth faster than make_plan's is not worth a
 /// different order of sums, so then, and without a profile that has the rates, it is make_plan's.
 /// \param profile  null: not known
 /// \throws PlanError as make_plan

@@ -8,14 +8,11 @@ namespace spillway::plan {
 namespace {
 
 void add_state(Ledger& ledger, const JobFacts& job, const Placement& placement) {
-  for (std::size_t kind = 0; kind < job.kinds.size(); ++kind)
+  for (std::size_t kind = 0; kind < std::min(job.kinds.size(), kGradientKind); ++kind)
     for (const Tier tier : {Tier::device, Tier::host, Tier::nvme})
       ledger.add({.name = job.kinds[kind].name, .tier = tier, .bytes = placement.bytes(job, kind, tier)});
-  const bool weights_on_nvme = placement.uses(kWeightKind, Tier::nvme);
-  if (job.gathers_weights || weights_on_nvme)
-    ledger.add({.name = entry::kGathered, .tier = Tier::device, .bytes = job.gathered_bytes});
-  if (weights_on_nvme)
-    ledger.add({.name = entry::kWeightStaging, .tier = Tier::host, .bytes = job.weight_staging_bytes});
+  ledger.add({.name = entry::kGathered, .tier = Tier::device, .bytes = placement.gathered_bytes(job)});
+  ledger.add({.name = entry::kWeightStaging, .tier = Tier::host, .bytes = placement.weight_staging_bytes(job)});
   ledger.add({.name = entry::kRing, .tier = Tier::host, .bytes = placement.ring_bytes(job)});
 }
 
@@ -34,9 +31,12 @@ void add_host_residuals(Ledger& ledger, const JobFacts& job, const Shape& shape)
               .bytes = group * std::accumulate(of_stages.begin(), of_stages.end(), std::size_t{0})});
 }
 
-void add_training(Ledger& ledger, const JobFacts& job, bool several_groups) {
+void add_training(Ledger& ledger, const JobFacts& job, const Placement& placement, bool several_groups) {
   ledger.add({.name = entry::kGradients, .tier = Tier::device, .bytes = job.gradient_bytes});
-  ledger.add({.name = entry::kGrad, .tier = Tier::device, .bytes = job.grad_bytes});
+  if (job.kinds.size() > kGradientKind)
+    for (const Tier tier : {Tier::device, Tier::host})
+      ledger.add({.name = entry::kGrad, .tier = tier, .bytes = placement.bytes(job, kGradientKind, tier)});
+  ledger.add({.name = entry::kGradientsOut, .tier = Tier::device, .bytes = placement.gradient_slot_bytes(job)});
   ledger.add({.name = entry::kGradientSums,
               .tier = Tier::device,
               .bytes = job.gradient_sum_bytes + (several_groups ? job.group_sum_bytes : 0)});
@@ -85,7 +85,7 @@ Ledger make_ledger(const JobFacts& job, const Shape& shape, const Placement& pla
   ledger.add({.name = entry::kProgram, .tier = Tier::host, .bytes = job.program_bytes});
   ledger.add({.name = entry::kData, .tier = Tier::host, .bytes = job.data_bytes});
   add_state(ledger, job, placement);
-  if (job.training) add_training(ledger, job, job.program.micro_batches > shape.group_size);
+  if (job.training) add_training(ledger, job, placement, job.program.micro_batches > shape.group_size);
   ledger.add({.name = entry::kResults, .tier = Tier::host, .bytes = job.result_bytes});
   ledger.add({.name = entry::kTransfer, .tier = Tier::host, .bytes = job.transfer_bytes});
   const std::vector<std::size_t> stages = stage_bytes(job, shape);

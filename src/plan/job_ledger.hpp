@@ -14,6 +14,7 @@ namespace entry {
 inline constexpr const char* kProgram = "program and libraries";
 inline constexpr const char* kData = "tokenized data";
 inline constexpr const char* kGathered = "gathered units";
+inline constexpr const char* kGradientsOut = "gradients on their way to the host";
 inline constexpr const char* kWeightStaging = "weights on their way from nvme";
 inline constexpr const char* kGradients = "gradient buffers of units";
 inline constexpr const char* kGrad = "grad";

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "core/round_up.hpp"
+#include "plan/plan.hpp"
 
 namespace spillway::plan {
 namespace {
@@ -42,20 +43,34 @@ class Rooms {
   Room room_;
 };
 
+/// The extent after those that go together with this one.
+std::size_t end_of_part(const JobFacts& job, std::size_t extent, bool whole_units) {
+  std::size_t end = extent + 1;
+  while (whole_units && end < job.extent_units.size() && job.extent_units[end] == job.extent_units[extent]) ++end;
+  return end;
+}
+
 Placement place(const JobFacts& job, Room room) {
   constexpr Tier kOutward[] = {Tier::device, Tier::host, Tier::nvme};
   Placement placement = Placement::wished(job);
   Rooms rooms(room);
   for (const std::vector<std::size_t>& kinds : kinds_to_place(job)) {
+    const bool whole_units = job.kinds[kinds.front()].whole_units;
+    const Tier farthest = job.kinds[kinds.front()].farthest;
     // Never nearer than the extent before, though a smaller one might fit: what is far is the end of a kind.
     const Tier* tier = kOutward;
-    for (std::size_t extent = 0; extent < job.extent_units.size(); ++extent) {
+    for (std::size_t first = 0, end = 0; first < job.extent_units.size(); first = end) {
+      end = end_of_part(job, first, whole_units);
       std::size_t bytes = 0;
-      for (const std::size_t kind : kinds) bytes += job.kinds[kind].memory_bytes[extent];
-      if (bytes == 0) continue;
-      while (!rooms.take(*tier, bytes)) ++tier;
       for (const std::size_t kind : kinds)
-        if (job.kinds[kind].bytes[extent] > 0) placement.tiers[kind][extent] = *tier;
+        for (std::size_t extent = first; extent < end; ++extent) bytes += job.kinds[kind].memory_bytes[extent];
+      if (bytes == 0) continue;
+      if (whole_units && job.program.units[static_cast<std::size_t>(job.extent_units[first])].persistent)
+        continue;  // in a place of its own it would take as much
+      while (!rooms.take(*tier, bytes) && *tier != farthest) ++tier;
+      for (const std::size_t kind : kinds)
+        for (std::size_t extent = first; extent < end; ++extent)
+          if (job.kinds[kind].bytes[extent] > 0) placement.tiers[kind][extent] = *tier;
     }
   }
   return placement;
@@ -127,11 +142,12 @@ std::size_t Placement::ring_bytes(const JobFacts& job) const {
 }
 
 bool Placement::passes_link(const JobFacts& job, std::size_t extent) const {
+  if (!job.program.units[static_cast<std::size_t>(job.extent_units[extent])].trainable) return false;
   bool host = false;
   for (std::size_t kind = 0; kind < tiers.size(); ++kind) {
     if (job.kinds[kind].bytes[extent] == 0) continue;
     if (tiers[kind][extent] == Tier::nvme) return false;
-    host = host || (kind != kWeightKind && tiers[kind][extent] == Tier::host);
+    host = host || tiers[kind][extent] == Tier::host;
   }
   return host && job.gpu.present && job.training;
 }
@@ -142,7 +158,7 @@ std::vector<std::size_t> Placement::link_offsets(const JobFacts& job) const {
   for (std::size_t kind = 0; kind < tiers.size(); ++kind) {
     std::size_t largest = 0;
     for (std::size_t extent = 0; extent < tiers[kind].size(); ++extent)
-      if (kind != kWeightKind && tiers[kind][extent] == Tier::host && passes_link(job, extent))
+      if (tiers[kind][extent] == Tier::host && passes_link(job, extent))
         largest = std::max(largest, job.kinds[kind].bytes[extent]);
     ends.push_back(ends.back() + round_up(largest, kBoundary));
   }
@@ -156,6 +172,39 @@ std::size_t Placement::link_ring_bytes(const JobFacts& job) const {
   return passing * link_offsets(job).back();
 }
 
+std::vector<bool> Placement::streamed_units(const JobFacts& job) const {
+  std::vector<bool> streamed(job.program.units.size());
+  for (std::size_t extent = 0; extent < job.extent_units.size(); ++extent)
+    if (const Tier weight = tiers[kWeightKind][extent];
+        weight == Tier::nvme || (weight == Tier::host && job.gpu.present))
+      streamed[static_cast<std::size_t>(job.extent_units[extent])] = true;
+  return streamed;
+}
+
+std::size_t Placement::gathered_bytes(const JobFacts& job) const {
+  const std::vector<bool> streamed = streamed_units(job);
+  std::size_t own = 0, largest = 0;
+  for (std::size_t unit = 0; unit < streamed.size(); ++unit) {
+    if (!job.gathers_weights && !streamed[unit]) continue;
+    if (job.program.units[unit].persistent) own += job.gathered_bytes[unit];
+    else largest = std::max(largest, job.gathered_bytes[unit]);
+  }
+  return own + kGatherSlots * largest;
+}
+
+std::size_t Placement::gradient_slot_bytes(const JobFacts& job) const {
+  if (!job.gpu.present || tiers.size() <= kGradientKind) return 0;
+  std::vector<std::size_t> units(job.program.units.size());
+  for (std::size_t extent = 0; extent < job.extent_units.size(); ++extent)
+    if (tiers[kGradientKind][extent] == Tier::host)
+      units[static_cast<std::size_t>(job.extent_units[extent])] += job.kinds[kGradientKind].bytes[extent];
+  return kGradientSlots * *std::ranges::max_element(units);
+}
+
+std::size_t Placement::weight_staging_bytes(const JobFacts& job) const {
+  return uses(kWeightKind, Tier::nvme) ? job.weight_staging_bytes : 0;
+}
+
 std::size_t Placement::parameter_bytes(const JobFacts& job) const {
   const std::vector<int>& units = job.extent_units;
   for (std::size_t first = 0, last = 0; first < units.size(); first = last) {
@@ -167,18 +216,32 @@ std::size_t Placement::parameter_bytes(const JobFacts& job) const {
   return 0;
 }
 
+std::size_t movable_bytes(const JobFacts& job) {
+  std::size_t sum = 0;
+  for (const KindFacts& kind : job.kinds) {
+    if (kind.wish || kind.leaves == 0) continue;
+    for (std::size_t extent = 0; extent < kind.bytes.size(); ++extent)
+      if (!kind.whole_units || !job.program.units[static_cast<std::size_t>(job.extent_units[extent])].persistent)
+        sum += kind.memory_bytes[extent];
+  }
+  return sum;
+}
+
 Placement place_nearest(const JobFacts& job, Room room) {
-  const auto besides = [&](const Placement& placement) {
-    return placement.ring_bytes(job) + placement.parameter_bytes(job);
+  const auto on_host = [&](const Placement& placement) {
+    return placement.ring_bytes(job) + placement.parameter_bytes(job) + placement.weight_staging_bytes(job);
+  };
+  const auto on_device = [&](const Placement& placement) {
+    return placement.link_ring_bytes(job) + placement.gathered_bytes(job) + placement.gradient_slot_bytes(job);
   };
   std::size_t host = 0, device = 0;
   Placement placement = place(job, room);
   // What a placement takes besides can send more outward, and that can make it more: until it is enough.
-  while (besides(placement) > host || placement.link_ring_bytes(job) > device) {
-    host = std::max(host, besides(placement));
-    device = std::max(device, placement.link_ring_bytes(job));
+  while (on_host(placement) > host || on_device(placement) > device) {
+    host = std::max(host, on_host(placement));
+    device = std::max(device, on_device(placement));
     Room less = room;
-    less.host -= std::min(less.host, host);
+    less.host -= std::min(less.host, host + (room.shared ? device : 0));
     less.device -= std::min(less.device, device);
     placement = place(job, less);
   }

@@ -20,16 +20,24 @@ Room room_for_state(const JobFacts& job, const Budgets& budgets, const Shape& sh
   // Everything at its nearest; what may still move is taken off again.
   const Placement nearest = Placement::wished(job);
   const Ledger ledger = make_ledger(job, shape, nearest);
-  std::size_t movable = 0;
-  for (std::size_t kind = 0; kind < job.kinds.size(); ++kind)
-    if (!job.kinds[kind].wish && job.kinds[kind].leaves > 0) movable += nearest.bytes(job, kind, Tier::device);
-  const std::size_t device = ledger.peak(Tier::device) - movable - nearest.link_ring_bytes(job);
-  const std::size_t host =
-      ledger.peak(Tier::host) - nearest.ring_bytes(job) - nearest.parameter_bytes(job) + (job.gpu.present ? 0 : device);
+  const std::size_t device = ledger.peak(Tier::device) - movable_bytes(job) - nearest.link_ring_bytes(job) -
+                             nearest.gathered_bytes(job) - nearest.gradient_slot_bytes(job);
+  const std::size_t host = ledger.peak(Tier::host) - nearest.ring_bytes(job) - nearest.parameter_bytes(job) -
+                           nearest.weight_staging_bytes(job) + (job.gpu.present ? 0 : device);
   const auto left = [](std::size_t budget, std::size_t taken) { return budget - std::min(budget, taken); };
   return {.device = budgets.device ? left(*budgets.device, device) : std::numeric_limits<std::size_t>::max(),
           .host = left(budgets.host, host),
           .shared = !job.gpu.present};
+}
+
+bool several_groups(const JobFacts& job, const Shape& shape) { return job.program.micro_batches > shape.group_size; }
+
+/// What a job of several groups could have otherwise.
+std::string gradients_note(const JobFacts& job, const Shape& shape) {
+  const bool may_leave = job.kinds.size() > kGradientKind && job.kinds[kGradientKind].leaves > 0;
+  if (!may_leave || !several_groups(job, shape)) return {};
+  return "gradients can be in host memory only where a step is one group of micro-batches; with fewer of them "
+         "(train.gradient_accumulation_steps) they could\n";
 }
 
 std::size_t bytes_on_nvme(const JobFacts& job, const Placement& placement) {
@@ -115,7 +123,13 @@ std::vector<Shape> shapes(const JobFacts& job) {
   return all;
 }
 
-Candidate place(const JobFacts& job, const Budgets& budgets, const Shape& shape) {
+Candidate place(const JobFacts& every_shape, const Budgets& budgets, const Shape& shape) {
+  JobFacts job = every_shape;
+  if (several_groups(job, shape) && job.kinds.size() > kGradientKind) {
+    // Sums over groups are in device memory, and come to rest after the last.
+    job.kinds[kGradientKind].wish.reset();
+    job.kinds[kGradientKind].leaves = 0;
+  }
   Placement placement = place_nearest(job, room_for_state(job, budgets, shape));
   Ledger ledger = make_ledger(job, shape, placement);
   std::string missing = shortage(ledger, budgets, !job.gpu.present);
@@ -141,7 +155,8 @@ Plan make_plan(const JobFacts& job, const Budgets& budgets) {
   std::vector<Candidate> fitting = candidates(job, budgets);
   if (fitting.empty()) {
     const Candidate smallest = smallest_candidate(job, budgets);
-    throw PlanError(fmt::format("the plan does not fit: {}\n{}{}", smallest.shortage, smallest.ledger.text(),
+    throw PlanError(fmt::format("the plan does not fit: {}\n{}{}{}", smallest.shortage, smallest.ledger.text(),
+                                gradients_note(job, smallest.shape),
                                 budgets_that_fit(budgets, !job.gpu.present, [&](const Budgets& other) {
                                   return place(job, other, smallest.shape).shortage.empty();
                                 })));

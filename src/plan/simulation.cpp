@@ -81,7 +81,8 @@ class Simulator {
         residuals_(state.host_residuals, program.group_size,
                    [this](double start, double up, double down) { return move_residuals(start, up, down); }),
         updated_(costs.units.size(), 0.0),
-        arrived_(costs.units.size(), 0.0) {
+        arrived_(costs.units.size(), 0.0),
+        at_rest_(costs.units.size(), 0.0) {
     for (std::size_t unit = 0; unit < costs.units.size(); ++unit) passing_ += bytes_of(unit).outside();
   }
 
@@ -152,10 +153,13 @@ class Simulator {
         compute(costs_.units[unit].reduce);
         reduced_ = std::max(reduced_, take(Resource::network, now_, costs_.units[unit].reduce_link_bytes,
                                            rates_.network, rates_.network_start));
+        if (gradient_on_host(unit) > 0.0) take_down_gradient(unit);
         break;
       case OpKind::norm: norm(); break;
       case OpKind::update: waiting_.push_back(unit); break;
       case OpKind::begin_gradient:
+        if (gradient_on_host(unit) > 0.0) wait_until(gradient_slots_[next_gradient_slot_]);
+        break;
       case OpKind::release: break;
     }
   }
@@ -163,6 +167,7 @@ class Simulator {
   void wait_until(double time) {
     if (time <= now_) return;
     result_.waiting_seconds += time - now_;
+    update_beside_ = std::max(0.0, update_beside_ - (time - now_));  // an update runs on meanwhile
     now_ = time;
   }
 
@@ -186,8 +191,11 @@ class Simulator {
     update_until(std::nullopt);
     wait_until(reduced_);
     Work work;
-    for (const UnitCosts& unit : costs_.units) work.bytes += unit.gradient_bytes;
-    work.kernels = static_cast<double>(costs_.units.size());
+    for (std::size_t unit = 0; unit < costs_.units.size(); ++unit) {
+      if (gradient_on_host(unit) > 0.0) continue;  // its part was taken when it was made
+      work.bytes += costs_.units[unit].gradient_bytes;
+      work.kernels += 1.0;
+    }
     compute(work);
     norm_done_ = now_;
     held_.clear();  // what is updated is gathered anew
@@ -216,9 +224,25 @@ class Simulator {
     return std::max(pcie(start, up, down), take(Resource::host_memory, start, up + down, rates_.host_memory));
   }
 
+  /// Bytes of it beside a GPU.
+  [[nodiscard]] double gradient_on_host(std::size_t unit) const {
+    if (!costs_.gpu || state_.kinds.size() <= kGradientKind) return 0.0;
+    return state_.kinds[kGradientKind][unit][static_cast<std::size_t>(Tier::host)];
+  }
+
+  /// The norm's part of it is taken while it is in device memory; its slot is free when it has left.
+  void take_down_gradient(std::size_t unit) {
+    const double bytes = gradient_on_host(unit);
+    compute({.bytes = costs_.units[unit].gradient_bytes, .kernels = 1.0});
+    at_rest_[unit] = std::max(pcie(now_, 0.0, bytes), take(Resource::host_memory, now_, bytes, rates_.host_memory));
+    gradient_slots_[next_gradient_slot_] = at_rest_[unit];
+    next_gradient_slot_ = (next_gradient_slot_ + 1) % gradient_slots_.size();
+  }
+
   [[nodiscard]] UpdateBytes bytes_of(std::size_t unit) const {
     UpdateBytes bytes;
-    for (const auto& kind : state_.kinds) {
+    for (std::size_t i = 0; i < std::min(state_.kinds.size(), kGradientKind); ++i) {
+      const std::vector<TierBytes>& kind = state_.kinds[i];
       bytes.device += kind[unit][static_cast<std::size_t>(Tier::device)];
       bytes.host += kind[unit][static_cast<std::size_t>(Tier::host)];
       bytes.nvme += kind[unit][static_cast<std::size_t>(Tier::nvme)];
@@ -235,10 +259,13 @@ class Simulator {
       const double on_device = 2.0 * bytes.device + gradient;
       done = std::max(done, take(Resource::device_memory, norm_done_, on_device, rates_.update));
       update_beside_ += on_device / rates_.update;
-      done = std::max(done, pcie(norm_done_, bytes.host + bytes.nvme, bytes.host + bytes.nvme));
+      // As often as the update reads it.
+      const double gradient_up = gradient_on_host(unit) > 0.0 ? std::max(gradient_on_host(unit), gradient) : 0.0;
+      const double start = std::max(norm_done_, at_rest_[unit]);
+      done = std::max(done, pcie(start, bytes.host + bytes.nvme + gradient_up, bytes.host + bytes.nvme));
       // Those on drives pass through host memory twice each way.
-      done = std::max(done,
-                      take(Resource::host_memory, norm_done_, 2.0 * bytes.host + 4.0 * bytes.nvme, rates_.host_memory));
+      done = std::max(done, take(Resource::host_memory, start, 2.0 * bytes.host + 4.0 * bytes.nvme + gradient_up,
+                                 rates_.host_memory));
     } else {
       // The update has the same cores as the next forward pass.
       const double seconds = (2.0 * (bytes.device + bytes.host + bytes.nvme) + gradient) / rates_.update;
@@ -292,9 +319,12 @@ class Simulator {
   double update_beside_ = 0.0;  // seconds of device memory that updates need and no kernel has run beside yet
   double passing_ = 0.0;        // bytes over the link that the updates of a step move each way
   double passed_ = 0.0;         // of these, of updates that were started
-  std::vector<double> updated_, arrived_;  // of each unit
-  std::vector<std::size_t> waiting_;       // for their update, in order
-  std::vector<std::size_t> held_;          // gathered units, the one used last at the end
+  std::vector<double> updated_, arrived_;                // of each unit
+  std::vector<double> at_rest_;                          // likewise: when its gradient is in host memory
+  std::array<double, kGradientSlots> gradient_slots_{};  // when each is free
+  std::size_t next_gradient_slot_ = 0;
+  std::vector<std::size_t> waiting_;  // for their update, in order
+  std::vector<std::size_t> held_;     // gathered units, the one used last at the end
 };
 
 }  // namespace

@@ -89,6 +89,9 @@ kernels::MatrixPiece Adafactor::matrix_piece(int tensor, std::int64_t tensor_beg
 
 void Adafactor::prepare(int unit, const UpdateNumbers& numbers) {
   const std::vector<Sums>& of_unit = sums_[static_cast<std::size_t>(unit)];
+  // Both are looked at where they rest.
+  parts_.state.wait_until_back(*queue_, unit);
+  queue_->wait(parts_.gradients.there(unit));
   sum_piece(unit, numbers);
   sum_over_pieces(sums_of_unit_);
   update_factors(unit, numbers);
@@ -250,7 +253,7 @@ void Adafactor::update_extent(Queue& queue, const Extent& extent, const StateVie
                               const UpdateNumbers& numbers) {
   const std::int64_t owned = parts_.zero.owned(extent.unit).begin;
   const Range in_unit{owned + extent.range.begin, owned + extent.range.end};
-  const TensorView gradient = parts_.gradients.owned(extent.unit).flat(extent.range.begin, extent.range.size());
+  const TensorView& gradient = views.gradient;
   for (const TensorPiece& piece : parts_.zero.map->pieces(extent.unit, in_unit)) {
     const Step& step = steps_[static_cast<std::size_t>(piece.tensor)];
     parts_.ops.adafactor_step(

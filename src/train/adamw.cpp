@@ -30,7 +30,7 @@ void AdamW::update_extent(Queue& queue, const Extent& extent, const StateViews& 
     parts_.ops.adamw(queue, {.parameter = views.parameter.flat(inside, count),
                              .exp_avg = views.exp_avg.flat(inside, count),
                              .exp_avg_sq = views.exp_avg_sq.flat(inside, count),
-                             .gradient = parts_.gradients.owned(extent.unit).flat(begin, count),
+                             .gradient = views.gradient.flat(inside, count),
                              .learning_rate = numbers.learning_rate,
                              .beta1 = settings_.beta1,
                              .beta2 = settings_.beta2,

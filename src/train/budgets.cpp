@@ -34,7 +34,7 @@ plan::Budgets budgets_of(const Job& job, const PlannedMachine& machine) {
   // Directories are not looked at where nothing can land in them.
   const bool may_use_nvme = std::ranges::any_of(job.facts.kinds, [](const plan::KindFacts& kind) {
     return kind.exists() &&
-           kind.wish.value_or(kind.leaves > 0 ? plan::Tier::nvme : plan::Tier::device) == plan::Tier::nvme;
+           kind.wish.value_or(kind.leaves > 0 ? kind.farthest : plan::Tier::device) == plan::Tier::nvme;
   });
   if (!may_use_nvme) return budgets;
   if (job.options.offload.store == StoreChoice::memory) {

@@ -49,7 +49,7 @@ Engine::Engine(const Job& job, Runtime& runtime, std::unique_ptr<RankGroups> gro
     batches_.emplace_back(larger(job_.train_limits, job_.eval_limits), runtime.device, batches.data() + offset,
                           copies ? copies.data() + offset : nullptr);
   make_state(runtime);
-  if (job_.purpose == Purpose::train) make_gradients();
+  if (job_.purpose == Purpose::train) make_gradients(runtime);
   make_parameters();
   if (job_.purpose == Purpose::train) {
     make_instruments(runtime);
@@ -91,39 +91,59 @@ void Engine::make_state(Runtime& runtime) {
                                         *kernels_.optimizer, runtime.device);
   if (nvme) log::info(fmt::format("nvme tier: {}", store_->description()));
   if (state_->on_nvme(StateKind::weight))
-    weight_reader_ =
+    nvme_weights_ =
         std::make_unique<NvmeWeightReader>(*state_, arena_.bytes(plan::entry::kWeightStaging), runtime.device);
+  if (job_.facts.gpu.present && job_.plan.placement.uses(plan::kWeightKind, plan::Tier::host))
+    host_weights_ = std::make_unique<HostWeightReader>(*state_, runtime.device);
 }
 
-void Engine::make_gradients() {
+void Engine::make_gradients(Runtime& runtime) {
   std::int64_t piece = 0;
   for (int unit = 0; unit < job_.map->units(); ++unit) piece = std::max(piece, job_.map->shard_elements(unit));
   groups_->world().reserve(static_cast<std::size_t>(piece) * sizeof(float));
-  gradients_ =
-      std::make_unique<Gradients>(job_.gradients, job_.plan.program.groups, groups_->world(), groups_->copies(),
-                                  *kernels_.model, *queue_, clock_, arena_.bytes(plan::entry::kGradients),
-                                  arena_.bytes(plan::entry::kGrad), arena_.bytes(plan::entry::kGradientSums));
+  if (const TensorView on_host = arena_.bytes(plan::entry::kGrad, plan::Tier::host)) {
+    std::vector<TensorView> places(job_.units.size());
+    std::size_t used = 0;
+    for (int unit = 0; unit < job_.map->units(); ++unit) {
+      const TensorView place(on_host.data() + used, job_.gradients.grad, {job_.zero.owned(unit).size()});
+      if (job_.plan.placement.unit_bytes(job_.facts, plan::kGradientKind, unit, plan::Tier::host) == 0) continue;
+      places[static_cast<std::size_t>(unit)] = place;
+      used += place.bytes();
+    }
+    host_gradients_ = std::make_unique<HostGradients>(runtime.device, arena_.bytes(plan::entry::kGradientsOut),
+                                                      std::move(places), wait_at_once_);
+  }
+  gradients_ = std::make_unique<Gradients>(
+      job_.gradients, job_.plan.program.groups, groups_->world(), groups_->copies(), *kernels_.model, *queue_, clock_,
+      arena_.bytes(plan::entry::kGradients), arena_.bytes(plan::entry::kGrad, plan::Tier::device),
+      arena_.bytes(plan::entry::kGradientSums), host_gradients_.get());
 }
 
 void Engine::make_parameters() {
-  TensorView gathered;
-  if (job_.gathers_weights())
-    gathered = {arena_.bytes(plan::entry::kGathered).data(),
-                job_.dtype(),
-                {Parameters::gathered_elements(*job_.map, job_.units)}};
-  parameters_ = std::make_unique<Parameters>(job_.zero, *state_, groups_->group(), gathered, weight_reader_.get(),
+  TensorView gathered = arena_.bytes(plan::entry::kGathered);
+  if (gathered)
+    gathered = {gathered.data(), job_.dtype(), {static_cast<std::int64_t>(gathered.bytes() / size_of(job_.dtype()))}};
+  std::vector<WeightReader*> readers(job_.units.size());
+  const std::vector<bool> streamed = job_.plan.placement.streamed_units(job_.facts);
+  for (std::size_t unit = 0; unit < readers.size(); ++unit) {
+    if (!streamed[unit]) continue;
+    const bool nvme =
+        job_.plan.placement.unit_bytes(job_.facts, plan::kWeightKind, static_cast<int>(unit), plan::Tier::nvme) > 0;
+    readers[unit] = nvme ? static_cast<WeightReader*>(nvme_weights_.get()) : host_weights_.get();
+  }
+  parameters_ = std::make_unique<Parameters>(job_.zero, *state_, groups_->group(), gathered, std::move(readers),
                                              gradients_.get(), job_.units, *queue_);
 }
 
 void Engine::make_instruments(Runtime& runtime) {
   const plan::StepProgram& program = job_.plan.program;
   names_.emplace(program, *job_.layout, job_.stages);
-  // A wait for each acquire, a batch and its losses for each micro-batch.
+  // A wait for the update and one for the weights for each acquire, a batch and its losses for each micro-batch.
   const auto acquires =
       static_cast<std::size_t>(std::ranges::count(program.ops, plan::OpKind::acquire, &plan::Op::kind));
   const std::size_t micro_batches =
       static_cast<std::size_t>(program.groups) * static_cast<std::size_t>(program.group_size);
-  stalls_.emplace(runtime.device, *queue_, acquires + 2 * micro_batches, clock_);
+  stalls_.emplace(runtime.device, *queue_, 2 * (acquires + micro_batches), clock_);
   const ReportOptions& report = job_.options.report;
   if (report.trace)
     trace_ = std::make_unique<Trace>(runtime.device, program, *names_, job_.map->units(), report.trace_first,

@@ -12,6 +12,8 @@
 #include "train/arena.hpp"
 #include "train/batches.hpp"
 #include "train/gradients.hpp"
+#include "train/host_gradients.hpp"
+#include "train/host_weight_reader.hpp"
 #include "train/job.hpp"
 #include "train/kernel_set.hpp"
 #include "train/nvme_weight_reader.hpp"
@@ -79,7 +81,7 @@ class Engine {
   class StepBatches;
   [[nodiscard]] bool persistent(int unit) const { return job_.units[static_cast<std::size_t>(unit)].persistent; }
   void make_state(Runtime& runtime);
-  void make_gradients();
+  void make_gradients(Runtime& runtime);
   void make_parameters();
   void make_instruments(Runtime& runtime);
   void make_training(Runtime& runtime);
@@ -95,7 +97,9 @@ class Engine {
   std::unique_ptr<offload::BlockStore> store_;
   StepClock clock_;
   std::unique_ptr<ShardState> state_;
-  std::unique_ptr<NvmeWeightReader> weight_reader_;
+  std::unique_ptr<HostWeightReader> host_weights_;
+  std::unique_ptr<NvmeWeightReader> nvme_weights_;
+  std::unique_ptr<HostGradients> host_gradients_;
   std::unique_ptr<Gradients> gradients_;
   std::unique_ptr<Parameters> parameters_;
   std::unique_ptr<ResidualRing> residual_ring_;

@@ -13,7 +13,7 @@ namespace spillway::train {
 
 Gradients::Gradients(GradientLayout layout, int groups, comm::Communicator& world, comm::Communicator& copies,
                      kernels::ModelOps& ops, Queue& queue, StepClock& clock, TensorView buffers, TensorView grad,
-                     TensorView sums)
+                     TensorView sums, HostGradients* host)
     : layout_(std::move(layout)),
       groups_(groups),
       world_(world),
@@ -21,6 +21,7 @@ Gradients::Gradients(GradientLayout layout, int groups, comm::Communicator& worl
       ops_(ops),
       queue_(queue),
       clock_(clock),
+      host_(host),
       states_(layout_.units.size()) {
   const Zero& zero = *layout_.zero;
   const std::int64_t elements = layout_.buffer_elements();
@@ -42,8 +43,15 @@ Gradients::Gradients(GradientLayout layout, int groups, comm::Communicator& worl
     if (!layout_.trainable(unit)) continue;
     State& state = states_[static_cast<std::size_t>(unit)];
     const std::int64_t size = zero.owned(unit).size();
-    state.owned = TensorView(grad.data(), layout_.grad, {layout_.grad_elements()}).flat(at_rest, size);
-    at_rest += size;
+    if (rests_on_host(unit)) {
+      if (groups_ > 1 || zero.map->ranks() > 1)
+        throw Error(fmt::format(
+            "the gradient of unit {} cannot rest in host memory: it is added up over groups or ranks", unit));
+      state.owned = host_->at_rest(unit);
+    } else {
+      state.owned = TensorView(grad.data(), layout_.grad, {layout_.grad_elements()}).flat(at_rest, size);
+      at_rest += size;
+    }
     if (several(unit) && layout_.grad != DType::f32) state.sum = take_sum(zero.map->shard_elements(unit));
     state.filled = layout_.filled(unit);
     if (!layout_.persistent(unit) && !layout_.in_place(unit)) continue;
@@ -83,6 +91,8 @@ void Gradients::begin(int unit) {
   complete(slot);
   slot.unit = unit;
   slot.stale = true;
+  if (rests_on_host(unit) && layout_.in_place(unit))
+    states_[static_cast<std::size_t>(unit)].owned = slot.memory = host_->open(queue_, unit);
 }
 
 void Gradients::clear(Slot& slot) {
@@ -126,7 +136,12 @@ void Gradients::reduce(int unit) {
   ++state.reductions;
   const std::int64_t elements = layout_.zero->map->unit_elements(unit);
   TensorView full = slot.memory.flat(0, elements);
-  if (layout_.zero->map->ranks() == 1) return reduce_alone(slot, full);
+  if (layout_.zero->map->ranks() == 1) {
+    if (rests_on_host(unit) && !layout_.in_place(unit)) state.owned = host_->open(queue_, unit);
+    reduce_alone(slot, full);
+    if (rests_on_host(unit)) complete(slot);
+    return;
+  }
   if (slot.wire) {
     const StepClock::Span span(clock_, Activity::compute);
     ops_.convert(queue_, full, slot.wire.flat(0, elements));
@@ -148,6 +163,11 @@ void Gradients::reduce_alone(Slot& slot, ConstTensorView full) {
     full = wire;
   }
   ops_.convert(queue_, full, target);
+}
+
+void Gradients::leave(int unit) {
+  host_->leave(queue_, unit);
+  states_[static_cast<std::size_t>(unit)].owned = host_->at_rest(unit);
 }
 
 /// Copies of the state are updated alike: each needs the pieces of the others.

@@ -7,6 +7,8 @@
 #include "core/device.hpp"
 #include "kernels/model_ops.hpp"
 #include "plan/step_program.hpp"
+#include "train/host_gradients.hpp"
+#include "train/state_layout.hpp"
 #include "train/step_clock.hpp"
 #include "train/zero.hpp"
 
@@ -44,15 +46,17 @@ struct GradientLayout {
 /// The gradients of one step. The backward pass adds a unit's whole fp32 gradient into a buffer of this rank. Each rank rounds it once
 /// to the wire's dtype; a reduction in the background sums the ranks' pieces in fp32, over several groups of micro-batches too, and the
 /// sum is rounded once to the dtype at rest. Ranks with copies of the same state then exchange their pieces. Where there is nothing to
-/// sum (GradientLayout::in_place) the place at rest is the buffer.
+/// sum (GradientLayout::in_place) the place at rest is the buffer. A gradient that rests in host memory is made in device memory, where
+/// its norm is taken before it leaves: only with one group, whose reduction is the last.
 class Gradients {
  public:
   /// \param world   all ranks; \param copies  those that have the same place in their groups
-  /// \param buffers buffer_bytes(); \param grad  grad_bytes(); \param sums  partial_elements() + sum_elements() in fp32
+  /// \param buffers buffer_bytes(); \param grad  grad_bytes(), less what rests in host memory
+  /// \param sums    partial_elements() + sum_elements() in fp32; \param host  of those that rest there; null: none does
   /// \param clock   told how long reductions are waited for, and how long sums and zeros take
   Gradients(GradientLayout layout, int groups, comm::Communicator& world, comm::Communicator& copies,
             kernels::ModelOps& ops, Queue& queue, StepClock& clock, TensorView buffers, TensorView grad,
-            TensorView sums);
+            TensorView sums, HostGradients* host = nullptr);
   /// Waits for the reductions under way, which use memory of others: a step may have ended in an exception.
   ~Gradients();
   Gradients(const Gradients&) = delete;
@@ -71,10 +75,22 @@ class Gradients {
   /// Starts to sum the unit's buffer over ranks. From the second group on it is added to the sum so far.
   void reduce(int unit);
   /// Blocks until the unit's reduction is over (measurements).
-  void wait_for_reduction(int unit) { slot_of(unit).reduced.wait(); }
+  void wait_for_reduction(int unit) {
+    if (!rests_on_host(unit)) slot_of(unit).reduced.wait();
+  }
+  /// Whether the unit's gradient rests in host memory beside a GPU: after reduce() it is summed, and piece() is in device memory until leave().
+  [[nodiscard]] bool rests_on_host(int unit) const { return host_ != nullptr && host_->holds(unit); }
+  /// Starts to take such a gradient to where it rests.
+  void leave(int unit);
   /// Blocks until all reductions are over.
   void finish();
   [[nodiscard]] bool trainable(int unit) const { return layout_.trainable(unit); }
+  /// When what owned() gives of a unit that rests on the host is there; elsewhere finish() is enough.
+  [[nodiscard]] Event there(int unit) const { return rests_on_host(unit) ? host_->there(unit) : Event(); }
+  /// Part of owned(), after finish().
+  [[nodiscard]] GradientAtRest at_rest(int unit, Range part) const {
+    return {.values = owned(unit).flat(part.begin, part.size()), .there = there(unit)};
+  }
   /// The summed gradient of what this rank owns of a trainable unit, after finish().
   [[nodiscard]] TensorView owned(int unit) const { return states_.at(static_cast<std::size_t>(unit)).owned; }
   /// This rank's piece of it, the part that its norm counts.
@@ -113,6 +129,7 @@ class Gradients {
   kernels::ModelOps& ops_;
   Queue& queue_;
   StepClock& clock_;
+  HostGradients* host_;
   std::vector<Slot> slots_;  // those of one unit first
   std::size_t shared_ = 0;   // the first slot that any unit may have
   std::size_t next_ = 0;

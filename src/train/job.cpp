@@ -135,10 +135,10 @@ void lay_out_state(Job& job, int rank) {
   if (weight == DType::f32 && offload.master != TierChoice::automatic && offload.master != offload.weight)
     throw ConfigError("offload.master: in fp32 the weight is its own master; set offload.weight");
   const TierChoice weight_tier = offload.weight != TierChoice::automatic ? offload.weight : offload.placement;
-  if (job.on_gpu && weight_tier == TierChoice::host)
+  if (job.on_gpu && ranks > 1 && weight_tier == TierChoice::host)
     throw ConfigError(
-        "offload.weight = \"host\" with a GPU needs weights that are streamed to it, which this version does not have "
-        "yet; set offload.weight = \"device\", or \"nvme\"");
+        "offload.weight = \"host\" with several ranks on GPUs is not in this version yet: weights are streamed to one "
+        "GPU; set offload.weight = \"device\", whose parts zero.stage = 3 shares out over the ranks");
   if (job.on_gpu && offload.optimizer_on == OptimizerPlace::cpu)
     throw ConfigError(
         "offload.optimizer_on = \"cpu\" with a GPU is not in this version yet: the GPU updates state wherever it lies; "
@@ -165,7 +165,10 @@ void lay_out_state(Job& job, int rank) {
 
 }  // namespace
 
-bool Job::gathers_weights() const { return facts.gathers_weights || on_nvme(StateKind::weight); }
+bool Job::gathers_weights() const {
+  const std::vector<bool> streamed = plan.placement.streamed_units(facts);
+  return facts.gathers_weights || std::ranges::find(streamed, true) != streamed.end();
+}
 
 std::vector<std::size_t> Job::training_stage_bytes(bool keep_activations) const {
   std::vector<std::size_t> bytes;

@@ -16,7 +16,6 @@
 #include "train/batches.hpp"
 #include "train/kernel_set.hpp"
 #include "train/nvme_weight_reader.hpp"
-#include "train/parameters.hpp"
 #include "train/planned_machine.hpp"
 #include "train/residuals.hpp"
 #include "train/shard_state.hpp"
@@ -92,15 +91,33 @@ TierChoice own_choice(StateKind kind, const OffloadOptions& offload) {
   return TierChoice::automatic;
 }
 
-/// Moments leave the device before masters; weights stay, since nothing streams them to a GPU.
-int leaves(StateKind kind) {
+/// Moments leave the device before masters: both are moved up and down once a step. Then gradients, which move down under the backward
+/// pass, and last weights, which move up for every pass besides. On the host, and with several GPUs, neither of these goes anywhere.
+int leaves(StateKind kind, bool streams) {
   switch (kind) {
-    case StateKind::weight: return 0;
-    case StateKind::master: return 1;
+    case StateKind::weight: return streams ? 1 : 0;
+    case StateKind::master: return 3;
     case StateKind::exp_avg:
     case StateKind::exp_avg_sq: break;
   }
-  return 2;
+  return 4;
+}
+
+/// Gradients at rest. A rank that trains alone beside a GPU may have them in host memory.
+plan::KindFacts gradient_facts(const Job& job, const std::vector<Extent>& extents, bool streams) {
+  plan::KindFacts facts{.name = plan::entry::kGrad,
+                        .bytes = {},
+                        .memory_bytes = {},
+                        .wish = {},
+                        .leaves = streams ? 2 : 0,
+                        .whole_units = true,
+                        .farthest = plan::Tier::host};
+  for (const Extent& extent : extents)
+    facts.bytes.push_back(job.gradients.trainable(extent.unit)
+                              ? static_cast<std::size_t>(extent.range.size()) * size_of(job.gradients.grad)
+                              : 0);
+  facts.memory_bytes = facts.bytes;
+  return facts;
 }
 
 void add_state_facts(plan::JobFacts& facts, const Job& job) {
@@ -108,12 +125,18 @@ void add_state_facts(plan::JobFacts& facts, const Job& job) {
   const bool whole_weights = !(job.zero.stage == 3 && job.zero.sharded());
   const StatePlaces places(job.zero, *job.state, extents, whole_weights);
   const OffloadOptions& offload = job.options.offload;
+  const bool streams = job.on_gpu && job.map->ranks() == 1;
   for (const StateKind kind : kAllStateKinds)
     facts.kinds.push_back({.name = StatePlaces::entry_name(kind, *job.state),
                            .bytes = places.bytes(kind),
                            .memory_bytes = places.memory_bytes(kind),
                            .wish = wish_of(own_choice(kind, offload), offload.placement),
-                           .leaves = leaves(kind)});
+                           .leaves = leaves(kind, streams),
+                           .whole_units = kind == StateKind::weight,
+                           .farthest = facts.training ? plan::Tier::nvme : plan::Tier::host});
+  facts.kinds.push_back(gradient_facts(job, extents, streams));
+  for (int unit = 0; unit < job.map->units(); ++unit)
+    facts.gathered_bytes.push_back(static_cast<std::size_t>(job.map->unit_elements(unit)) * size_of(job.dtype()));
   for (const Extent& extent : extents) facts.extent_units.push_back(extent.unit);
   facts.ring_slots = ShardState::kRingSlots;
   facts.store_alignment = kStoreAlignment;
@@ -125,7 +148,6 @@ void add_state_facts(plan::JobFacts& facts, const Job& job) {
 void add_training_facts(plan::JobFacts& facts, const Job& job) {
   const GradientLayout& gradients = job.gradients;
   facts.gradient_bytes = gradients.buffer_bytes();
-  facts.grad_bytes = gradients.grad_bytes();
   const auto sums = [&](bool several) {
     return static_cast<std::size_t>(gradients.partial_elements(several) + gradients.sum_elements(several)) *
            sizeof(float);
@@ -172,8 +194,6 @@ plan::JobFacts facts_of(const Job& job, const PlannedMachine& machine) {
   facts.training = job.purpose == Purpose::train;
   add_state_facts(facts, job);
   facts.gathers_weights = job.zero.stage == 3 && job.zero.sharded();
-  facts.gathered_bytes =
-      static_cast<std::size_t>(Parameters::gathered_elements(*job.map, job.units)) * size_of(job.dtype());
   facts.program_bytes = machine.program_bytes();
   if (!job.on_gpu) facts.workspace_bytes = workspace_bytes(job);
   facts.transfer_bytes = static_cast<std::size_t>(ShardState::kTransferElements) * sizeof(float);

@@ -27,11 +27,12 @@ LinkRing::~LinkRing() {
   for (const Event& back : back_) back.wait_quietly();
 }
 
-void LinkRing::bring(Queue& queue, std::size_t extent, std::vector<Piece> pieces) {
+void LinkRing::bring(Queue& queue, std::size_t extent, std::vector<Piece> pieces, const Event& after) {
   if (open_) throw Error(fmt::format("extent {} is brought while extent {} is still there", extent, open_->extent));
   const std::size_t place = std::exchange(next_, (next_ + 1) % free_.size());
   up_->wait(free_[place]);
   up_->wait(back_.at(extent));
+  up_->wait(after);
   for (const Piece& piece : pieces) device_.copy(*up_, piece.on_device, piece.on_host, piece.bytes);
   const Event here = up_->record();
   if (wait_at_once_) here.wait();
@@ -42,7 +43,8 @@ void LinkRing::bring(Queue& queue, std::size_t extent, std::vector<Piece> pieces
 void LinkRing::take_back(Queue& queue) {
   const Open open = std::exchange(open_, std::nullopt).value();
   down_->wait(queue.record());
-  for (const Piece& piece : open.pieces) device_.copy(*down_, piece.on_host, piece.on_device, piece.bytes);
+  for (const Piece& piece : open.pieces)
+    if (piece.comes_back) device_.copy(*down_, piece.on_host, piece.on_device, piece.bytes);
   free_[open.place] = back_[open.extent] = down_->record();
   if (wait_at_once_) back_[open.extent].wait();
 }

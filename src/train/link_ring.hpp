@@ -22,6 +22,7 @@ class LinkRing {
     std::byte* on_host = nullptr;    // of Device::allocate
     std::byte* on_device = nullptr;  // in next_place()
     std::size_t bytes = 0;
+    bool comes_back = true;
   };
 
   /// \param memory  device memory, `places` times place_bytes; outlives the ring
@@ -35,9 +36,10 @@ class LinkRing {
 
   /// Where the extent that is brought next goes.
   [[nodiscard]] std::byte* next_place() const { return memory_.data() + next_ * place_bytes_; }
-  /// Starts to bring an extent to the next place, where what `queue` is given from now on finds it. Until take_back() there is no other.
-  void bring(Queue& queue, std::size_t extent, std::vector<Piece> pieces);
-  /// Starts to take it back, once `queue` is through with what it has been given so far.
+  /// Starts to bring an extent to the next place, after `after`, where what `queue` is given from now on finds it. Until take_back() there is
+  /// no other.
+  void bring(Queue& queue, std::size_t extent, std::vector<Piece> pieces, const Event& after = {});
+  /// Starts to take back what comes back of it, once `queue` is through with what it has been given so far.
   void take_back(Queue& queue);
   /// What `queue` is given from now on finds the extent in host memory as the last update left it.
   void wait_until_back(Queue& queue, std::size_t extent) { queue.wait(back_.at(extent)); }

@@ -8,12 +8,13 @@
 
 #include "core/device.hpp"
 #include "train/shard_state.hpp"
+#include "train/weight_reader.hpp"
 
 namespace spillway::train {
 
 /// Brings a rank's weights from nvme, unit by unit in the order of the calls, on a thread of its own: extents are read into aligned
 /// memory one ahead, and copied to where they belong.
-class NvmeWeightReader {
+class NvmeWeightReader : public WeightReader {
  public:
   /// Extents that are on their way at once.
   static constexpr int kBuffers = 2;
@@ -21,8 +22,8 @@ class NvmeWeightReader {
   /// \param memory  kBuffers times the largest extent's stored weight, on the store's alignment; both outlive this object
   NvmeWeightReader(ShardState& state, TensorView memory, Device& device);
 
-  /// Starts to read what this rank owns of a unit into `to`, after all of `after`. The event rethrows IoError.
-  [[nodiscard]] Event read(std::initializer_list<Event> after, int unit, TensorView to);
+  [[nodiscard]] Event read(std::initializer_list<Event> after, int unit, TensorView to) override;
+  [[nodiscard]] bool on_thread(int) const override { return true; }
 
  private:
   void read_now(int unit, TensorView to);

@@ -42,7 +42,6 @@ Optimizer::Optimizer(const OptimizerParts& parts)
 }
 
 void Optimizer::update(int unit, const UpdateNumbers& numbers) {
-  parts_.state.wait_until_back(*queue_, unit);  // preparing may look at it where it lies
   prepare(unit, numbers);
   const Trace::UpdateMarks marks = parts_.trace != nullptr ? parts_.trace->update(unit) : Trace::UpdateMarks();
   Event done;
@@ -92,7 +91,8 @@ void Optimizer::update_part(Queue& queue, int unit, const UpdateNumbers& numbers
   try {
     for (const ShardState::Stretch& stretch : parts_.state.stretches_of(unit)) {
       if (part != Part::all && stretch.through_ring != (part == Part::through_ring)) continue;
-      ShardState::Lease lease = parts_.state.acquire(stretch, queue);
+      ShardState::Lease lease =
+          parts_.state.acquire(stretch, queue, parts_.gradients.at_rest(unit, stretch.whole.range));
       const auto start = std::chrono::steady_clock::now();
       update_extent(queue, stretch.whole, lease.views(), numbers);
       if (host_) cpu_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -10,54 +10,40 @@
 #include "plan/plan.hpp"
 
 namespace spillway::train {
-namespace {
-
-std::int64_t largest_shared(const ShardMap& map, const std::vector<plan::UnitRole>& units) {
-  std::int64_t largest = 0;
-  for (int unit = 0; unit < map.units(); ++unit)
-    if (!units[static_cast<std::size_t>(unit)].persistent) largest = std::max(largest, map.unit_elements(unit));
-  return largest;
-}
-
-}  // namespace
-
-std::int64_t Parameters::gathered_elements(const ShardMap& map, const std::vector<plan::UnitRole>& units) {
-  std::int64_t elements = plan::kGatherSlots * largest_shared(map, units);
-  for (int unit = 0; unit < map.units(); ++unit)
-    if (units[static_cast<std::size_t>(unit)].persistent) elements += map.unit_elements(unit);
-  return elements;
-}
 
 Parameters::Parameters(const Zero& zero, ShardState& state, comm::Communicator& group, TensorView gathered,
-                       NvmeWeightReader* reader, Gradients* gradients, const std::vector<plan::UnitRole>& units,
-                       Queue& queue)
+                       std::vector<WeightReader*> readers, Gradients* gradients,
+                       const std::vector<plan::UnitRole>& units, Queue& queue)
     : zero_(zero),
       state_(state),
       group_(group),
-      reader_(reader),
+      readers_(std::move(readers)),
       gradients_(gradients),
       queue_(queue),
       updated_(static_cast<std::size_t>(zero.map->units())),
       awaited_(static_cast<std::size_t>(zero.map->units())),
       own_place_(static_cast<std::size_t>(zero.map->units()), -1) {
-  std::int64_t used = 0;
+  // Weights of stage 3 are nowhere whole; otherwise only what is read moves.
+  const bool all = gathered && zero_.stage == 3 && zero_.sharded();
+  std::int64_t used = 0, largest = 0;
   const auto own = [&](int unit, const TensorView& memory) {
     own_place_[static_cast<std::size_t>(unit)] = static_cast<int>(places_.size());
     places_.push_back({.memory = memory, .own = true});
   };
   for (int unit = 0; unit < zero_.map->units(); ++unit) {
     const std::int64_t elements = zero_.map->unit_elements(unit);
-    if (!gathered) {
+    if (!all && reader_of(unit) == nullptr) {
       own(unit, state_.weights(unit));
       // A rank that has all of it needs nobody's part.
       if (!zero_.sharded()) places_.back().unit = unit;
     } else if (units[static_cast<std::size_t>(unit)].persistent) {
       own(unit, gathered.flat(used, elements));
       used += elements;
+    } else {
+      largest = std::max(largest, elements);
     }
   }
-  if (!gathered) return;
-  const std::int64_t largest = largest_shared(*zero_.map, units);
+  if (largest == 0) return;
   for (int slot = 0; slot < plan::kGatherSlots; ++slot)
     places_.push_back({.memory = gathered.flat(used + slot * largest, largest)});
 }
@@ -92,8 +78,9 @@ void Parameters::gather(Place& place, int unit) {
   const TensorView whole = place.memory.flat(0, zero_.map->unit_elements(unit));
   const Range owned = zero_.owned(unit);
   TensorView mine = whole.flat(owned.begin, owned.size());
-  place.read = updated_[static_cast<std::size_t>(unit)];
-  if (reader_ != nullptr) place.read = reader_->read({place.read, place.used}, unit, mine);
+  const Event before = std::exchange(place.read, updated_[static_cast<std::size_t>(unit)]);
+  if (WeightReader* const reader = reader_of(unit))
+    place.read = reader->read({place.read, before, place.used}, unit, mine);
   else if (!place.own || place.memory.data() != state_.weights(unit).data()) mine = state_.weights(unit);
   place.gathered = zero_.sharded() ? group_.all_gather(place.read, mine, whole) : place.read;
   place.awaited = false;
@@ -132,11 +119,20 @@ void Parameters::release(int unit) {
   Place* place = find(unit);
   if (place == nullptr || place->users == 0) throw Error(fmt::format("unit {} is released but was not acquired", unit));
   --place->users;
-  if (reader_ != nullptr) place->used = queue_.record();
+  if (reader_of(unit) != nullptr) place->used = queue_.record();
 }
 
 void Parameters::wait_for_read(int unit) {
+  const WeightReader* const reader = reader_of(unit);
+  if (reader == nullptr || !reader->on_thread(unit)) return;
   if (const Place* place = find(unit); place != nullptr) place->read.wait();
+}
+
+bool Parameters::waits_for_copy(int unit) {
+  const WeightReader* const reader = reader_of(unit);
+  if (reader == nullptr || reader->on_thread(unit)) return false;
+  const Place* place = find(unit);
+  return place == nullptr || !place->awaited;
 }
 
 void Parameters::wait_for_gather(int unit) {
@@ -161,7 +157,7 @@ void Parameters::updating(int unit, Event done) {
   awaited_.at(static_cast<std::size_t>(unit)) = false;
   Place* place = find(unit);
   // Weights that are whole where they lie, and nobody else's, need no gathering.
-  const bool in_place = place != nullptr && reader_ == nullptr && !zero_.sharded() && place->own;
+  const bool in_place = place != nullptr && reader_of(unit) == nullptr && !zero_.sharded() && place->own;
   if (place == nullptr || in_place) return;
   place->unit = -1;
   place->wanted = false;

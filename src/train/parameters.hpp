@@ -9,31 +9,29 @@
 #include "core/device.hpp"
 #include "model/ports.hpp"
 #include "train/gradients.hpp"
-#include "train/nvme_weight_reader.hpp"
 #include "train/shard_state.hpp"
+#include "train/weight_reader.hpp"
 #include "train/zero.hpp"
 
 namespace spillway::train {
 
 /// Every unit's weights where the model finds them whole. Weights in memory at stages 0 to 2 are whole where they lie; after an update
-/// of stages 1 and 2 the ranks of a group exchange what each has updated. Otherwise what a rank owns, in memory or on nvme, is
-/// gathered into one of a few places when the step program says so; persistent units have places of their own. What place a unit gets
-/// follows from the order of the calls alone, so every rank gathers the same units.
+/// of stages 1 and 2 the ranks of a group exchange what each has updated. Otherwise what a rank owns, in memory or on nvme or beside a
+/// GPU, is gathered into one of a few places when the step program says so; persistent units have places of their own. That may be so
+/// of some units and not of others. What place a unit gets follows from the order of the calls alone, so every rank gathers the same units.
 class Parameters : public model::ParameterSource {
  public:
   /// \param group     the ranks that share one copy of the state
-  /// \param gathered  memory for weights that are not whole where they lie, gathered_elements() of the weight's dtype
-  /// \param reader    of weights on nvme; null for weights in memory
+  /// \param gathered  memory for weights that are not whole where they lie, plan::Placement::gathered_bytes() of the weight's dtype
+  /// \param readers   of each unit's weights; null for those that are in memory where they are used
   /// \param queue     whose ops use the weights: it waits for them, not the caller, where it is a GPU's
   Parameters(const Zero& zero, ShardState& state, comm::Communicator& group, TensorView gathered,
-             NvmeWeightReader* reader, Gradients* gradients, const std::vector<plan::UnitRole>& units, Queue& queue);
+             std::vector<WeightReader*> readers, Gradients* gradients, const std::vector<plan::UnitRole>& units,
+             Queue& queue);
   /// Waits for the gathers under way, which use memory of others: a step may have ended in an exception.
   ~Parameters() override;
   Parameters(const Parameters&) = delete;
   Parameters& operator=(const Parameters&) = delete;
-
-  /// Elements of the places of gathered units: one for each persistent unit, plan::kGatherSlots for the largest other one.
-  [[nodiscard]] static std::int64_t gathered_elements(const ShardMap& map, const std::vector<plan::UnitRole>& units);
 
   void prefetch(int unit) override;
   void acquire(int unit) override;
@@ -48,8 +46,10 @@ class Parameters : public model::ParameterSource {
   [[nodiscard]] bool awaited(int unit) const { return awaited_.at(static_cast<std::size_t>(unit)); }
   /// Has the compute queue wait for it.
   void wait_for_update(int unit);
-  /// Blocks until what prefetch started for a unit has come from nvme.
+  /// Blocks until what prefetch started for a unit has come, where a thread reads it.
   void wait_for_read(int unit);
+  /// Whether acquire() will have the compute queue wait for a copy over the link.
+  [[nodiscard]] bool waits_for_copy(int unit);
   /// Blocks until a gather that prefetch started is over (measurements).
   void wait_for_gather(int unit);
   /// Gathers that were started, for tests of the step program.
@@ -70,11 +70,12 @@ class Parameters : public model::ParameterSource {
   [[nodiscard]] Place* find(int unit);
   [[nodiscard]] Place* place_for(int unit);
   void gather(Place& place, int unit);
+  [[nodiscard]] WeightReader* reader_of(int unit) const { return readers_[static_cast<std::size_t>(unit)]; }
 
   Zero zero_;
   ShardState& state_;
   comm::Communicator& group_;
-  NvmeWeightReader* reader_;
+  std::vector<WeightReader*> readers_;
   Gradients* gradients_;
   Queue& queue_;
   std::vector<Event> updated_;

@@ -29,7 +29,6 @@ Traffic traffic_of(const Job& job) {
     traffic.nvme_read += bytes;
     traffic.nvme_write += bytes;
   }
-  const bool weights_on_nvme = job.on_nvme(StateKind::weight);
   const auto bytes = [](std::int64_t elements, int copies, DType dtype) {
     return static_cast<std::size_t>(elements) * static_cast<std::size_t>(copies) * size_of(dtype);
   };
@@ -38,10 +37,11 @@ Traffic traffic_of(const Job& job) {
       traffic.reduced += bytes(job.map->shard_elements(op.unit), job.map->ranks() - 1, job.gradients.reduce);
       traffic.gathered += bytes(job.map->shard_elements(op.unit), job.zero.copies() - 1, job.gradients.grad);
     }
+    if (op.kind == plan::OpKind::acquire)
+      traffic.nvme_read += job.plan.placement.unit_bytes(job.facts, plan::kWeightKind, op.unit, plan::Tier::nvme);
     const plan::OpKind gathers = job.gathers_weights() ? plan::OpKind::acquire : plan::OpKind::update;
     if (op.kind != gathers) continue;
     traffic.gathered += bytes(job.zero.owned(op.unit).size(), job.zero.shards - 1, job.dtype());
-    if (weights_on_nvme) traffic.nvme_read += bytes(job.zero.owned(op.unit).size(), 1, job.dtype());
   }
   return traffic;
 }
@@ -66,8 +66,8 @@ ordered_json prediction_json(const Job& job) {
 }
 
 /// "host", or "device (2.13 GiB) and host (5.00 GiB)"; nothing for a kind that the job does not have.
-std::string tiers_text(const Job& job, StateKind kind) {
-  const std::string& name = job.facts.kinds[static_cast<std::size_t>(kind)].name;
+std::string tiers_text(const Job& job, std::size_t kind) {
+  const std::string& name = job.facts.kinds[kind].name;
   std::vector<plan::LedgerEntry> entries;
   std::ranges::copy_if(job.plan.ledger.entries(), std::back_inserter(entries),
                        [&](const plan::LedgerEntry& entry) { return entry.name == name; });
@@ -130,8 +130,10 @@ std::string plan_summary(const Job& job) {
           fmt::format("{}{} {}", memory.empty() ? "" : ", ", plan::name_of(tier), plan::bytes_text(ledger.peak(tier)));
   std::string places;
   for (const StateKind kind : kAllStateKinds)
-    if (const std::string where = tiers_text(job, kind); !where.empty())
+    if (const std::string where = tiers_text(job, static_cast<std::size_t>(kind)); !where.empty())
       places += fmt::format("{}{} on {}", places.empty() ? "" : ", ", name_of(kind), where);
+  if (job.plan.placement.uses(plan::kGradientKind, plan::Tier::host))
+    places += fmt::format(", grad on {}", tiers_text(job, plan::kGradientKind));
   int again = 0;
   for (const model::Stage& stage : job.stages) {
     const auto i = static_cast<std::size_t>(&stage - job.stages.data());

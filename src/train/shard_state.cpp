@@ -59,8 +59,9 @@ void ShardState::make_stretches() {
   stretches_of_.resize(static_cast<std::size_t>(layout_.units()));
   for (std::size_t extent = 0; extent < extents_.size(); ++extent) {
     std::vector<Stretch>& stretches = stretches_of_[static_cast<std::size_t>(extents_[extent].unit)];
-    const bool linked = link_ != nullptr && !uses_ring_[extent] &&
-                        std::ranges::any_of(kAllStateKinds, [&](StateKind kind) { return over_link(kind, extent); });
+    const bool linked = link_ != nullptr && !uses_ring_[extent] && layout_.trainable(extents_[extent].unit) &&
+                        (gradient_over_link(extent) ||
+                         std::ranges::any_of(kAllStateKinds, [&](StateKind kind) { return over_link(kind, extent); }));
     const bool goes_on = !stretches.empty() && !linked && !uses_ring_[extent] && !stretches.back().through_ring &&
                          !stretches.back().over_link &&
                          std::ranges::all_of(places_, [extent](const std::vector<StatePlaces::Place>& of_kind) {
@@ -163,12 +164,17 @@ StateViews ShardState::views_of(const Stretch& stretch, const offload::StateRing
 }
 
 bool ShardState::over_link(StateKind kind, std::size_t extent) const {
-  return kind != StateKind::weight && places_[index_of(kind)][extent].tier == plan::Tier::host &&
+  return places_[index_of(kind)][extent].tier == plan::Tier::host &&
          layout_.format(kind, extents_[extent].unit) != StorageFormat::none;
 }
 
+bool ShardState::gradient_over_link(std::size_t extent) const {
+  const std::vector<std::vector<plan::Tier>>& tiers = options_.placement.tiers;
+  return tiers.size() > plan::kGradientKind && tiers[plan::kGradientKind][extent] == plan::Tier::host;
+}
+
 /// The parts of a format (int8: codes and scales) are pieces of their own: in memory they lie among those of the extents beside this one.
-StateViews ShardState::bring(const Stretch& stretch, Queue& queue) {
+StateViews ShardState::bring(const Stretch& stretch, Queue& queue, const GradientAtRest& gradient) {
   StateViews views = views_of(stretch, nullptr);
   const Range whole{0, stretch.whole.range.size()};
   std::byte* const place = link_->next_place();
@@ -181,8 +187,9 @@ StateViews ShardState::bring(const Stretch& stretch, Queue& queue) {
     const std::span<std::byte> memory(place + options_.link_offsets[index_of(kind)],
                                       layout_.bytes(kind, stretch.whole.unit, whole.end));
     const kernels::StateView to = layout_.view(kind, stretch.whole.unit, memory, whole.end, whole);
-    if (kind == StateKind::master) {
-      move(std::exchange(views.parameter.master, to.values), to.values);
+    if (kind == StateKind::weight || kind == StateKind::master) {
+      TensorView& from = kind == StateKind::weight ? views.parameter.weight : views.parameter.master;
+      move(std::exchange(from, to.values), to.values);
       continue;
     }
     kernels::StateView& from = kind == StateKind::exp_avg ? views.exp_avg : views.exp_avg_sq;
@@ -190,7 +197,16 @@ StateViews ShardState::bring(const Stretch& stretch, Queue& queue) {
     if (to.scales) move(from.scales, to.scales);
     from = to;
   }
-  link_->bring(queue, stretch.first, std::move(pieces));
+  views.gradient = gradient.values;
+  if (gradient.values && gradient_over_link(stretch.first)) {
+    views.gradient = {place + options_.link_offsets[plan::kGradientKind], gradient.values.dtype(),
+                      gradient.values.shape()};
+    pieces.push_back({.on_host = gradient.values.data(),
+                      .on_device = views.gradient.data(),
+                      .bytes = gradient.values.bytes(),
+                      .comes_back = false});
+  }
+  link_->bring(queue, stretch.first, std::move(pieces), gradient.there);
   return views;
 }
 
@@ -205,16 +221,17 @@ ShardState::Lease ShardState::acquire(std::size_t extent) {
   return lease;
 }
 
-ShardState::Lease ShardState::acquire(const Stretch& stretch, Queue& queue) {
-  if (stretch.through_ring) return acquire(stretch.first);
-  Lease lease;
+ShardState::Lease ShardState::acquire(const Stretch& stretch, Queue& queue, const GradientAtRest& gradient) {
+  Lease lease = acquire(stretch.first);
   if (stretch.over_link) {
     lease.link_ = link_.get();
     lease.queue_ = &queue;
-    lease.views_ = bring(stretch, queue);
-  } else {
-    lease.views_ = views_of(stretch, nullptr);
+    lease.views_ = bring(stretch, queue, gradient);
+    return lease;
   }
+  if (!stretch.through_ring) lease.views_ = views_of(stretch, nullptr);
+  queue.wait(gradient.there);
+  lease.views_.gradient = gradient.values;
   return lease;
 }
 

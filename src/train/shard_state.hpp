@@ -30,7 +30,7 @@ struct ShardStateOptions {
   bool whole_weights = false;  // weights in memory are those of whole units, and not only what this rank owns
   std::int64_t extent_elements = 0;
   offload::ExtentStoreOptions files;      // kinds are filled in
-  std::vector<std::size_t> link_offsets;  // of kinds in a place of the link's ring, and where it ends
+  std::vector<std::size_t> link_offsets;  // of kinds and the gradient in a place of the link's ring, and where it ends
   bool wait_at_once = false;              // test-only: nothing that moves overlaps anything
 };
 
@@ -104,7 +104,8 @@ class ShardState {
   /// any for others, whose lease is only where they lie. \throws IoError
   [[nodiscard]] Lease acquire(std::size_t extent);
   /// The same for all of a stretch, which `queue` is going to update: what is in host memory is on its way to a GPU, without blocking.
-  [[nodiscard]] Lease acquire(const Stretch& stretch, Queue& queue);
+  /// \param gradient  of the stretch; where the plan has it in host memory it comes with the rest
+  [[nodiscard]] Lease acquire(const Stretch& stretch, Queue& queue, const GradientAtRest& gradient = {});
   /// What `queue` is given from now on finds the unit's state in host memory as its last update left it.
   void wait_until_back(Queue& queue, int unit);
   /// Blocks until what was released is written back. \throws IoError
@@ -142,7 +143,8 @@ class ShardState {
   void make_stretches();
   [[nodiscard]] StateViews views_of(const Stretch& stretch, const offload::StateRing::Lease* lease) const;
   [[nodiscard]] bool over_link(StateKind kind, std::size_t extent) const;
-  [[nodiscard]] StateViews bring(const Stretch& stretch, Queue& queue);
+  [[nodiscard]] bool gradient_over_link(std::size_t extent) const;
+  [[nodiscard]] StateViews bring(const Stretch& stretch, Queue& queue, const GradientAtRest& gradient);
   [[nodiscard]] kernels::StateView stored(StateKind kind, std::size_t extent, Range part);
   void read_part(StateKind kind, std::size_t extent, Range part, std::span<float> to);
   void write_part(StateKind kind, std::size_t extent, Range part, std::span<const float> from);

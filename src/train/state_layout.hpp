@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "core/device.hpp"
 #include "core/shard_map.hpp"
 #include "kernels/optimizer_state.hpp"
 #include "plan/step_program.hpp"
@@ -27,6 +28,13 @@ enum class StorageFormat { none, fp32, bf16, fp16, remainder, int8 };
 struct StateViews {
   kernels::ParameterView parameter;
   kernels::StateView exp_avg, exp_avg_sq;
+  TensorView gradient;  // where the update reads it
+};
+
+/// The gradient of some elements, at rest.
+struct GradientAtRest {
+  TensorView values;
+  Event there;  // when it is: of host memory beside a GPU
 };
 
 /// Format and bytes of every kind of state of every unit. Pure arithmetic.

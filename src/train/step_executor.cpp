@@ -143,6 +143,10 @@ void StepExecutor::start_gather(int unit) {
 void StepExecutor::start_reduction(int unit) {
   const StepClock::Span span(clock_, Activity::collective);
   gradients_.reduce(unit);
+  if (gradients_.rests_on_host(unit)) {
+    take_norm_sums(unit);
+    gradients_.leave(unit);
+  }
   if (wait_at_once_) gradients_.wait_for_reduction(unit);
 }
 
@@ -157,6 +161,8 @@ void StepExecutor::acquire(int unit, std::int64_t step) {
       throw IoError(fmt::format("optimizer step {}, {}", step, error.what()));
     }
   }
+  std::optional<StallClock::Span> stall;
+  if (parameters_.waits_for_copy(unit)) stall.emplace(stalls_, Activity::h2d);
   const StepClock::Span span(clock_, Activity::collective);
   parameters_.acquire(unit);
 }
@@ -185,19 +191,22 @@ std::size_t StepExecutor::norm_sum_bytes(const Zero& zero, const std::vector<pla
 
 std::span<const double> StepExecutor::norm_sums() {
   gradients_.finish();
-  const auto count = static_cast<std::int64_t>(norm_sums_.bytes() / sizeof(double));
-  const TensorView sums(norm_sums_.data(), DType::f64, {count});
   const StepClock::Span span(clock_, Activity::compute);
-  std::int64_t begin = 0;
-  for (int unit = 0; unit < zero_.map->units(); ++unit) {
-    if (!gradients_.trainable(unit)) continue;
-    const auto blocks = static_cast<std::int64_t>(zero_.map->norm_blocks(unit).size());
-    ops_.sum_of_squares(queue_,
-                        {.x = gradients_.piece(unit), .block = kNormBlock, .partial_sums = sums.flat(begin, blocks)});
-    begin += blocks;
-  }
+  for (int unit = 0; unit < zero_.map->units(); ++unit)
+    if (gradients_.trainable(unit) && !gradients_.rests_on_host(unit)) take_norm_sums(unit);
   synchronize();
-  return sums.as<double>();
+  const auto count = static_cast<std::int64_t>(norm_sums_.bytes() / sizeof(double));
+  return TensorView(norm_sums_.data(), DType::f64, {count}).as<double>();
+}
+
+void StepExecutor::take_norm_sums(int unit) {
+  std::int64_t begin = 0;
+  for (int before = 0; before < unit; ++before)
+    if (gradients_.trainable(before)) begin += static_cast<std::int64_t>(zero_.map->norm_blocks(before).size());
+  const auto blocks = static_cast<std::int64_t>(zero_.map->norm_blocks(unit).size());
+  const TensorView sums(norm_sums_.data(), DType::f64, {begin + blocks});
+  ops_.sum_of_squares(queue_,
+                      {.x = gradients_.piece(unit), .block = kNormBlock, .partial_sums = sums.flat(begin, blocks)});
 }
 
 void StepExecutor::judge(const StepInput& input, StepResult& result, UpdateNumbers& numbers) {

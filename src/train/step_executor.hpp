@@ -95,6 +95,8 @@ class StepExecutor {
   void start_reduction(int unit);
   /// Of this rank's pieces of all trainable units, in their order: the partial sums of squares.
   [[nodiscard]] std::span<const double> norm_sums();
+  /// A unit's, in their place.
+  void take_norm_sums(int unit);
   /// Finds the norm, and what it means for the update.
   void judge(const StepInput& input, StepResult& result, UpdateNumbers& numbers);
   [[nodiscard]] double sum_over_pieces(std::span<const double> all) const;

@@ -114,6 +114,42 @@ TEST(FastestPlan, WhereResidualsWouldBeWaitedFor_TheyStay) {
   EXPECT_EQ(choice.chosen().plan.host_stages, 0);
 }
 
+/// Of the update's two directions one is spared, and the backward pass has time for the other.
+TEST(FastestPlan, WhereTheLinkHasOneWayAtATime_GradientsLeaveBeforeMoments) {
+  constexpr int kBlocks = 8;
+  constexpr std::size_t kEach = 64 * kMiB;
+  const std::vector<std::size_t> none(kBlocks + 1), each(kBlocks + 1, kEach);
+  Choice choice;
+  choice.facts.program = {.stage_units = {}, .stage_backward = {}, .units = {}};
+  choice.facts.extent_units.clear();
+  for (int unit = 0; unit <= kBlocks; ++unit) {
+    choice.facts.program.stage_units.push_back(unit);
+    choice.facts.extent_units.push_back(unit);
+    choice.facts.program.units.push_back({.persistent = unit == 0});
+  }
+  choice.facts.program.stage_units.push_back(0);
+  choice.facts.kinds = {
+      {.name = "weight", .bytes = none, .memory_bytes = none},
+      {.name = "master", .bytes = none, .memory_bytes = none},
+      {.name = "exp_avg", .bytes = each, .memory_bytes = each, .leaves = 4},
+      {.name = "exp_avg_sq", .bytes = none, .memory_bytes = none},
+      {.name = "grad", .bytes = each, .memory_bytes = each, .leaves = 2, .whole_units = true, .farthest = Tier::host}};
+  choice.facts.kept_bytes = choice.facts.recomputed_bytes = std::vector<std::size_t>(kBlocks + 2);
+  choice.budgets = {.device = 14 * kEach, .host = 64 * kEach, .nvme = 0};
+  choice.costs.stages.assign(kBlocks + 2, {.forward = {.product_flops = 1e9}, .backward = {.product_flops = 4e12}});
+  choice.costs.units.assign(kBlocks + 1, {});
+  choice.costs.units.front().persistent = true;
+  choice.profile.pcie = PcieProfile{.up_rate = 1e10, .down_rate = 1e10, .both_rate = 1e10};
+
+  const Plan nearest = make_plan(choice.facts, choice.budgets);
+  const PredictedPlan chosen = choice.chosen();
+
+  EXPECT_EQ(nearest.placement.bytes(choice.facts, 2, Tier::host), 5 * kEach);
+  EXPECT_EQ(chosen.plan.placement.bytes(choice.facts, 2, Tier::host), 0U);
+  EXPECT_EQ(chosen.plan.placement.bytes(choice.facts, kGradientKind, Tier::host), 7 * kEach);
+  EXPECT_LE(chosen.plan.ledger.peak(Tier::device), *choice.budgets.device);
+}
+
 TEST(FastestPlan, WithoutRates_IsMakePlans) {
   Choice choice;
   const Plan plan = make_plan(choice.facts, choice.budgets);

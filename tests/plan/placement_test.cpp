@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/error.hpp"
 #include "plan/job_ledger.hpp"
 #include "plan/plan.hpp"
 
@@ -23,6 +24,7 @@ JobFacts job_facts() {
                {.name = "exp_avg_sq", .bytes = four, .memory_bytes = four, .wish = {}, .leaves = 2}};
   job.ring_slots = 1;
   job.store_alignment = 16;
+  job.gathered_bytes = {1000, 1000};
   return job;
 }
 
@@ -167,6 +169,127 @@ TEST(Placement, ParametersThatAreNotWholeInOneMemory_TakeMemoryToCollectThem) {
   EXPECT_EQ(place_nearest(job, {.device = 400, .host = host}).parameter_bytes(job), 0U);  // a unit here, a unit there
   job.kinds[kWeight].wish = Tier::nvme;
   EXPECT_EQ(place_nearest(job, {.device = kMasters, .host = host}).parameter_bytes(job), 500U);
+}
+
+constexpr auto kGrad = static_cast<Kind>(kGradientKind);
+constexpr std::size_t kEach = 256;
+
+/// Beside a GPU: a persistent unit and eight blocks, kEach bytes an extent and kind. The first block has two extents.
+JobFacts streaming_facts() {
+  const std::vector<std::size_t> each(10, kEach), none(10);
+  std::vector<std::size_t> weights = each;
+  weights[1] = 2 * kEach;
+  weights[2] = 0;
+  JobFacts job;
+  job.program.stage_units = {0, 1, 2, 3, 4, 5, 6, 7, 8, 0};
+  job.program.units.resize(9);
+  job.program.units.front().persistent = true;
+  job.program.micro_batches = job.program.group_size = 2;
+  job.extent_units = {0, 1, 1, 2, 3, 4, 5, 6, 7, 8};
+  job.kinds = {{.name = "weight", .bytes = each, .memory_bytes = weights, .leaves = 1, .whole_units = true},
+               {.name = "master", .bytes = none, .memory_bytes = none},
+               {.name = "exp_avg", .bytes = each, .memory_bytes = each, .leaves = 4},
+               {.name = "exp_avg_sq", .bytes = none, .memory_bytes = none},
+               {.name = entry::kGrad,
+                .bytes = each,
+                .memory_bytes = each,
+                .leaves = 2,
+                .whole_units = true,
+                .farthest = Tier::host}};
+  job.ring_slots = 1;
+  job.link_places = 1;
+  job.store_alignment = 16;
+  job.gathered_bytes.assign(9, kEach);
+  job.gathered_bytes[1] = 2 * kEach;
+  job.gpu.present = true;
+  return job;
+}
+
+TEST(PlaceNearest, GradientsAndWeights_LeaveByUnitWhenNoMomentIsLeft) {
+  const JobFacts job = streaming_facts();
+  const auto at = [&](std::size_t extents) { return place_nearest(job, {.device = extents * kEach, .host = 10'000}); };
+
+  const Placement moments_out = at(9 + 9 + 1);  // and a place of the link's ring
+  const Placement gradients_out = at(9 + 5 + 2 + 2);
+  const Placement weights_out = at(4 + 4 + 2 + 3);
+  const Placement nothing = at(0);
+
+  EXPECT_EQ(tiers_of(moments_out, kExpAvg), "hhhhhhhhhh");
+  EXPECT_EQ(tiers_of(moments_out, kGrad), "dddddddddd");
+  EXPECT_EQ(tiers_of(gradients_out, kGrad), "ddddddhhhh");
+  EXPECT_EQ(tiers_of(gradients_out, kWeight), "dddddddddd");
+  EXPECT_EQ(gradients_out.gradient_slot_bytes(job), 2 * kEach);
+  EXPECT_EQ(gradients_out.gathered_bytes(job), 0U);
+  EXPECT_EQ(tiers_of(weights_out, kWeight), "dddddhhhhh");
+  EXPECT_EQ(weights_out.gathered_bytes(job), 2 * kEach);
+  EXPECT_EQ(tiers_of(weights_out, kGrad), "dhhhhhhhhh");
+  EXPECT_EQ(weights_out.gradient_slot_bytes(job), 2 * 2 * kEach);
+  EXPECT_EQ(weights_out.streamed_units(job),
+            (std::vector<bool>{false, false, false, false, true, true, true, true, true}));
+  // In a place of its own the persistent unit takes as much.
+  EXPECT_EQ(tiers_of(nothing, kWeight), "dhhhhhhhhh");
+  EXPECT_EQ(tiers_of(nothing, kGrad), "dhhhhhhhhh");
+}
+
+TEST(PlaceNearest, Gradients_NeverGoToNvme) {
+  const Placement placement = place_nearest(streaming_facts(), {.device = 0, .host = 7 * kEach});
+
+  EXPECT_EQ(tiers_of(placement, kGrad), "dhhhhhhhhh");
+  EXPECT_EQ(tiers_of(placement, kExpAvg), "nnnnnnnnnn");
+}
+
+TEST(PlaceNearest, Gradients_RestInHostMemoryOnlyWhereAStepIsOneGroup) {
+  JobFacts job = streaming_facts();
+  const Budgets budgets{.device = (10 + 6 + 2 + 2) * kEach, .host = 100 * kEach, .host_source = "memory.host"};
+
+  const Candidate one_group = place(job, budgets, {.group_size = 2});
+  const Candidate two_groups = place(job, budgets, {.group_size = 1});
+
+  EXPECT_TRUE(one_group.shortage.empty()) << one_group.shortage;
+  EXPECT_EQ(one_group.ledger.bytes(entry::kGrad, Tier::device), 6 * kEach);
+  EXPECT_EQ(one_group.ledger.bytes(entry::kGrad, Tier::host), 4 * kEach);
+  EXPECT_EQ(one_group.ledger.bytes(entry::kGradientsOut), 2 * kEach);
+  EXPECT_EQ(one_group.ledger.peak(Tier::device), *budgets.device);
+  EXPECT_EQ(two_groups.ledger.bytes(entry::kGrad, Tier::device), 10 * kEach);
+  EXPECT_EQ(two_groups.ledger.bytes(entry::kGrad, Tier::host), 0U);
+}
+
+TEST(PlaceNearest, ARefusalOfSeveralGroups_SaysThatGradientsStay) {
+  JobFacts job = streaming_facts();
+  job.program.group_size = 1;
+  const Budgets budgets{.device = 10 * kEach, .host = 100 * kEach, .host_source = "memory.host"};
+  const auto refusal = [&] {
+    try {
+      (void)make_plan(job, budgets);
+    } catch (const PlanError& error) {
+      return std::string(error.what());
+    }
+    return std::string("no error");
+  };
+
+  EXPECT_NE(refusal().find("only where a step is one group"), std::string::npos) << refusal();
+  job.program.micro_batches = 1;
+  job.kinds[kWeight].wish = Tier::device;
+  EXPECT_NE(refusal().find("does not fit"), std::string::npos) << refusal();
+  EXPECT_EQ(refusal().find("only where a step is one group"), std::string::npos) << refusal();
+}
+
+TEST(Placement, WhatOfAnExtentIsInHostMemory_PassesTheLinkWithIt) {
+  JobFacts job = streaming_facts();
+  job.kinds[kGrad].wish = job.kinds[kWeight].wish = Tier::host;
+  job.kinds[kExpAvg].wish = Tier::device;
+  job.program.units[2].trainable = false;
+  Placement placement = Placement::wished(job);
+  placement.tiers[kExpAvg][1] = Tier::nvme;
+
+  EXPECT_EQ(placement.link_offsets(job), (std::vector<std::size_t>{0, 256, 256, 256, 256, 512}));
+  EXPECT_TRUE(placement.passes_link(job, 0));
+  EXPECT_FALSE(placement.passes_link(job, 1));  // it passes the other ring
+  EXPECT_FALSE(placement.passes_link(job, 3));  // frozen
+  EXPECT_EQ(placement.gathered_bytes(job), kEach + 2 * 2 * kEach);
+  job.gpu.present = false;  // one memory
+  EXPECT_EQ(placement.gathered_bytes(job), 0U);
+  EXPECT_EQ(placement.gradient_slot_bytes(job), 0U);
 }
 
 /// Six extents of 2 MiB of one kind beside a GPU.

@@ -29,14 +29,14 @@ JobFacts job_facts(int micro_batches = 4) {
   job.kinds = {{.name = "weight", .bytes = each, .memory_bytes = each, .wish = {}},
                {.name = "master", .bytes = none, .memory_bytes = none, .wish = {}, .leaves = 1},
                {.name = "exp_avg", .bytes = each, .memory_bytes = each, .wish = {}, .leaves = 2},
-               {.name = "exp_avg_sq", .bytes = each, .memory_bytes = each, .wish = {}, .leaves = 2}};
+               {.name = "exp_avg_sq", .bytes = each, .memory_bytes = each, .wish = {}, .leaves = 2},
+               {.name = entry::kGrad, .bytes = each, .memory_bytes = each, .wish = {}}};
   job.extent_units = {0, 0, 0, 0, 1, 1, 2, 2, 2};
   job.ring_slots = 2;
   job.gathers_weights = true;
-  job.gathered_bytes = 20 * kMiB;
+  job.gathered_bytes = {8 * kMiB, 4 * kMiB, 6 * kMiB};
   job.weight_staging_bytes = kMiB;
   job.gradient_bytes = 20 * kMiB;
-  job.grad_bytes = 9 * kMiB;
   job.group_sum_bytes = 8 * kMiB;
   job.program_bytes = 10 * kMiB;
   job.data_bytes = 2 * kMiB;

@@ -50,7 +50,7 @@ struct Job {
     costs.stages.resize(facts.stage_units.size());
     costs.units.resize(facts.units.size());
     costs.units.front().persistent = true;
-    state.kinds.assign(2, std::vector<TierBytes>(facts.units.size(), TierBytes{}));
+    state.kinds.assign(kGradientKind + 1, std::vector<TierBytes>(facts.units.size(), TierBytes{}));
     for (int block = 1; block <= blocks; ++block) {
       costs.stages[static_cast<std::size_t>(block)] = {.forward = {.product_flops = 100.0},
                                                        .recompute = {.product_flops = 80.0},
@@ -62,6 +62,10 @@ struct Job {
   }
   double& weight(std::size_t unit, Tier tier) { return state.kinds[0][unit][static_cast<std::size_t>(tier)]; }
   double& moment(std::size_t unit, Tier tier) { return state.kinds[1][unit][static_cast<std::size_t>(tier)]; }
+
+  double& gradient(std::size_t unit, Tier tier) {
+    return state.kinds[kGradientKind][unit][static_cast<std::size_t>(tier)];
+  }
 
   ProgramFacts facts;
   StepCosts costs;
@@ -199,6 +203,35 @@ TEST(Simulate, WeightsInHostMemory_ComeOnceAGroupAndPass) {
   EXPECT_DOUBLE_EQ(one_group.use(Resource::pcie_up).bytes, 8.0 + 2.0 * (4 + 2));
   EXPECT_DOUBLE_EQ(one_group.use(Resource::pcie_down).bytes, 8.0);
   EXPECT_DOUBLE_EQ(two_groups.use(Resource::pcie_up).bytes, 8.0 + 2.0 * (4 + 2 + 2 + 2));
+}
+
+TEST(Simulate, GradientsInHostMemory_GoDownWhenTheyAreMadeAndUpToTheUpdate) {
+  Job job(2);
+  job.gradient(1, Tier::host) = job.gradient(2, Tier::host) = 12.0;
+  for (std::size_t unit : {1, 2}) job.costs.units[unit].gradient_bytes = 10.0;
+
+  const Prediction step = job.run();
+
+  // Forward 2 s. Backward of the second block 2 s, a second for its part of the norm, 3 s down; the same of the first one. Up 3 s each
+  // to the updates, the first of which waits for what is still on its way down: until 3 s after the norm.
+  EXPECT_DOUBLE_EQ(step.use(Resource::pcie_down).bytes, 24.0);
+  EXPECT_DOUBLE_EQ(step.use(Resource::pcie_up).bytes, 24.0);
+  EXPECT_DOUBLE_EQ(step.use(Resource::host_memory).bytes, 48.0);
+  EXPECT_DOUBLE_EQ(step.seconds, 3.0 + 3.0 + 3.0 + 1.0 + 2 * (2.0 + 1.0));
+  job.costs.gpu = false;
+  job.costs.product = ProductType::fp32;
+  EXPECT_DOUBLE_EQ(job.run().use(Resource::pcie_down).bytes, 0.0);
+}
+
+TEST(Simulate, ASlotForGradients_IsUsedAgainWhenItsLastOneHasLeft) {
+  Job job(3);
+  for (const std::size_t unit : {1, 2, 3}) job.gradient(unit, Tier::host) = 40.0;  // 10 s down
+
+  const double waits = job.run().waiting_seconds;
+  job.gradient(1, Tier::host) = 0.0;
+
+  // The first block's waits until the third one's has left.
+  EXPECT_GE(waits, job.run().waiting_seconds + 10.0 - 2.0 - 2.0);
 }
 
 TEST(Simulate, WeightsOnTheirWay_AreWaitedForWhereComputingIsShorter) {

@@ -54,17 +54,23 @@ TEST_F(GpuRun, Resumed_GivesTheBitsOfNotHavingStopped) {
     Precision precision;
     OptimizerName optimizer;
     TierChoice moments;
+    TierChoice weight = TierChoice::device;
   };
   int number = 0;
   for (const Case& run : {Case{Precision::fp32, OptimizerName::adamw, TierChoice::device},
                           Case{Precision::bf16, OptimizerName::adamw, TierChoice::host},
                           Case{Precision::bf16, OptimizerName::adamw, TierChoice::nvme},
                           Case{Precision::bf16, OptimizerName::adafactor, TierChoice::device},
-                          Case{Precision::fp16, OptimizerName::adamw, TierChoice::device}}) {
+                          Case{Precision::fp16, OptimizerName::adamw, TierChoice::device},
+                          Case{Precision::bf16, OptimizerName::adamw, TierChoice::host, TierChoice::host},
+                          Case{Precision::fp32, OptimizerName::adafactor, TierChoice::device, TierChoice::host},
+                          Case{Precision::fp16, OptimizerName::adamw, TierChoice::host, TierChoice::host}}) {
     if (run.moments == TierChoice::nvme && folder_.in_memory()) continue;  // offload refuses a tmpfs
     SCOPED_TRACE(fmt::format("case {}", number));
     RunOptions whole = options(fmt::format("run-{}", number++), run.precision);
     whole.optimizer.name = run.optimizer;
+    whole.offload.weight = run.weight;
+    if (run.precision != Precision::fp32) whole.offload.master = run.weight;
     if (run.optimizer == OptimizerName::adamw) whole.offload.exp_avg = whole.offload.exp_avg_sq = run.moments;
     train_on(*gpu_, whole);
 
@@ -105,6 +111,13 @@ TEST_F(GpuRun, EvaluationAndGenerationInTheMiddle_ChangeNoBitOfTheTraining) {
 
   EXPECT_EQ(hashes_of(checkpoint_of(evaluated, kSteps)), hashes_of(checkpoint_of(plain, kSteps)));
   EXPECT_EQ(hashes_of(checkpoint_of(away, kSteps)), hashes_of(checkpoint_of(plain, kSteps)));
+  // Generation with streamed weights records no graph, and gives the same tokens.
+  RunOptions streamed = evaluated;
+  streamed.train.output_dir = folder_.file("streamed");
+  streamed.offload.placement = TierChoice::host;
+  train_on(*gpu_, streamed);
+  EXPECT_EQ(hashes_of(checkpoint_of(streamed, kSteps)), hashes_of(checkpoint_of(plain, kSteps)));
+  EXPECT_EQ(evaluation_losses_of(streamed), evaluation_losses_of(evaluated));
   const auto evaluations = evaluation_losses_of(evaluated);
   ASSERT_EQ(evaluations.size(), 4U);  // after 3, 6, 9 and all steps
   EXPECT_LT(evaluations.at(kSteps), evaluations.at(3));

@@ -54,7 +54,6 @@ TEST_F(GpuTraining, PlacementAndRecomputation_ChangeNoBit) {
     const StateHashes expected = hashes(numerics, {.stage = 0});
     for (const Placement& placement : placements(1)) {
       if (!can_spread(numerics, placement.spread)) continue;
-      if (placement.weight == train::TierChoice::host) continue;  // refused: nothing streams weights from there yet
       EXPECT_EQ(hashes(numerics, placement), expected) << placement;
     }
   }
@@ -94,6 +93,47 @@ TEST_F(GpuTraining, ResidualsOfSomeStagesInHostMemory_InGroupsOfSeveralSizes_Cha
   }
 }
 
+TEST_F(GpuTraining, WeightsGradientsAndAllElseInHostMemory_ChangeNoBit) {
+  std::vector<Numerics> all = all_numerics();
+  for (const Numerics& numerics : all_numerics())
+    if (!numerics.two_groups) {
+      all.push_back(numerics);
+      all.back().one_batch = true;
+    }
+  for (const Numerics& numerics : all) {
+    SCOPED_TRACE(testing::Message() << numerics);
+    const StateHashes expected = hashes(numerics, {.stage = 0});
+    for (const HostState state : kAllHostStates) {
+      const Placement placement{.stage = 0, .store = train::StoreChoice::memory, .host = state};
+      EXPECT_EQ(hashes(numerics, placement), expected) << placement;
+    }
+  }
+}
+
+TEST_F(GpuTraining, InFp16_OverflowsAndUpdatesAreTheSameWithAllInHostMemory) {
+  train::RunOptions options = training_options(folder_.path());
+  options.train.precision = train::Precision::fp16;
+  options.offload.store = train::StoreChoice::memory;
+  const auto run = [&](std::optional<HostState> host) {
+    const auto communicator = comm::make_single_communicator();
+    const auto replan = [&](train::Job& job) {
+      if (host) move_to_host(job, *host, {.group_size = job.plan.program.group_size});
+    };
+    Trainee trainee(options, *communicator, {}, replan, {}, gpu_.get());
+    std::vector<int> overflows;
+    for (int step = 0; step < 6; ++step) {
+      const train::StepResult result = trainee.step(step % 3 == 1 ? 0x1p60 : 1024.0);
+      overflows.push_back(result.overflow ? result.overflow->unit : -1);
+    }
+    return std::pair(overflows, trainee.hashes());
+  };
+  const auto expected = run({});
+  ASSERT_GE(expected.first[1], 0);
+  ASSERT_EQ(expected.first[2], -1);
+
+  for (const HostState state : kAllHostStates) EXPECT_EQ(run(state), expected) << state;
+}
+
 TEST_F(GpuTraining, ATraceHasTheGpusTimes_InsideTheStepsThatItShows) {
   train::RunOptions options = training_options(folder_.path());
   options.report = {.trace = true, .trace_first = 2, .trace_last = 3};
@@ -128,14 +168,6 @@ TEST_F(GpuTraining, ATraceHasTheGpusTimes_InsideTheStepsThatItShows) {
   for (const train::Activity activity : {train::Activity::h2d, train::Activity::d2h})
     EXPECT_GT(trainee.engine().clock().seconds(activity), 0.0);
   EXPECT_GE(trainee.engine().clock().seconds(train::Activity::compute), 0.0);
-}
-
-TEST_F(GpuTraining, WeightsInHostMemory_AreRefused) {
-  train::RunOptions options = training_options(folder_.path());
-  options.offload.weight = train::TierChoice::host;
-  const auto communicator = comm::make_single_communicator();
-
-  EXPECT_THROW(Trainee(options, *communicator, {}, {}, {}, gpu_.get()), std::exception);
 }
 
 TEST_F(GpuTraining, WhatDoesNotFitItsBudget_IsRefusedBeforeAnythingIsAllocated) {

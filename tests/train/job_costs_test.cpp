@@ -182,8 +182,37 @@ TEST(PlanJob, WhatDoesNotFit_IsRefusedWithLedgerAndTheBatchThatDoes) {
   };
 
   EXPECT_THAT(message(preset("t5-11b", 1)),
-              AllOf(HasSubstr("short by"), HasSubstr("context and libraries of the GPU"), HasSubstr("not even")));
+              AllOf(HasSubstr("nvme: needs"), HasSubstr("context and libraries of the GPU"), HasSubstr("not even")));
   EXPECT_THAT(message(preset("t5-large", 100'000)), HasSubstr("that fits is"));
+}
+
+TEST(PlanJob, WhatDoesNotFitBesideItsGpu_HasWeightsAndGradientsInHostMemory) {
+  RunOptions options = preset("t5-11b", 4);
+  options.memory.device = std::uint64_t{20} << 30;
+  options.memory.host = std::uint64_t{110} << 30;
+  options.memory.nvme = std::uint64_t{55} << 30;
+  options.offload.nvme_dirs = {"/nowhere"};
+
+  const auto job = planned(options, h200());
+
+  const plan::Ledger& ledger = job->plan.ledger;
+  const auto on_host = [&](const char* name) { return ledger.bytes(name, plan::Tier::host); };
+  EXPECT_LE(ledger.peak(plan::Tier::device), std::size_t{20} << 30);
+  EXPECT_GT(on_host("weight"), 0U);
+  EXPECT_GT(ledger.bytes("weight", plan::Tier::device), on_host("weight"));
+  EXPECT_GT(on_host(plan::entry::kGrad), on_host("weight"));
+  EXPECT_EQ(on_host(plan::entry::kGrad) + ledger.bytes(plan::entry::kGrad, plan::Tier::device),
+            job->gradients.grad_bytes());
+  EXPECT_GT(ledger.bytes(plan::entry::kGathered), 0U);
+  EXPECT_GT(job->prediction->use(plan::Resource::pcie_up).bytes, 0.0);
+  options.offload.weight = TierChoice::host;
+  try {
+    (void)planned(options, h200(2));
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.exit_code(), ExitCode::config) << error.what();
+    EXPECT_THAT(error.what(), HasSubstr("several ranks on GPUs"));
+  }
 }
 
 TEST(PlanJob, ADescribedHost_HasItsOwnThreadsAndMemory) {

@@ -53,6 +53,26 @@ TEST_P(LinkRingTest, Extents_GoThereAndComeBackChanged_MoreOftenThanThereArePlac
     ASSERT_EQ(std::to_integer<unsigned>(host_.data()[i]), (i % 251 + 3) % 256) << i;
 }
 
+TEST_P(LinkRingTest, WhatOnlyTheUpdateReads_DoesNotComeBack) {
+  for (std::size_t i = 0; i < 2 * kExtents * kBytes; ++i) host_.data()[i] = std::byte{7};
+  {
+    LinkRing ring = this->ring();
+    std::byte* const place = ring.next_place();
+    std::vector<LinkRing::Piece> both = pieces(3, place);
+    both[1].comes_back = false;
+    ring.bring(*queue_, 3, both);
+    queue_->submit([place] {
+      EXPECT_EQ(place[kOffset], std::byte{7});
+      place[0] = place[kOffset] = std::byte{9};
+    });
+    ring.take_back(*queue_);
+    ring.synchronize();
+  }
+
+  EXPECT_EQ(on_host(3, 0)[0], std::byte{9});
+  EXPECT_EQ(on_host(3, 1)[0], std::byte{7});
+}
+
 TEST_P(LinkRingTest, ASecondExtent_IsRefusedWhileOneIsThere) {
   LinkRing ring = this->ring();
   ring.bring(*queue_, 1, pieces(1, ring.next_place()));

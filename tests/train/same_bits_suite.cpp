@@ -67,7 +67,7 @@ std::ostream& operator<<(std::ostream& out, const Numerics& numerics) {
              << kFormats[static_cast<int>(numerics.state_format)]
              << (numerics.fp32_gradients ? ", gradients in fp32" : "")
              << (numerics.freeze_encoder ? ", the encoder frozen" : "")
-             << (numerics.two_groups ? ", in two groups" : "");
+             << (numerics.two_groups ? ", in two groups" : "") << (numerics.one_batch ? ", in one batch" : "");
 }
 
 std::vector<Numerics> all_numerics() {
@@ -93,6 +93,7 @@ void set_numerics(train::RunOptions& options, const Numerics& numerics) {
   if (numerics.fp32_gradients) options.zero.reduce_dtype = options.zero.grad_dtype = train::GradientDType::fp32;
   options.train.freeze_encoder = numerics.freeze_encoder;
   if (numerics.two_groups) options.train.per_device_train_batch_size = 1;
+  if (numerics.one_batch) options.train.per_device_train_batch_size = options.train.global_batch_size;
 }
 
 std::ostream& operator<<(std::ostream& out, const Placement& placement) {
@@ -104,6 +105,7 @@ std::ostream& operator<<(std::ostream& out, const Placement& placement) {
       << name_of(placement.exp_avg_sq) << ", store " << kStores[static_cast<int>(placement.store)]
       << (placement.recompute ? ", recomputing" : "") << (placement.host_residuals ? ", residuals on host" : "")
       << kSpreads[static_cast<int>(placement.spread)];
+  if (placement.host) out << ", " << *placement.host;
   if (placement.nodes > 1) out << ", on " << placement.nodes << " nodes";
   return out;
 }
@@ -188,6 +190,7 @@ StateHashes train_placed(const std::string& folder, const Numerics& numerics, co
         plan::plan_of(job.facts, plan::place(job.facts, {.device = kPlenty, .host = kPlenty, .nvme = kPlenty}, shape));
     EXPECT_EQ(job.plan.program.groups, numerics.two_groups ? 2 : 1);
     if (placement.spread != Spread::none) spread_state(job, placement.spread, shape);
+    if (placement.host) move_to_host(job, *placement.host, shape);
   };
   Trainee trainee(options, communicator, {}, replan,
                   comm::NodeLayout::filled(placement.nodes, communicator.size() / placement.nodes), gpu);
@@ -197,7 +200,7 @@ StateHashes train_placed(const std::string& folder, const Numerics& numerics, co
 
   EXPECT_GT(trainee.job().pass.dropout, 0.0F);
   for (const double norm : trainee.gradient_norms()) EXPECT_GT(norm, options.train.max_grad_norm);
-  if (placement.spread == Spread::none) expect_tiers_used(trainee.job(), placement);
+  if (placement.spread == Spread::none && !placement.host) expect_tiers_used(trainee.job(), placement);
   expect_traffic(trainee);
   return hashes;
 }

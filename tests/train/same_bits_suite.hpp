@@ -2,10 +2,12 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <ostream>
 #include <string>
 #include <vector>
 
+#include "train/host_state.hpp"
 #include "train/spread_state.hpp"
 #include "train/trainee.hpp"
 
@@ -19,6 +21,7 @@ struct Numerics {
   bool fp32_gradients = false;  // on the wire and at rest, whatever the weight is
   bool freeze_encoder = false;
   bool two_groups = false;  // of micro-batches of one sample
+  bool one_batch = false;   // the whole global batch is one micro-batch: gradients are made where they rest
 };
 std::ostream& operator<<(std::ostream& out, const Numerics& numerics);
 [[nodiscard]] std::vector<Numerics> all_numerics();
@@ -38,7 +41,8 @@ struct Placement {
   bool host_residuals =
       false;  // likewise, and what blocks keep passes through places on the device, also where that is host memory
   Spread spread = Spread::none;
-  int nodes = 1;  // above 1: shards within so many nodes, copies across
+  int nodes = 1;                  // above 1: shards within so many nodes, copies across
+  std::optional<HostState> host;  // beside a GPU; whatever tiers are asked for
 };
 std::ostream& operator<<(std::ostream& out, const Placement& placement);
 
