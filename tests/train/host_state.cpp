@@ -36,10 +36,11 @@ plan::Candidate by_unit(const plan::JobFacts& facts, const plan::Shape& shape) {
 plan::Candidate planned(const plan::JobFacts& facts, const plan::Shape& shape) {
   const plan::Candidate all = plan::place(facts, {.device = kPlenty, .host = kPlenty, .nvme = kPlenty}, shape);
   const bool one_group = facts.program.micro_batches == shape.group_size;
-  constexpr std::size_t kParts = 1024;
+  constexpr std::size_t kParts = 256;
+  const std::size_t movable = plan::movable_bytes(facts), rest = all.ledger.peak(Tier::device) - movable;
   for (std::size_t part = kParts; part > 0; --part) {
-    plan::Candidate candidate = plan::place(
-        facts, {.device = all.ledger.peak(Tier::device) * part / kParts, .host = kPlenty, .nvme = kPlenty}, shape);
+    plan::Candidate candidate =
+        plan::place(facts, {.device = rest + movable * part / kParts, .host = kPlenty, .nvme = kPlenty}, shape);
     const auto on_both = [&](std::size_t kind) {
       return candidate.placement.uses(kind, Tier::device) && candidate.placement.uses(kind, Tier::host);
     };

@@ -7,6 +7,7 @@
 #include "core/error.hpp"
 #include "model/t5_presets.hpp"
 #include "train/job_batches.hpp"
+#include "train/plan_file.hpp"
 #include "train/planned_machine.hpp"
 #include "train/run_state.hpp"
 
@@ -204,6 +205,7 @@ TEST(PlanJob, WhatDoesNotFitBesideItsGpu_HasWeightsAndGradientsInHostMemory) {
   EXPECT_EQ(on_host(plan::entry::kGrad) + ledger.bytes(plan::entry::kGrad, plan::Tier::device),
             job->gradients.grad_bytes());
   EXPECT_GT(ledger.bytes(plan::entry::kGathered), 0U);
+  EXPECT_THAT(plan_summary(*job), HasSubstr("grad on device ("));
   EXPECT_GT(job->prediction->use(plan::Resource::pcie_up).bytes, 0.0);
   options.offload.weight = TierChoice::host;
   try {
