@@ -56,6 +56,16 @@ std::optional<double> ratio_of(const std::optional<double>& measured, double pla
   return *measured / planned;
 }
 
+/// What of a resource was planned, if anything was, or measured.
+std::string rows(const std::string& words, const plan::ResourceUse& plan, bool known, const MeasuredUse& use) {
+  std::string text;
+  if (plan.busy_seconds > 0.0 || use.busy_seconds)
+    text += row(words, plan.busy_seconds > 0.0 ? seconds_text(plan.busy_seconds) : "-", seconds_text(use.busy_seconds));
+  if (plan.bytes > 0.0 || use.bytes.value_or(0.0) > 0.0)
+    text += row(words, known ? size_text(plan.bytes) : "-", size_text(use.bytes), ratio_of(use.bytes, plan.bytes));
+  return text;
+}
+
 }  // namespace
 
 void RunAccounting::add(const StepMetrics& metrics) {
@@ -91,8 +101,11 @@ RunAccounting::Memory RunAccounting::host_memory() const {
   return {.planned = planned, .measured = host_bytes_};
 }
 
-std::optional<double> RunAccounting::bytes_of_step(const MeasuredUse& use) const {
-  return use.bytes ? std::optional(*use.bytes / static_cast<double>(all_steps_)) : std::nullopt;
+MeasuredUse RunAccounting::of_step(const MeasuredUse& all) const {
+  MeasuredUse use;
+  if (all.busy_seconds) use.busy_seconds = of_step(*all.busy_seconds);
+  if (all.bytes) use.bytes = *all.bytes / static_cast<double>(all_steps_);
+  return use;
 }
 
 Activity RunAccounting::most_time_in() const {
@@ -101,65 +114,63 @@ Activity RunAccounting::most_time_in() const {
       ->activity;
 }
 
+std::string RunAccounting::row_of(const char* name, const Memory& memory) {
+  if (memory.planned == 0) return {};
+  return row(name, plan::bytes_text(memory.planned), size_text(as_double(memory.measured)),
+             ratio_of(as_double(memory.measured), static_cast<double>(memory.planned)));
+}
+
 std::string RunAccounting::text() const {
-  const plan::Prediction* planned = job_.prediction ? &*job_.prediction : nullptr;
+  const bool known = job_.prediction.has_value();
+  const plan::Prediction planned = job_.prediction.value_or(plan::Prediction());
   std::string text = fmt::format("where a step's time and bytes went, the mean of {} steps:\n", steps_);
   text += row("", "planned", "measured");
   const double seconds = of_step(seconds_);
-  const double step = planned != nullptr ? planned->seconds : 0.0;
-  text += row("a step", planned != nullptr ? seconds_text(step) : "-", seconds_text(seconds), ratio_of(seconds, step));
-  for (std::size_t i = 0; i < plan::kResources; ++i) {
-    const MeasuredUse& use = resources_.uses[i];
-    const plan::ResourceUse plan = planned != nullptr ? planned->resources[i] : plan::ResourceUse();
-    const std::string words = plan::words_of(static_cast<plan::Resource>(i));
-    if (plan.busy_seconds > 0.0 || use.busy_seconds)
-      text += row(words, planned != nullptr ? seconds_text(plan.busy_seconds) : "-",
-                  seconds_text(use.busy_seconds ? std::optional(of_step(*use.busy_seconds)) : std::nullopt));
-    const std::optional<double> bytes = bytes_of_step(use);
-    if (plan.bytes > 0.0 || bytes.value_or(0.0) > 0.0)
-      text +=
-          row(words, planned != nullptr ? size_text(plan.bytes) : "-", size_text(bytes), ratio_of(bytes, plan.bytes));
-  }
-  for (const auto& [name, memory] :
-       {std::pair{"most device memory", device_memory()}, std::pair{"most host memory", host_memory()}})
-    if (memory.planned > 0)
-      text += row(name, plan::bytes_text(memory.planned), size_text(as_double(memory.measured)),
-                  ratio_of(as_double(memory.measured), static_cast<double>(memory.planned)));
+  text += row("a step", known ? seconds_text(planned.seconds) : "-", seconds_text(seconds),
+              ratio_of(seconds, planned.seconds));
+  for (std::size_t i = 0; i < plan::kResources; ++i)
+    text +=
+        rows(plan::words_of(static_cast<plan::Resource>(i)), planned.resources[i], known, of_step(resources_.uses[i]));
+  text += row_of("most device memory", device_memory());
+  text += row_of("most host memory", host_memory());
   std::string waits;
   for (std::size_t i = kFirstStall; i < kActivities; ++i)
     if (const double waited = of_step(clock_.seconds(kActivityNames[i].activity)); waited >= 0.0005)
       waits += fmt::format("{}{} {:.3f} s", waits.empty() ? "" : ", ", kActivityNames[i].words, waited);
   text += fmt::format("  computing waits for: {}\n", waits.empty() ? "nothing" : waits);
   text += fmt::format("  most of the time: {}", name_of(most_time_in()).words);
-  if (planned != nullptr) text += fmt::format("; busiest in the plan: {}", plan::words_of(planned->bound()));
+  if (known) text += fmt::format("; busiest in the plan: {}", plan::words_of(planned.bound()));
   return text;
 }
 
 std::string RunAccounting::json() const {
-  const plan::Prediction* planned = job_.prediction ? &*job_.prediction : nullptr;
+  const auto add_memory = [](ordered_json& to, const char* name, const Memory& memory) {
+    if (memory.planned == 0) return;
+    ordered_json& entry = to["memory_bytes"][name] = {{"planned", memory.planned}};
+    if (memory.measured) entry["measured"] = *memory.measured;
+  };
+  const bool known = job_.prediction.has_value();
+  const plan::Prediction planned = job_.prediction.value_or(plan::Prediction());
   ordered_json object = {{"steps", steps_}};
-  if (planned != nullptr) object["seconds_per_step"]["planned"] = planned->seconds;
+  if (known) object["seconds_per_step"]["planned"] = planned.seconds;
   object["seconds_per_step"]["measured"] = of_step(seconds_);
   ordered_json& resources = object["resources"] = ordered_json::object();
   for (std::size_t i = 0; i < plan::kResources; ++i) {
-    const MeasuredUse& use = resources_.uses[i];
+    const MeasuredUse use = of_step(resources_.uses[i]);
     ordered_json measured = ordered_json::object(), plan = ordered_json::object();
-    if (use.busy_seconds) measured["busy_seconds"] = of_step(*use.busy_seconds);
-    if (use.bytes) measured["bytes"] = *bytes_of_step(use);
-    if (planned != nullptr && planned->resources[i].busy_seconds > 0.0)
-      plan = {{"busy_seconds", planned->resources[i].busy_seconds}, {"bytes", planned->resources[i].bytes}};
+    if (use.busy_seconds) measured["busy_seconds"] = *use.busy_seconds;
+    if (use.bytes) measured["bytes"] = *use.bytes;
+    if (planned.resources[i].busy_seconds > 0.0)
+      plan = {{"busy_seconds", planned.resources[i].busy_seconds}, {"bytes", planned.resources[i].bytes}};
     if (!measured.empty() || !plan.empty())
       resources[plan::name_of(static_cast<plan::Resource>(i))] = {{"planned", plan}, {"measured", measured}};
   }
   ordered_json& stalls = object["stall_seconds"] = ordered_json::object();
   for (std::size_t i = kFirstStall; i < kActivities; ++i)
     stalls[kActivityNames[i].name] = of_step(clock_.seconds(kActivityNames[i].activity));
-  for (const auto& [name, memory] : {std::pair{"device", device_memory()}, std::pair{"host", host_memory()}}) {
-    if (memory.planned == 0) continue;
-    ordered_json& entry = object["memory_bytes"][name] = {{"planned", memory.planned}};
-    if (memory.measured) entry["measured"] = *memory.measured;
-  }
-  if (planned != nullptr) object["bound_by"] = plan::name_of(planned->bound());
+  add_memory(object, "device", device_memory());
+  add_memory(object, "host", host_memory());
+  if (known) object["bound_by"] = plan::name_of(planned.bound());
   object["most_time_in"] = name_of(most_time_in()).name;
   return object.dump();
 }

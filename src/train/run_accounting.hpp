@@ -31,7 +31,8 @@ class RunAccounting {
     std::optional<std::size_t> measured;
   };
   [[nodiscard]] double of_step(double all) const { return all / static_cast<double>(steps_); }
-  [[nodiscard]] std::optional<double> bytes_of_step(const MeasuredUse& use) const;
+  [[nodiscard]] MeasuredUse of_step(const MeasuredUse& all) const;
+  [[nodiscard]] static std::string row_of(const char* name, const Memory& memory);
   [[nodiscard]] Memory device_memory() const;
   [[nodiscard]] Memory host_memory() const;
   /// What the main thread, or a GPU's compute queue, spent most of its time on.

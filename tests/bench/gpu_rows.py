@@ -19,7 +19,7 @@ NEWS = [0, 118, 398, 415, 374, 280, 181, 99, 55, 30, 20, 11, 8, 3, 3, 4]
 
 class Row:
     """`seconds` is an estimate for an H200; options are those of the row's kind. Of rows that train: `card`, GiB of device memory;
-    `settings`, keys of the configuration; `nvme`, whether there are drives; `random`, whether the program makes the weights."""
+    `settings`, keys of the configuration; `nvme`, whether there are drives; `random`, whether the program makes the weights; `skipped`, steps before the steady ones."""
 
     def __init__(self, kind, seconds, model="", batch=0, what="", **options):
         self.kind, self.seconds, self.model, self.batch, self.what, self.options = kind, seconds, model, batch, what, options
@@ -58,8 +58,8 @@ ROWS = {
                         settings={"optimizer.state_format": "int8"}),
     "3b20-24-adafactor": Row("train", 50, "t5-3b", 20, "24 GB card, Adafactor with the exact master", steps=20, **SMALL,
                              settings={"optimizer.name": "adafactor"}),
-    "3b20-24-nvme": Row("train", 240, "t5-3b", 20, "24 GB card, 4 GiB of host memory, the rest on drives", steps=5, nvme=True,
-                        **SMALL, settings={"memory.host": "4GiB"}),
+    "3b20-24-nvme": Row("train", 110, "t5-3b", 20, "24 GB card, 4 GiB of host memory, the rest on drives", skipped=2, steps=3,
+                        nvme=True, **SMALL, settings={"memory.host": "4GiB"}),
     "3b140-24-residuals": Row("train", 75, "t5-3b", 140, "24 GB card, residuals in host memory", steps=15, card=CARD,
                               checkpointing="host"),
     "3b-24-largest": Row("largest", 200, "t5-3b", 0, "24 GB card: 20 steps of the largest batch, an evaluation, a checkpoint",
@@ -86,6 +86,10 @@ MODEL_SECONDS = {"tiny": 0, "t5-large": 15, "t5-3b": 20, "t5-11b": 0}  # to make
 # The jobs whose plan is held against what was measured.
 CHECKED = "large40,3b20,3b20-24,3b140-24,3b20-24-bf16,3b20-24-int8,3b20-24-adafactor,3b20-24-nvme"
 USUAL = "product,large40,3b20,3b128,short16,short64,gen-large40,gen-3b20"
+
+
+def skipped_of(row):
+    return row.options.get("skipped", SKIPPED)
 
 
 def flops_of(model, source, target):

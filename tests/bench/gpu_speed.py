@@ -27,8 +27,8 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 from children import DeviceMemory, Failed, HostMemory, Results, metrics_of, run, say, stop_with_children, toml  # noqa: E402
-from gpu_rows import (CHECKED, LENGTH, LOGGED, MODEL_SECONDS, PIECES, ROWS, SHAPES, SKIPPED, USUAL, VOCABULARY,  # noqa: E402
-                      flops_of, lengths_of, write_pairs)
+from gpu_rows import (CHECKED, LENGTH, LOGGED, MODEL_SECONDS, PIECES, ROWS, SHAPES, USUAL, VOCABULARY, flops_of,  # noqa: E402
+                      lengths_of, skipped_of, write_pairs)
 from plan_check import compared, judge  # noqa: E402
 from words import write_tokenizer  # noqa: E402
 
@@ -49,6 +49,7 @@ def arguments():
     parser.add_argument("--profile", type=pathlib.Path, help="what `spillway doctor --save` wrote: the profile that all rows plan with")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for every run of spillway, as its own --set")
     parser.add_argument("--suffix", default="", help="put behind the names of rows, to tell one --set from another")
+    parser.add_argument("--random", action="store_true", help="spillway makes all weights: no torch, and no file of weights to read")
     parser.add_argument("--rate", type=float, help="TFLOP/s of the product as measured earlier; row product then needs no run")
     parser.add_argument("--limit", type=float, default=180, help="seconds that one program may take")
     parser.add_argument("--budget", type=float, default=float("inf"), help="seconds after which no further row begins")
@@ -88,12 +89,15 @@ class Bench:
     def spillway(self, *words, tolerated=()):
         return run([self.args.spillway, *words, *self.overrides()], self.args.limit, self.environment, tolerated)
 
+    def random(self, row):
+        return self.args.random or row.options.get("random")
+
     def model(self, row):
         """The folder of a row's model, made when first asked for."""
-        folder = self.work / (row.model + ("-random" if row.options.get("random") else ""))
+        folder = self.work / (row.model + ("-random" if self.random(row) else ""))
         if (folder / "spiece.model").exists():
             return folder
-        if row.options.get("random"):
+        if self.random(row):
             folder.mkdir(parents=True)
             keys = ("d_model", "d_kv", "d_ff", "num_heads", "num_layers")
             (folder / "config.json").write_text(json.dumps(dict(
@@ -110,12 +114,12 @@ class Bench:
         card = self.args.device_memory if "card" not in row.options else f"{row.options['card']}GiB"
         sections = {
             "model": {"path": str(self.model(row)), "dropout_rate": 0.1,
-                      "init": "random" if row.options.get("random") else "pretrained"},
+                      "init": "random" if self.random(row) else "pretrained"},
             "data": {"max_source_length": LENGTH, "max_target_length": LENGTH, "shuffle": False, **data},
             "train": {"output_dir": str(self.work / f"{name}.out"), "device": self.args.device, "precision": "bf16",
                       "per_device_train_batch_size": batch, "global_batch_size": batch,
                       "gradient_checkpointing": row.options.get("checkpointing", "off"),
-                      "max_steps": SKIPPED + steps, "logging_steps": LOGGED},
+                      "max_steps": skipped_of(row) + steps, "logging_steps": min(LOGGED, skipped_of(row))},
             "memory": {"device": card},
             "checkpoint": {"resume": "none", "save_steps": 0, "save_final": phases,
                            "export": phases and not row.options.get("loss_only")},
@@ -170,7 +174,8 @@ class Bench:
 
     def train(self, row, name, batch=None):
         batch = batch or row.batch
-        steps, base = SKIPPED + row.options["steps"], self.work / f"{name}-data"
+        skipped, base = skipped_of(row), self.work / f"{name}-data"
+        steps = skipped + row.options["steps"]
         lengths = lengths_of(row, batch * steps)
         write_pairs(base, lengths)
         data = {"val": str(base), "max_eval_samples": 2 * batch} if row.options.get("phases") else {}
@@ -180,16 +185,17 @@ class Bench:
         with DeviceMemory() as memory, HostMemory() as host:
             _, _, err, wall = self.spillway("train", config)
         lines = metrics_of(out)
-        steady = [line for line in lines if line["step"] > SKIPPED]
-        seconds = sum(line["seconds_per_step"] for line in steady) / len(steady)
+        steady = [line for line in lines if line["step"] > skipped]
+        counts = [line["step"] - before["step"] for before, line in zip([{"step": 0}, *lines], lines)]
+        of_steps = [line["seconds_per_step"] * count for line, count in zip(lines, counts)]
+        seconds = sum(all_of for line, all_of in zip(lines, of_steps) if line["step"] > skipped) / (steps - skipped)
         median = statistics.median(line["seconds_per_step"] for line in steady)
-        tflops = sum(flops_of(row.model, *pair) for pair in lengths[SKIPPED * batch:]) / (steps - SKIPPED) / seconds / 1e12
-        tokens = sum(map(sum, lengths[SKIPPED * batch:])) / (steps - SKIPPED)
-        in_steps = sum(line["seconds_per_step"] * (line["step"] - before["step"])
-                       for before, line in zip([{"step": 0}, *lines], lines))
+        tflops = sum(flops_of(row.model, *pair) for pair in lengths[skipped * batch:]) / (steps - skipped) / seconds / 1e12
+        tokens = sum(map(sum, lengths[skipped * batch:])) / (steps - skipped)
+        in_steps = sum(of_steps)
         result = dict(seconds_per_step=seconds, median_seconds_per_step=median, samples_per_second=batch / seconds,
                       tokens_per_second=tokens / seconds, tflops=tflops, utilisation=self.utilisation(tflops),
-                      steady_steps=steps - SKIPPED, first_steps=lines[0]["seconds_per_step"], loss=lines[-1]["loss"],
+                      steady_steps=steps - skipped, first_steps=lines[0]["seconds_per_step"], loss=lines[-1]["loss"],
                       seconds_of_all=wall, seconds_to_start=wall - in_steps,
                       stalls={key: round(sum(line["stall_seconds"][key] for line in steady), 4)
                               for key in steady[-1]["stall_seconds"]},
@@ -202,7 +208,7 @@ class Bench:
             shutil.copy(out / "trace.json", self.args.out.with_name(f"{name}{self.args.suffix}-trace.json"))
         shutil.rmtree(out)  # it may hold a checkpoint
         result["shown"] = (f"{result['samples_per_second']:.1f} samples/s, {seconds * 1e3:.1f} ms a step, {tflops:.0f} TFLOP/s"
-                           f"{used}; {wall - in_steps:.0f} s to start; {result['memory_shown']}; host {gib(host.peak)}, "
+                           f"{used}; {wall - in_steps:.0f} s to start; {result['memory_shown']}; host {gib(host.resident)}, "
                            f"with page cache {gib(host.charged)}")
         return result
 
@@ -284,7 +290,7 @@ class Bench:
                                                          if line.get("samples_s") else line.get("status", "nothing"))
                           for line in lines)
         return dict(lines[-1], lines=lines, samples_per_second=rate, seconds_of_all=wall, peak_bytes=memory.peak,
-                    **host_memory(host), shown=f"{shown}; seen {gib(memory.peak)}, host {gib(host.peak)}")
+                    **host_memory(host), shown=f"{shown}; seen {gib(memory.peak)}, host {gib(host.resident)}")
 
     def generate_peer(self, row, name):
         with DeviceMemory() as memory:
@@ -309,8 +315,7 @@ class Bench:
 
 
 def host_memory(host):
-    return dict(host_peak_bytes=host.peak, host_resident_bytes=host.resident, host_taken_bytes=host.taken,
-                host_charged_bytes=host.charged)
+    return dict(host_resident_bytes=host.resident, host_taken_bytes=host.taken, host_charged_bytes=host.charged)
 
 
 def gib(size):

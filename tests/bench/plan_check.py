@@ -11,7 +11,7 @@ import pathlib
 import sys
 
 # What is compared: its name, where a row has the plan and the measurement, how far apart they may be.
-LIMITS = {"device": ("planned_bytes", "peak_bytes", 0.02), "host": ("planned_host_bytes", "host_peak_bytes", 0.05),
+LIMITS = {"device": ("planned_bytes", "peak_bytes", 0.02), "host": ("planned_host_bytes", "host_resident_bytes", 0.05),
           "seconds": ("predicted", "seconds_per_step", 0.15)}
 
 

@@ -13,7 +13,7 @@ from children import HostMemory, run  # noqa: E402
 
 GIB = 2**30
 GOOD = dict(row="good", ok=True, planned_bytes=20 * GIB, peak_bytes=int(20.3 * GIB), planned_host_bytes=10 * GIB,
-            host_peak_bytes=int(9.6 * GIB), predicted={"seconds_per_step": 0.5}, seconds_per_step=0.56)
+            host_resident_bytes=int(9.6 * GIB), predicted={"seconds_per_step": 0.5}, seconds_per_step=0.56)
 
 
 class PlanCheck(unittest.TestCase):
@@ -31,7 +31,7 @@ class PlanCheck(unittest.TestCase):
         self.assertNotIn("missed", result.stdout)
 
     def test_each_quantity_has_a_limit_of_its_own(self):
-        for change, name in ((dict(peak_bytes=int(20.5 * GIB)), "device"), (dict(host_peak_bytes=int(10.6 * GIB)), "host"),
+        for change, name in ((dict(peak_bytes=int(20.5 * GIB)), "device"), (dict(host_resident_bytes=int(10.6 * GIB)), "host"),
                              (dict(seconds_per_step=0.58), "seconds")):
             result = self.check(dict(GOOD, **change))
             self.assertEqual(result.returncode, 1, result.stdout)

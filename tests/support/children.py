@@ -137,9 +137,9 @@ def group_usage_file():
 class HostMemory:
     """Bytes of host memory that programs started by run() take, polled while the block runs; None where the system does not say.
 
-    resident   the most that the first process of any program had resident (VmHWM)
-    taken      by how much MemAvailable fell: whatever cannot be given back at once, pinned memory included, whether or not it counts
-               as resident; nothing else may run meanwhile
+    resident   the most that the first process of any program had resident (VmHWM). Memory that CUDA pins is in it (RssShmem; seen with
+               driver 580): this is what a ledger is held against
+    taken      by how much MemAvailable fell: whatever cannot be given back at once, whoever took it
     charged    by how much the memory charged to the control group grew, or without one the machine's memory in use: page cache too
     """
 
@@ -176,12 +176,6 @@ class HostMemory:
     def __exit__(self, *_):
         self.done.set()
         self.thread.join()
-
-    @property
-    def peak(self):
-        """What a ledger is held against: memory that was the program's and could not be given back, pinned memory with it."""
-        known = [size for size in (self.resident, self.taken) if size is not None]
-        return max(known) if known else None
 
 
 class Results:
