@@ -34,9 +34,9 @@ TEST(Accepted, WhatSwitchesAMissingFeatureOff_OrIsTheDefault) {
 }
 
 TEST(MissingFeature, IsSaidInTheMessage) {
-  EXPECT_EQ(config_error_of([] { set("train.per_device_train_batch_size=auto"); }),
-            "--set: train.per_device_train_batch_size = \"auto\" asks for a search for the fastest micro-batch, which "
-            "this version does not have yet");
+  EXPECT_EQ(config_error_of([] { set("train.collective_timeout=6m"); }),
+            "--set: train.collective_timeout = \"6m\" asks for a time limit for collectives, which this version does "
+            "not have yet");
 }
 
 }  // namespace

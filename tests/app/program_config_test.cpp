@@ -57,10 +57,9 @@ TEST_P(ProgramConfig, WhatIsNoToml_IsQuoted) {
 }
 
 TEST_P(ProgramConfig, AFeatureThatIsNotThereYet_IsRefusedByName) {
-  expect_refused(
-      place_.train(ranks_, {"train.per_device_train_batch_size=auto"}), 2,
-      "--set: train.per_device_train_batch_size = \"auto\" asks for a search for the fastest micro-batch, which this "
-      "version does not have yet");
+  expect_refused(place_.train(ranks_, {"train.collective_timeout=6m"}), 2,
+                 "--set: train.collective_timeout = \"6m\" asks for a time limit for collectives, which this version "
+                 "does not have yet");
 }
 
 TEST_P(ProgramConfig, Fp16OnTheCpu_IsRefused) {

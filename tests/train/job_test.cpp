@@ -16,6 +16,7 @@ namespace {
 using ::testing::HasSubstr;
 using train::Purpose;
 using train::RunOptions;
+using train::TrainOptions;
 
 class JobTest : public ::testing::Test {
  protected:
@@ -135,19 +136,32 @@ TEST_F(JobTest, AnAutomaticBatch_IsTheLargestSplitThatFits) {
   RunOptions asked = options();
   asked.train.global_batch_size = 32;
   asked.train.gradient_checkpointing = train::GradientCheckpointing::off;
-  asked.train.per_device_train_batch_size = 8;
-  const plan::Ledger quarter = prepared(asked, Purpose::train)->plan.ledger;
-  asked.train.per_device_train_batch_size = train::TrainOptions::kFastestBatch;
+  const auto with = [&](std::int64_t batch) {
+    asked.train.per_device_train_batch_size = batch;
+    return prepared(asked, Purpose::train);
+  };
+  const plan::Ledger whole = with(TrainOptions::kFastestBatch)->plan.ledger;
+  EXPECT_EQ(with(TrainOptions::kFastestBatch)->options.train.per_device_train_batch_size, 32);
+  asked.memory.device = whole.peak(plan::Tier::device) * 2 / 3;
+  std::int64_t largest = 32;
+  for (int count = 2; count <= 32; ++count) {
+    try {
+      (void)with(largest);
+      break;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.exit_code(), ExitCode::plan) << error.what();
+      largest = (32 + count - 1) / count;
+    }
+  }
 
-  EXPECT_EQ(prepared(asked, Purpose::train)->options.train.per_device_train_batch_size, 32);
-  asked.memory.device = quarter.peak(plan::Tier::device);
-  const auto job = prepared(asked, Purpose::train);
+  const auto job = with(TrainOptions::kFastestBatch);
 
-  EXPECT_EQ(job->options.train.per_device_train_batch_size, 8);
-  EXPECT_EQ(job->micro_batches, 4);
+  EXPECT_LT(largest, 32);
+  EXPECT_EQ(job->options.train.per_device_train_batch_size, largest);
+  EXPECT_EQ(job->micro_batches, (32 + largest - 1) / largest);
   EXPECT_EQ(job->global_batch_size, 32);
   asked.train.global_batch_size = 0;
-  EXPECT_THROW((void)prepared(asked, Purpose::train), Error);
+  EXPECT_THROW((void)with(TrainOptions::kFastestBatch), Error);
 }
 
 TEST_F(JobTest, AnotherActivation_IsAnotherModel) {
