@@ -22,6 +22,7 @@
 #include "core/unique_handle.hpp"
 #include "offload/block_store.hpp"
 #include "offload/file_store.hpp"
+#include "offload/uring_files.hpp"
 
 namespace spillway::offload {
 namespace {
@@ -83,7 +84,7 @@ Descriptor make_bell(io_uring& ring) {
 class UringStore final : public FileStore {
  public:
   explicit UringStore(const StoreOptions& store_options)
-      : FileStore(store_options), ring_(make_ring(options().queue_depth)) {
+      : FileStore(store_options), ring_(make_ring(options().queue_depth)), files_(*ring_.get()) {
     check_features(*ring_.get());
     bell_ = make_bell(*ring_.get());
     server_ = std::thread([this] { serve(); });
@@ -97,6 +98,11 @@ class UringStore final : public FileStore {
     }
     ring_bell();
     server_.join();
+  }
+
+  void close(FileId file, bool sync) override {
+    FileStore::close(file, sync);
+    files_.forget(file);
   }
 
   bool register_buffer(std::span<std::byte> memory) override {
@@ -185,6 +191,7 @@ class UringStore final : public FileStore {
     else if (is_read) io_uring_prep_read(entry, descriptor, rest.data(), bytes, offset);
     else if (index >= 0) io_uring_prep_write_fixed(entry, descriptor, rest.data(), bytes, offset, index);
     else io_uring_prep_write(entry, descriptor, rest.data(), bytes, offset);
+    files_.name_file(*entry, transfer.place());
     io_uring_sqe_set_data(entry, &transfer);
   }
 
@@ -233,6 +240,7 @@ class UringStore final : public FileStore {
   void end(Transfer* transfer) { finished(under_way_.extract(transfer).mapped()); }
 
   Ring ring_;
+  UringFiles files_;
   Descriptor bell_;
   std::mutex mutex_;  // of the next four
   std::vector<std::shared_ptr<Transfer>> waiting_;

@@ -38,6 +38,20 @@ KeyBinding budget(std::optional<std::uint64_t> MemoryOptions::*member) {
           }};
 }
 
+KeyBinding micro_batch() {
+  return bind_member(
+      "an integer of at least 1, or \"auto\"", &Run::train, &TrainOptions::per_device_train_batch_size,
+      [](const ConfigValue& value) -> std::optional<std::int64_t> {
+        if (const auto* samples = std::get_if<std::int64_t>(&value.content); samples != nullptr && *samples >= 1)
+          return *samples;
+        const auto* word = std::get_if<std::string>(&value.content);
+        return word != nullptr && *word == "auto" ? std::optional(TrainOptions::kFastestBatch) : std::nullopt;
+      },
+      [](std::int64_t samples) {
+        return samples == TrainOptions::kFastestBatch ? toml_string("auto") : std::to_string(samples);
+      });
+}
+
 KeyBinding duration(std::chrono::seconds TrainOptions::*member) {
   return bind_member(
       "a duration such as \"3h50m\"", &Run::train, member,

@@ -20,6 +20,8 @@ namespace spillway::app {
 [[nodiscard]] KeyBinding size(std::uint64_t train::OffloadOptions::*member);
 /// "auto" (nothing) or bytes.
 [[nodiscard]] KeyBinding budget(std::optional<std::uint64_t> train::MemoryOptions::*member);
+/// train.per_device_train_batch_size: a number of samples, or "auto".
+[[nodiscard]] KeyBinding micro_batch();
 /// "3h50m"; "" is 0.
 [[nodiscard]] KeyBinding duration(std::chrono::seconds train::TrainOptions::*member);
 /// A number of steps, or "epoch".

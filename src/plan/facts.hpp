@@ -50,8 +50,8 @@ struct CpuUpdateFacts {
   std::size_t places = 4;  // in pinned memory, for what comes from the device and goes back
 };
 
-/// Activation checkpointing.
-enum class Checkpointing { off, on, as_needed };
+/// Activation checkpointing. host: on, with what stages that run again keep in host memory; without a GPU as on.
+enum class Checkpointing { off, on, host, as_needed };
 
 /// A job as sizes: all that the plan needs to know, as data. Bytes are those of one rank.
 struct JobFacts {

@@ -9,7 +9,7 @@ namespace {
 
 std::optional<Prediction> predict(const Plan& plan, const JobFacts& job, const StepCosts& costs,
                                   const MachineProfile& profile) {
-  const StateBytes state = state_bytes(plan.placement, job);
+  const StateBytes state = state_bytes(plan.placement, plan.shape(), job, costs);
   if (!missing_rates(profile, costs, state).empty()) return std::nullopt;
   return simulate(plan.program, plan.first_kept_stage, costs, state, profile);
 }

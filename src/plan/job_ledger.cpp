@@ -18,6 +18,21 @@ void add_state(Ledger& ledger, const JobFacts& job, const Placement& placement) 
   ledger.add({.name = entry::kRing, .tier = Tier::host, .bytes = placement.ring_bytes(job)});
 }
 
+/// Whether a stage keeps less if it runs again.
+bool may_run_again(const JobFacts& job, std::size_t stage) {
+  return job.recomputed_bytes[stage] < job.kept_bytes[stage];
+}
+
+void add_host_residuals(Ledger& ledger, const JobFacts& job, const Shape& shape) {
+  const std::vector<std::size_t> of_stages = host_stage_bytes(job, shape);
+  const auto group = static_cast<std::size_t>(shape.group_size);
+  const auto places = static_cast<std::size_t>(residual_places(shape.group_size, shape.host_stages));
+  ledger.add({.name = entry::kResidualRing, .tier = Tier::device, .bytes = places * std::ranges::max(of_stages)});
+  ledger.add({.name = entry::kHostResiduals,
+              .tier = Tier::host,
+              .bytes = group * std::accumulate(of_stages.begin(), of_stages.end(), std::size_t{0})});
+}
+
 void add_training(Ledger& ledger, const JobFacts& job, const Placement& placement, bool several_groups) {
   ledger.add({.name = entry::kGradients, .tier = Tier::device, .bytes = job.gradient_bytes});
   if (job.kinds.size() > kGradientKind)
@@ -35,9 +50,33 @@ void add_training(Ledger& ledger, const JobFacts& job, const Placement& placemen
 
 }  // namespace
 
+int residual_places(int group_size, int stages) {
+  return std::min(group_size + kResidualPlacesBesides, group_size * stages);
+}
+
+int stages_again(const JobFacts& job, int first_kept_stage) {
+  int stages = 0;
+  for (std::size_t stage = 0; stage < static_cast<std::size_t>(first_kept_stage); ++stage)
+    stages += may_run_again(job, stage) ? 1 : 0;
+  return stages;
+}
+
 std::vector<std::size_t> stage_bytes(const JobFacts& job, const Shape& shape) {
   std::vector<std::size_t> bytes = job.kept_bytes;
   std::copy_n(job.recomputed_bytes.begin(), shape.first_kept_stage, bytes.begin());
+  const std::vector<std::size_t> on_host = host_stage_bytes(job, shape);
+  for (std::size_t stage = 0; stage < bytes.size(); ++stage) bytes[stage] -= on_host[stage];
+  return bytes;
+}
+
+std::vector<std::size_t> host_stage_bytes(const JobFacts& job, const Shape& shape) {
+  std::vector<std::size_t> bytes(job.kept_bytes.size(), 0);
+  int stages = 0;
+  for (std::size_t stage = 0; stage < static_cast<std::size_t>(shape.first_kept_stage); ++stage)
+    if (may_run_again(job, stage) && stages < shape.host_stages) {
+      bytes[stage] = job.recomputed_bytes[stage];
+      ++stages;
+    }
   return bytes;
 }
 
@@ -55,6 +94,7 @@ Ledger make_ledger(const JobFacts& job, const Shape& shape, const Placement& pla
   const std::size_t residuals = std::accumulate(stages.begin(), stages.end(), std::size_t{0});
   const std::size_t step = job.training ? group * residuals + job.scratch_bytes : 0;
   ledger.add({.name = entry::kActivations, .tier = Tier::device, .bytes = std::max(step, job.evaluation_bytes)});
+  if (job.training && shape.host_stages > 0) add_host_residuals(ledger, job, shape);
   ledger.add({.name = entry::kGeneration, .tier = Tier::device, .bytes = job.generation_bytes});
   ledger.add({.name = entry::kGenerationLists, .tier = Tier::host, .bytes = job.generation_list_bytes});
   ledger.add(

@@ -37,17 +37,32 @@ inline constexpr const char* kKernels = "workspace of the GPU's kernels";
 inline constexpr const char* kLinkRing = "ring of state from host memory";
 inline constexpr const char* kCpuRing = "ring of what the CPU updates";
 inline constexpr const char* kBatchCopies = "batches in host memory";
+inline constexpr const char* kHostResiduals = "residuals in host memory";
+inline constexpr const char* kResidualRing = "ring of residuals";
 }  // namespace entry
 
 /// How a step is cut: the more of both, the faster and the larger.
 struct Shape {
   int group_size = 1;        // micro-batches that run a stage before the next stage runs
   int first_kept_stage = 0;  // stages before it run again in the backward pass
+  int host_stages = 0;       // of those the first so many have what they keep in host memory meanwhile
   friend bool operator==(const Shape&, const Shape&) = default;
 };
 
-/// Bytes that each stage of one micro-batch keeps.
+/// Places on the device for residuals on their way to host memory and back, besides one for each micro-batch of a group: the stage that
+/// runs reads one and writes one, and one is on its way.
+inline constexpr int kResidualPlacesBesides = 2;
+
+/// How many places for residuals there are, each for the largest of one stage and micro-batch. \param stages  with residuals in host memory
+[[nodiscard]] int residual_places(int group_size, int stages);
+
+/// How many stages keep less if they run again than if they do not, of those before a stage.
+[[nodiscard]] int stages_again(const JobFacts& job, int first_kept_stage);
+
+/// Bytes that each stage of one micro-batch keeps on the device.
 [[nodiscard]] std::vector<std::size_t> stage_bytes(const JobFacts& job, const Shape& shape);
+/// Likewise in host memory.
+[[nodiscard]] std::vector<std::size_t> host_stage_bytes(const JobFacts& job, const Shape& shape);
 
 /// Every byte of a job of that shape whose state lies there.
 [[nodiscard]] Ledger make_ledger(const JobFacts& job, const Shape& shape, const Placement& placement);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 #include <optional>
 #include <utility>
 
@@ -49,34 +50,76 @@ std::size_t all_bytes(const Ledger& ledger) {
   return ledger.peak(Tier::device) + ledger.peak(Tier::host) + ledger.peak(Tier::nvme);
 }
 
-/// Not the last shape in any case: several groups need sums that one group does not.
+/// What a GPU's budget lacks. Nothing without one: there all tiers but nvme are one memory.
+std::size_t lacking_on_device(const JobFacts& job, const Budgets& budgets, const Ledger& ledger) {
+  const std::size_t needed = ledger.peak(Tier::device);
+  if (!job.gpu.present || !budgets.device) return 0;
+  return needed - std::min(needed, *budgets.device);
+}
+
+/// Not the last shape in any case: several groups need sums that one group does not, and residuals in host memory places besides.
 Candidate smallest_candidate(const JobFacts& job, const Budgets& budgets) {
+  const auto size = [&](const Candidate& candidate) {
+    return std::pair(lacking_on_device(job, budgets, candidate.ledger), all_bytes(candidate.ledger));
+  };
   std::optional<Candidate> smallest;
   for (const Shape& shape : shapes(job))
-    if (Candidate candidate = place(job, budgets, shape);
-        !smallest || all_bytes(candidate.ledger) < all_bytes(smallest->ledger))
+    if (Candidate candidate = place(job, budgets, shape); !smallest || size(candidate) < size(*smallest))
       smallest = std::move(candidate);
   return std::move(*smallest);
 }
 
+/// What a step moves away from the device and back.
+std::size_t bytes_moved(const JobFacts& job, const Candidate& candidate) {
+  const std::vector<std::size_t> residuals = host_stage_bytes(job, candidate.shape);
+  return candidate.placement.bytes_outside(job) +
+         static_cast<std::size_t>(job.program.micro_batches) *
+             std::accumulate(residuals.begin(), residuals.end(), std::size_t{0});
+}
+
+/// Shapes with residuals in host memory, where the plan decides: they are worth it for what then stays on the device. As few as show the
+/// way, eighths of what there is and halves of the group.
+void add_host_shapes(std::vector<Shape>& all, const JobFacts& job, int largest_group) {
+  constexpr int kParts = 8;
+  const int stages = static_cast<int>(job.kept_bytes.size());
+  const int again = stages_again(job, stages);
+  const auto add = [&](const Shape& shape) {
+    // Fewer than there would be places for leave no memory.
+    const bool worth = shape.group_size * shape.host_stages > residual_places(shape.group_size, shape.host_stages);
+    if (worth && std::ranges::find(all, shape) == all.end()) all.push_back(shape);
+  };
+  for (int part = 1; part <= kParts; ++part) add({1, stages, again * part / kParts});
+  for (int part = kParts - 1; part >= 1; --part) {
+    const int first = stages * part / kParts;
+    add({1, first, stages_again(job, first)});
+  }
+  for (int group = largest_group; group > 1; group /= 2) add({group, stages, again});
+}
+
 }  // namespace
 
-std::vector<std::size_t> Plan::stage_bytes(const JobFacts& job) const {
-  return plan::stage_bytes(job, {.group_size = program.group_size, .first_kept_stage = first_kept_stage});
+std::vector<std::size_t> Plan::stage_bytes(const JobFacts& job) const { return plan::stage_bytes(job, shape()); }
+
+std::vector<std::size_t> Plan::host_stage_bytes(const JobFacts& job) const {
+  return plan::host_stage_bytes(job, shape());
 }
 
 std::vector<Shape> shapes(const JobFacts& job) {
   const int largest_group = std::max(1, std::min(job.program.group_size, job.program.micro_batches));
   const int stages = static_cast<int>(job.kept_bytes.size());
   std::vector<Shape> all;
-  const int kept = job.checkpointing == Checkpointing::on ? stages : 0;
+  const bool again = job.checkpointing == Checkpointing::on || job.checkpointing == Checkpointing::host;
+  const int kept = again ? stages : 0;
+  const int on_host = job.checkpointing == Checkpointing::host && job.gpu.present ? stages_again(job, stages) : 0;
   // Smaller groups cost less than running stages again.
-  for (int group = largest_group; group >= 1; --group) all.push_back({group, kept});
-  if (job.checkpointing == Checkpointing::as_needed)
+  for (int group = largest_group; group >= 1; --group) all.push_back({group, kept, on_host});
+  if (job.checkpointing == Checkpointing::as_needed) {
     for (int first = 1; first <= stages; ++first)
       if (job.recomputed_bytes[static_cast<std::size_t>(first) - 1] <
           job.kept_bytes[static_cast<std::size_t>(first) - 1])
         all.push_back({1, first});
+    if (job.gpu.present) add_host_shapes(all, job, largest_group);
+  }
   return all;
 }
 
@@ -109,7 +152,7 @@ Plan plan_of(const JobFacts& job, Candidate candidate) {
   ProgramFacts facts = job.program;
   facts.group_size = candidate.shape.group_size;
   return {make_step_program(facts), std::move(candidate.ledger), std::move(candidate.placement),
-          candidate.shape.first_kept_stage};
+          candidate.shape.first_kept_stage, candidate.shape.host_stages};
 }
 
 Plan make_plan(const JobFacts& job, const Budgets& budgets) {
@@ -123,7 +166,7 @@ Plan make_plan(const JobFacts& job, const Budgets& budgets) {
                                 })));
   }
   const auto distance = [&](const Candidate& candidate) {
-    return std::pair(candidate.placement.bytes_outside(job), bytes_on_nvme(job, candidate.placement));
+    return std::pair(bytes_moved(job, candidate), bytes_on_nvme(job, candidate.placement));
   };
   // The first of several that are as near: shapes() begins with those that do the least work.
   return plan_of(job, std::move(*std::ranges::min_element(fitting, {}, distance)));

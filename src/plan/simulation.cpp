@@ -9,6 +9,7 @@
 
 #include "core/error.hpp"
 #include "plan/plan.hpp"
+#include "plan/residual_times.hpp"
 
 namespace spillway::plan {
 namespace {
@@ -67,6 +68,7 @@ Rates rates_of(const MachineProfile& profile, const StepCosts& costs) {
 struct UpdateBytes {
   double device = 0.0, host = 0.0, nvme = 0.0;
   [[nodiscard]] double all() const { return device + host + nvme; }
+  [[nodiscard]] double outside() const { return host + nvme; }
 };
 
 class Simulator {
@@ -78,9 +80,13 @@ class Simulator {
         costs_(costs),
         state_(state),
         rates_(rates_of(profile, costs)),
+        residuals_(state.host_residuals, program.group_size,
+                   [this](double start, double up, double down) { return move_residuals(start, up, down); }),
         updated_(costs.units.size(), 0.0),
         arrived_(costs.units.size(), 0.0),
-        at_rest_(costs.units.size(), 0.0) {}
+        at_rest_(costs.units.size(), 0.0) {
+    for (std::size_t unit = 0; unit < costs.units.size(); ++unit) passing_ += bytes_of(unit).outside();
+  }
 
   Prediction run() {
     walk();  // there is nothing to update yet
@@ -133,10 +139,17 @@ class Simulator {
         prefetch(unit);
         wait_until(std::max(updated_[unit], arrived_[unit]));
         break;
-      case OpKind::forward: compute(costs_.stages[stage].forward); break;
+      case OpKind::forward:
+        wait_until(residuals_.before_forward(op.stage, now_));
+        compute(costs_.stages[stage].forward);
+        if (residuals_.written_by(op.stage)) update_ahead(op.stage);
+        residuals_.after_forward(op.stage, now_);
+        break;
       case OpKind::backward:
+        wait_until(residuals_.before_backward(op.stage, now_));
         if (op.stage < first_kept_stage_) compute(costs_.stages[stage].recompute);
         compute(costs_.stages[stage].backward);
+        residuals_.after_backward(op.stage, now_);
         break;
       case OpKind::reduce:
         compute(costs_.units[unit].reduce);
@@ -188,6 +201,7 @@ class Simulator {
     compute(work);
     norm_done_ = now_;
     held_.clear();  // what is updated is gathered anew
+    passed_ = 0.0;
   }
 
   /// Starts the updates that wait, up to that of a unit, or all. Later ones come after the weights that this unit needs.
@@ -199,6 +213,17 @@ class Simulator {
       update(next);
       if (unit == next) return;
     }
+  }
+
+  /// Updates run on while residuals leave, and have their share of the link: they are as far as the forward pass, and a few stages more.
+  void update_ahead(int stage) {
+    constexpr double kAhead = 4.0;
+    const double share = (stage + kAhead) / static_cast<double>(costs_.stages.size());
+    while (!waiting_.empty() && passed_ < share * passing_) update_until(waiting_.front());
+  }
+
+  double move_residuals(double start, double up, double down) {
+    return std::max(pcie(start, up, down), take(Resource::host_memory, start, up + down, rates_.host_memory));
   }
 
   /// Bytes of it beside a GPU.
@@ -244,6 +269,7 @@ class Simulator {
   /// State is read once and written once; the gradient is read.
   void update(std::size_t unit) {
     UpdateBytes bytes = bytes_of(unit);
+    const double outside = bytes.outside();
     double gradient = costs_.units[unit].update_read_bytes;
     double gradient_there = gradient_on_host(unit);
     double on_cpu = norm_done_;
@@ -280,6 +306,7 @@ class Simulator {
     if (!costs_.gathers_on_acquire)
       done = take(Resource::network, done, costs_.units[unit].gather_link_bytes, rates_.network, rates_.network_start);
     updated_[unit] = done;
+    passed_ += outside;
   }
 
   /// Gives a unit a place, as train does: the one that was used longest ago. \return whether it had one
@@ -314,11 +341,14 @@ class Simulator {
   const StepCosts& costs_;
   const StateBytes& state_;
   const Rates rates_;
+  ResidualTimes residuals_;
   Prediction result_;
   std::array<double, kResources> free_{};  // when each has done what it was given
   double now_ = 0.0;                       // when the compute queue has
   double norm_done_ = 0.0, reduced_ = 0.0;
   double update_beside_ = 0.0;  // seconds of device memory that updates need and no kernel has run beside yet
+  double passing_ = 0.0;        // bytes over the link that the updates of a step move each way
+  double passed_ = 0.0;         // of these, of updates that were started
   std::vector<double> updated_, arrived_;                // of each unit
   std::vector<double> at_rest_;                          // likewise: when its gradient is in host memory
   std::array<double, kGradientSlots> gradient_slots_{};  // when each is free

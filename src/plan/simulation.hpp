@@ -18,7 +18,7 @@ enum class Resource : std::size_t {
   pcie_up,        // to the GPU
   pcie_down,
   pcie_both,
-  host_memory,  // state that is streamed through it
+  host_memory,  // state and residuals that are streamed through it
   nvme_read,
   nvme_write,
   nvme_both,
@@ -42,7 +42,7 @@ struct ResourceUse {
 struct Prediction {
   double seconds = 0.0;          // from one step to the next
   double bound_seconds = 0.0;    // the longest that any one resource is busy: no order of the work could be faster
-  double waiting_seconds = 0.0;  // that the compute queue waits for updates and weights, of `seconds`
+  double waiting_seconds = 0.0;  // that the compute queue waits for updates, weights and residuals, of `seconds`
   std::array<ResourceUse, kResources> resources{};
   [[nodiscard]] const ResourceUse& use(Resource resource) const {
     return resources[static_cast<std::size_t>(resource)];
@@ -57,7 +57,7 @@ struct Prediction {
 [[nodiscard]] std::string missing_rates(const MachineProfile& profile, const StepCosts& costs, const StateBytes& state);
 
 /// Walks the program that `train` executes, twice, and takes the second: the update of the first runs under its forward pass.
-/// Transfers of one direction run one after the other in the program's order. An update of device memory slows the forward pass beside
+/// Transfers of one direction run one after the other in the program's order, residuals and updates in equal parts. An update of device memory slows the forward pass beside
 /// it by the part of it that memory binds. Pure arithmetic: a faster resource never gives a slower step, and no step is faster than its
 /// busiest resource.
 /// \param first_kept_stage  stages before it run again in the backward pass

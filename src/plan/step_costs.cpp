@@ -27,4 +27,13 @@ StateBytes state_bytes(const Placement& placement, const JobFacts& job) {
   return state;
 }
 
+StateBytes state_bytes(const Placement& placement, const Shape& shape, const JobFacts& job, const StepCosts& costs) {
+  StateBytes state = state_bytes(placement, job);
+  if (shape.host_stages == 0) return state;
+  const std::vector<std::size_t> places = host_stage_bytes(job, shape);
+  for (std::size_t stage = 0; stage < places.size(); ++stage)
+    state.host_residuals.push_back(places[stage] > 0 ? costs.stages[stage].residual_bytes : 0.0);
+  return state;
+}
+
 }  // namespace spillway::plan

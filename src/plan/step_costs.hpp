@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "plan/job_ledger.hpp"
 #include "plan/placement.hpp"
 
 namespace spillway::plan {
@@ -31,6 +32,7 @@ struct StageCosts {
   Work forward;
   Work recompute;  // besides, before backward, where activations were not kept
   Work backward;
+  double residual_bytes = 0.0;  // that the stage keeps if it runs again
 };
 
 /// A unit, as one rank sees it.
@@ -72,9 +74,15 @@ struct CpuUpdateBytes {
 struct StateBytes {
   std::vector<std::vector<TierBytes>> kinds;
   std::vector<CpuUpdateBytes> on_cpu = {};  // of each unit; empty: nothing
+  std::vector<double>
+      host_residuals;  // of each stage of a mean micro-batch, in host memory between its passes; empty: none are
 };
 
 /// Where the placement has them.
 [[nodiscard]] StateBytes state_bytes(const Placement& placement, const JobFacts& job);
+
+/// Likewise with the residuals of a shape.
+[[nodiscard]] StateBytes state_bytes(const Placement& placement, const Shape& shape, const JobFacts& job,
+                                     const StepCosts& costs);
 
 }  // namespace spillway::plan

@@ -37,6 +37,7 @@ std::string name_of(StoreChoice store) {
 Engine::Engine(const Job& job, Runtime& runtime, std::unique_ptr<RankGroups> groups, EngineSwitches switches)
     : job_(job),
       wait_at_once_(switches.wait_at_once),
+      meters_(meters_of(runtime.device)),
       groups_(std::move(groups)),
       arena_(runtime.device, job.plan.ledger),
       queue_(runtime.device.create_compute_queue()),
@@ -153,7 +154,11 @@ void Engine::make_instruments(Runtime& runtime) {
 void Engine::make_training(Runtime& runtime) {
   std::byte* memory = arena_.bytes(plan::entry::kActivations).data();
   const std::vector<std::size_t> stage_bytes = job_.plan.stage_bytes(job_.facts);
-  training_residuals_ = std::make_unique<TrainingResiduals>(stage_bytes, memory);
+  if (job_.plan.host_stages > 0)
+    residual_ring_ = std::make_unique<ResidualRing>(
+        runtime.device, job_.plan.host_stage_bytes(job_.facts), job_.plan.program.group_size,
+        arena_.bytes(plan::entry::kResidualRing), arena_.bytes(plan::entry::kHostResiduals), wait_at_once_);
+  training_residuals_ = std::make_unique<TrainingResiduals>(stage_bytes, memory, residual_ring_.get());
   model::Carver scratch(memory +
                         static_cast<std::size_t>(job_.plan.program.group_size) * TrainingResiduals::bytes(stage_bytes));
   training_model_ = std::make_unique<model::T5Model>(
@@ -187,7 +192,7 @@ void Engine::make_training(Runtime& runtime) {
   executor_ = std::make_unique<StepExecutor>(job_.plan.program, job_.zero, groups_->world(), *training_model_,
                                              *kernels_.optimizer, *queue_, *parameters_, *gradients_, *optimizer_,
                                              StepInstruments{clock_, *stalls_, *names_, trace_.get()},
-                                             norm_sums(job_, arena_), wait_at_once_);
+                                             norm_sums(job_, arena_), residual_ring_.get(), wait_at_once_);
 }
 
 void Engine::make_evaluation(Runtime& runtime) {

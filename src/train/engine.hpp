@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "core/device_meters.hpp"
 #include "model/generator.hpp"
 #include "model/t5_model.hpp"
 #include "offload/block_store.hpp"
@@ -65,6 +66,13 @@ class Engine {
   void weights_changed();
   [[nodiscard]] StepClock& clock() { return clock_; }
   [[nodiscard]] const offload::BlockStore* store() const { return store_.get(); }
+  /// Of the device, and what it has taken as its driver tells; null where there is no link.
+  [[nodiscard]] const LinkCounter* link() const { return meters_ != nullptr ? &meters_->link() : nullptr; }
+  [[nodiscard]] std::optional<std::size_t> device_bytes_taken() const {
+    return meters_ != nullptr ? meters_->taken_bytes() : std::nullopt;
+  }
+  /// Seconds that the CPUs have updated state so far.
+  [[nodiscard]] double cpu_update_seconds() const { return optimizer_ ? optimizer_->cpu_seconds() : 0.0; }
   /// Null unless report.trace asks for one.
   [[nodiscard]] Trace* trace() { return trace_.get(); }
   /// Blocks until the last step's update is over.
@@ -82,6 +90,7 @@ class Engine {
 
   const Job& job_;
   const bool wait_at_once_;
+  DeviceMeters* const meters_;
   std::unique_ptr<RankGroups> groups_;
   Arena arena_;
   std::unique_ptr<Queue> queue_;
@@ -94,6 +103,7 @@ class Engine {
   std::unique_ptr<HostGradients> host_gradients_;
   std::unique_ptr<Gradients> gradients_;
   std::unique_ptr<Parameters> parameters_;
+  std::unique_ptr<ResidualRing> residual_ring_;
   std::unique_ptr<TrainingResiduals> training_residuals_;
   std::unique_ptr<InferenceResiduals> inference_residuals_;
   std::unique_ptr<model::T5Model> training_model_, inference_model_;

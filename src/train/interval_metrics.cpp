@@ -21,6 +21,7 @@ void IntervalMetrics::add(const CountedStep& step) {
 
 StepMetrics IntervalMetrics::take() {
   StepMetrics metrics;
+  metrics.steps = steps_;
   metrics.loss = sum_.loss / static_cast<double>(sum_.target_tokens);
   metrics.skipped = skipped_;
   metrics.seconds_per_step = sum_.seconds / static_cast<double>(steps_);
@@ -32,13 +33,10 @@ StepMetrics IntervalMetrics::take() {
   metrics.host_bytes = job_.plan.ledger.total(plan::Tier::host, plan::Phase::step);
   const std::array<double, 1> peak = {static_cast<double>(peak_resident_bytes())};
   metrics.peak_host_bytes = static_cast<std::size_t>(std::ranges::max(comm::all_gather_doubles(communicator_, peak)));
-  if (engine_.store() != nullptr) {
-    const offload::StoreCounters now = engine_.store()->counters();
-    metrics.nvme = {.read_bytes = now.read_bytes - counted_.read_bytes,
-                    .written_bytes = now.written_bytes - counted_.written_bytes};
-    counted_ = now;
-  }
+  metrics.taken_device_bytes = engine_.device_bytes_taken();
   metrics.clock = engine_.clock();
+  metrics.nvme = meter_.nvme();
+  metrics.resources = meter_.take(metrics.clock, steps_);
   engine_.clock().reset();
   sum_ = {};
   steps_ = skipped_ = 0;

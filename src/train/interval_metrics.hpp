@@ -4,9 +4,9 @@
 #include <cstdint>
 
 #include "comm/communicator.hpp"
-#include "offload/block_store.hpp"
 #include "train/engine.hpp"
 #include "train/metrics.hpp"
+#include "train/resource_meter.hpp"
 
 namespace spillway::train {
 
@@ -26,7 +26,21 @@ class IntervalMetrics {
  public:
   /// Keeps the references.
   IntervalMetrics(const Job& job, Engine& engine, comm::Communicator& communicator)
-      : job_(job), engine_(engine), communicator_(communicator) {}
+      : job_(job), engine_(engine), communicator_(communicator), meter_(engine) {}
+
+  /// What the engine's state is read and written for meanwhile is no step's: loading, evaluations, checkpoints. No update may be under
+  /// way. The first steps need a resume() before them.
+  class Pause {
+   public:
+    explicit Pause(IntervalMetrics& metrics) : metrics_(metrics) { metrics_.meter_.pause(); }
+    Pause(const Pause&) = delete;
+    Pause& operator=(const Pause&) = delete;
+    ~Pause() { metrics_.meter_.resume(); }
+
+   private:
+    IntervalMetrics& metrics_;
+  };
+  void resume() { meter_.resume(); }
 
   void add(const CountedStep& step);
   /// The means, rates and sums of the steps added, of which there must be one, and the memory and times of this rank; begins anew,
@@ -40,7 +54,7 @@ class IntervalMetrics {
   comm::Communicator& communicator_;
   CountedStep sum_;
   std::int64_t steps_ = 0, skipped_ = 0;
-  offload::StoreCounters counted_;  // by the lines before
+  ResourceMeter meter_;
 };
 
 }  // namespace spillway::train

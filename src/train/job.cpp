@@ -2,6 +2,7 @@
 #include "train/job.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <filesystem>
 
@@ -227,6 +228,30 @@ void choose_plan(Job& job) {
   job.prediction = std::move(chosen.prediction);
 }
 
+/// What follows from the batch sizes: facts and budgets. Collective.
+void size_and_budget(Job& job, const Preparation& how) {
+  agree(how.communicator, [&] { size_batches(job, how.generate); });
+  agree(how.communicator, [&] {
+    job.facts = facts_of(job, how.machine);
+    job.budgets = budgets_of(job, how.machine);
+  });
+  agree_on_budgets(job.budgets, job.facts, how.communicator);
+}
+
+/// Rank 0's choice, for all. Collective.
+std::int64_t agreed_fastest_batch(Job& job, const Preparation& how) {
+  std::array<double, 1> samples{};
+  agree(how.communicator, [&] {
+    if (job.options.train.global_batch_size == 0)
+      throw ConfigError(
+          "train.per_device_train_batch_size = \"auto\" needs train.global_batch_size: samples of a step");
+    if (how.communicator.rank() == 0) samples[0] = static_cast<double>(fastest_batch(job, how.machine));
+  });
+  const auto chosen = static_cast<std::int64_t>(comm::all_gather_doubles(how.communicator, samples).front());
+  log::info(fmt::format("train.per_device_train_batch_size: {}", chosen));
+  return chosen;
+}
+
 std::unique_ptr<Job> prepare(const RunOptions& options, Purpose purpose, const Preparation& how) {
   auto job = std::make_unique<Job>();
   job->options = options;
@@ -255,12 +280,11 @@ std::unique_ptr<Job> prepare(const RunOptions& options, Purpose purpose, const P
 
   if (purpose == Purpose::generate) agree(communicator, [&] { job->tokenizer = open_tokenizer(job->source); });
   else if (how.reads_data) read_data(*job, communicator, how.eval_paths);
-  agree(communicator, [&] { size_batches(*job, how.generate); });
-  agree(communicator, [&] {
-    job->facts = facts_of(*job, how.machine);
-    job->budgets = budgets_of(*job, how.machine);
-  });
-  agree_on_budgets(job->budgets, job->facts, communicator);
+  size_and_budget(*job, how);
+  if (trains && options.train.per_device_train_batch_size == TrainOptions::kFastestBatch) {
+    job->options.train.per_device_train_batch_size = agreed_fastest_batch(*job, how);
+    size_and_budget(*job, how);
+  }
   agree(communicator, [&] {
     try {
       choose_plan(*job);

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/job_batches.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -50,7 +53,8 @@ void size_batches(Job& job, const GenerateLimits& generate) {
   const int ranks = job.map->ranks();
   const RunOptions& o = job.options;
   if (job.purpose == Purpose::train) {
-    const std::int64_t per_device = o.train.per_device_train_batch_size;
+    // What the planner is going to choose begins with the least.
+    const std::int64_t per_device = std::max<std::int64_t>(o.train.per_device_train_batch_size, 1);
     const std::int64_t accumulated = per_device * o.train.gradient_accumulation_steps * ranks;
     job.global_batch_size = o.train.global_batch_size > 0 ? o.train.global_batch_size : accumulated;
     // A global batch of its own decides how many micro-batches of at most per_device samples each rank runs.
@@ -85,6 +89,27 @@ void size_batches(Job& job, const GenerateLimits& generate) {
   EvalOptions eval = o.eval;
   if (job.purpose != Purpose::generate) eval.num_return_sequences = 1;  // metrics are about the best one
   job.generation.options = generation_options(eval, job.source);
+}
+
+std::int64_t fastest_batch(Job& job, const PlannedMachine& machine) {
+  constexpr int kLookedAt = 8;
+  std::int64_t best = 0, last = 0;
+  double shortest = std::numeric_limits<double>::infinity();
+  const std::int64_t of_rank = (job.global_batch_size + job.map->ranks() - 1) / job.map->ranks();
+  int fitting = 0;
+  for (std::int64_t count = 1; count <= of_rank && fitting < kLookedAt; ++count) {
+    const std::int64_t samples = (of_rank + count - 1) / count;
+    if (std::exchange(last, samples) == samples || !plan_with(job, samples, machine)) continue;
+    ++fitting;
+    job.costs = costs_of(job);
+    const plan::PredictedPlan chosen =
+        plan::fastest_plan(job.facts, job.budgets, job.costs, job.profile ? &*job.profile : nullptr);
+    if (!chosen.prediction) return samples;
+    if (chosen.prediction->seconds >= shortest) continue;
+    shortest = chosen.prediction->seconds;
+    best = samples;
+  }
+  return std::max<std::int64_t>(best, 1);
 }
 
 std::string largest_batch_note(Job& job, const PlannedMachine& machine) {

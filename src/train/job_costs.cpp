@@ -75,6 +75,7 @@ plan::StageCosts block_costs(const Job& job, const BatchShape& batch, bool decod
                     .bytes = rows * w.d * (stream + element) + activation_backward +
                              rows * w.d * sublayers * (2.0 * element + 3.0 * stream) + parameters * gradient_bytes,
                     .kernels = decoder ? 21.0 : 13.0};
+  costs.residual_bytes = rows * w.d * stream;
   return costs;
 }
 
@@ -204,7 +205,7 @@ plan::StageCosts stage_costs(const model::Stage& stage, const Job& job, const Ba
     }
     case model::StageKind::head: costs = head_costs(job, batch, gradient_bytes); break;
   }
-  if (!stage.backward) costs.backward = costs.recompute = {};
+  if (!stage.backward) costs = {.forward = costs.forward};
   return costs;
 }
 

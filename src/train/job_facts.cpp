@@ -65,6 +65,7 @@ plan::Checkpointing checkpointing_of(GradientCheckpointing choice) {
     case GradientCheckpointing::automatic: return plan::Checkpointing::as_needed;
     case GradientCheckpointing::off: return plan::Checkpointing::off;
     case GradientCheckpointing::on: return plan::Checkpointing::on;
+    case GradientCheckpointing::host: return plan::Checkpointing::host;
   }
   return plan::Checkpointing::as_needed;
 }

@@ -30,6 +30,18 @@ void add_evaluation(Json& object, const Evaluation& evaluation, const std::strin
   object[prefix + "_samples"] = evaluation.samples;
 }
 
+ordered_json resources_json(const MeasuredResources& resources) {
+  ordered_json object = ordered_json::object();
+  for (std::size_t i = 0; i < plan::kResources; ++i) {
+    const MeasuredUse& use = resources.uses[i];
+    ordered_json entry = ordered_json::object();
+    if (use.busy_seconds) entry["busy_seconds"] = *use.busy_seconds;
+    if (use.bytes) entry["bytes"] = *use.bytes;
+    if (!entry.empty()) object[plan::name_of(static_cast<plan::Resource>(i))] = entry;
+  }
+  return object;
+}
+
 }  // namespace
 
 std::vector<EvaluationResult> evaluation_results(const Evaluation& e) {
@@ -76,6 +88,7 @@ void MetricsFile::write(const StepMetrics& m) {
   object["device_bytes"] = m.device_bytes;
   object["host_bytes"] = m.host_bytes;
   object["peak_host_bytes"] = m.peak_host_bytes;
+  if (m.taken_device_bytes) object["taken_device_bytes"] = *m.taken_device_bytes;
   object["nvme_read_bytes"] = m.nvme.read_bytes;
   object["nvme_write_bytes"] = m.nvme.written_bytes;
   object["compute_seconds"] = m.clock.seconds(Activity::compute);
@@ -85,6 +98,7 @@ void MetricsFile::write(const StepMetrics& m) {
                              {"nvme", m.clock.seconds(Activity::nvme)},
                              {"collective", m.clock.seconds(Activity::collective)},
                              {"cpu_update", m.clock.seconds(Activity::cpu_update)}};
+  object["resources"] = resources_json(m.resources);
   line(object.dump());
 }
 
@@ -112,6 +126,7 @@ void write_all_results(const std::string& path, const RunTotals* totals, const E
         rounded(static_cast<double>(totals->samples_seen) / std::max(totals->train_seconds, 1e-9), 3);
     object["train_steps_per_second"] =
         rounded(static_cast<double>(totals->steps) / std::max(totals->train_seconds, 1e-9), 3);
+    if (!totals->accounting.empty()) object["accounting"] = json::parse(totals->accounting);
   }
   if (evaluation != nullptr) add_evaluation(object, *evaluation, prefix);
   write_text(path, object.dump(4) + "\n");

@@ -8,6 +8,7 @@
 
 #include "offload/block_store.hpp"
 #include "train/evaluation.hpp"
+#include "train/resource_meter.hpp"
 #include "train/step_clock.hpp"
 
 namespace spillway::train {
@@ -15,6 +16,7 @@ namespace spillway::train {
 /// One line of metrics: the mean or sum over the steps since the last line, as the names say.
 struct StepMetrics {
   std::int64_t step = 0;
+  std::int64_t steps = 0;  // that the line is about
   double epoch = 0.0;
   double loss = 0.0;       // mean over the target tokens of the steps whose loss is finite
   double grad_norm = 0.0;  // of the last step that was not skipped, before clipping
@@ -28,8 +30,11 @@ struct StepMetrics {
   std::optional<double> model_flops_utilization;
   std::size_t device_bytes = 0, host_bytes = 0;  // of this rank, by the ledger
   std::size_t peak_host_bytes = 0;               // the most that any rank has had resident so far
-  offload::StoreCounters nvme;                   // of this rank, in these steps
-  StepClock clock;                               // of this rank, in these steps
+  std::optional<std::size_t>
+      taken_device_bytes;       // by the driver, now: with the context, libraries and other processes' new ones
+  offload::StoreCounters nvme;  // of this rank, in these steps
+  MeasuredResources resources;  // of this rank, of one of these steps
+  StepClock clock;              // of this rank, in these steps
 };
 
 /// A number that an evaluation found, by the end of its name in Hugging Face's results ("bleu" of "eval_bleu"), rounded as there.
@@ -61,6 +66,7 @@ struct RunTotals {
   std::int64_t train_samples = 0;  // of the data set
   std::int64_t samples_seen = 0;
   std::int64_t steps = 0;
+  std::string accounting;  // a JSON object: RunAccounting::json(); "": none
 };
 
 /// Writes all_results.json: what `path` held already, with these totals and evaluation (either may be null) over it, as Hugging

@@ -2,10 +2,12 @@
 #include "train/optimizer.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include <fmt/format.h>
 
+#include "core/device_meters.hpp"
 #include "core/error.hpp"
 #include "core/profiler_range.hpp"
 
@@ -42,6 +44,10 @@ class WithCopies final : public EventState {
   Event work_;
   std::shared_ptr<const Event> copies_;
 };
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
 
 bool is_of_worker(const ShardState::Stretch& stretch) { return stretch.through_ring || stretch.on_cpu; }
 
@@ -122,7 +128,10 @@ void Optimizer::update_part(Queue& queue, int unit, const UpdateNumbers& numbers
         continue;
       }
       ShardState::Lease lease = parts_.state.acquire(stretch, queue, gradient_of(stretch, there));
+      const auto start = std::chrono::steady_clock::now();
       update_extent({.queue = queue, .ops = parts_.ops, .extent = stretch.whole, .views = lease.views()}, numbers);
+      if (host_) cpu_seconds_ += seconds_since(start);
+      else if (stretch.through_ring) count_in_place(stretch);
       // What the ring writes back must be updated.
       if (stretch.through_ring) queue.synchronize();
       lease.release();
@@ -158,10 +167,18 @@ void Optimizer::update_on_cpu(const ShardState::Stretch& stretch, const UpdateNu
                               const std::vector<Event>& there) {
   fetch_ahead(there);
   ShardState::Lease lease = parts_.state.acquire_on_cpu(stretch, gradient_of(stretch, there));
+  const auto start = std::chrono::steady_clock::now();
   update_extent({.queue = *cpu_queue_, .ops = *parts_.cpu_ops, .extent = stretch.whole, .views = lease.views()},
                 numbers);
+  cpu_seconds_ += seconds_since(start);
   lease.release();
   if (++updated_ == of_cpu_.size()) fetched_ = updated_ = 0;
+}
+
+/// Kernels reach into pinned memory for what passes through the ring, and read and write it there.
+void Optimizer::count_in_place(const ShardState::Stretch& stretch) {
+  const std::uint64_t bytes = parts_.state.bytes_outside_device(stretch);
+  if (DeviceMeters* meters = meters_of(parts_.device)) meters->link().add({.up = bytes, .down = bytes});
 }
 
 void Optimizer::wait_for_updates() {

@@ -65,6 +65,8 @@ class Optimizer {
   void finish();
   /// Seconds that updates have waited for the nvme tier so far.
   [[nodiscard]] double nvme_seconds() const noexcept { return nvme_seconds_; }
+  /// Seconds that CPUs have updated state so far, none of them waiting.
+  [[nodiscard]] double cpu_seconds() const noexcept { return cpu_seconds_; }
 
  protected:
   /// Whatever must be known of a whole unit before any of it is updated. On the thread that calls update.
@@ -105,6 +107,10 @@ class Optimizer {
  protected:
   /// Ends the optimizer's thread. Derived classes call it in their destructors, while update_extent is still theirs.
   void stop() noexcept { worker_.reset(); }
+
+ private:
+  void count_in_place(const ShardState::Stretch& stretch);
+  std::atomic<double> cpu_seconds_ = 0.0;
 };
 
 }  // namespace spillway::train

@@ -156,6 +156,7 @@ std::string plan_summary(const Job& job) {
       ++again;
   }
   if (again > 0) places += fmt::format("; {} block{} recomputed", again, again == 1 ? "" : "s");
+  if (job.plan.host_stages > 0) places += fmt::format(", the inputs of {} in host memory", job.plan.host_stages);
   return fmt::format(
       "{} parameters on {} rank{}, ZeRO stage {}, {} thread{} a rank\n"
       "{} steps of {} samples, up to {} + {} tokens a micro-batch\n"

@@ -53,7 +53,7 @@ std::string prediction_text(const Job& job) {
   if (const std::optional<double> share = predicted_utilization(job))
     text += fmt::format("  {:.1f} % of the GPU's products\n", 100.0 * *share);
   if (step.waiting_seconds > 0.0)
-    text += fmt::format("  {:.3f} s of it the compute queue waits for updates, weights and reductions\n",
+    text += fmt::format("  {:.3f} s of it the compute queue waits for updates, weights, reductions and residuals\n",
                         step.waiting_seconds);
   for (std::size_t i = 0; i < plan::kResources; ++i) {
     const plan::ResourceUse& use = step.resources[i];

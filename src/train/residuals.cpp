@@ -32,12 +32,13 @@ std::vector<std::size_t> inference_offsets(const std::vector<model::Stage>& stag
 
 }  // namespace
 
-TrainingResiduals::TrainingResiduals(std::vector<std::size_t> stage_bytes, std::byte* memory)
-    : offsets_(stage_bytes.size()), slot_bytes_(bytes(stage_bytes)), memory_(memory) {
+TrainingResiduals::TrainingResiduals(std::vector<std::size_t> stage_bytes, std::byte* memory, const ResidualRing* ring)
+    : offsets_(stage_bytes.size()), slot_bytes_(bytes(stage_bytes)), memory_(memory), ring_(ring) {
   std::exclusive_scan(stage_bytes.begin(), stage_bytes.end(), offsets_.begin(), std::size_t{0});
 }
 
 std::byte* TrainingResiduals::stage_memory(int stage, int slot) {
+  if (ring_ != nullptr && ring_->passes(stage)) return ring_->memory(stage, slot);
   return memory_ + static_cast<std::size_t>(slot) * slot_bytes_ + offsets_.at(static_cast<std::size_t>(stage));
 }
 

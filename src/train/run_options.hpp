@@ -67,7 +67,7 @@ struct DataOptions {
 
 enum class DeviceChoice { automatic, cpu, cuda };
 enum class Precision { automatic, fp32, bf16, fp16 };
-enum class GradientCheckpointing { automatic, off, on };
+enum class GradientCheckpointing { automatic, off, on, host };
 
 /// [train]: how long, how much at a time, and where the results go.
 struct TrainOptions {
@@ -75,8 +75,9 @@ struct TrainOptions {
   std::string output_dir = "out";
   DeviceChoice device = DeviceChoice::automatic;
   Precision precision = Precision::automatic;
-  /// Samples of one micro-batch of one rank.
+  /// Samples of one micro-batch of one rank; kFastestBatch: the planner's choice, for a given global_batch_size.
   std::int64_t per_device_train_batch_size = 8;
+  static constexpr std::int64_t kFastestBatch = 0;
   /// Micro-batches of one rank in one optimizer step.
   std::int64_t gradient_accumulation_steps = 1;
   /// Samples of one optimizer step; 0: per_device_train_batch_size x gradient_accumulation_steps x ranks.

@@ -121,6 +121,14 @@ std::byte* ShardState::run(StateKind kind, std::size_t extent) const {
   return memory_[index_of(kind)][index_of(place.tier)].data() + place.offset;
 }
 
+std::size_t ShardState::bytes_outside_device(const Stretch& stretch) const {
+  std::size_t bytes = 0;
+  for (const StateKind kind : kAllStateKinds)
+    if (places_[index_of(kind)][stretch.first].tier != plan::Tier::device)
+      bytes += layout_.bytes(kind, stretch.whole.unit, stretch.whole.range.size());
+  return bytes;
+}
+
 TensorView ShardState::weights(int unit) const {
   const std::vector<std::size_t>& extents = extents_of(unit);
   if (extents.empty()) return {memory_[index_of(StateKind::weight)][0].data(), layout_.weight_dtype(), {0}};

@@ -78,6 +78,8 @@ class ShardState {
   }
   /// Whether any extent is.
   [[nodiscard]] bool uses_ring() const noexcept { return ring_ != nullptr; }
+  /// Of a stretch, what lies in host memory or on nvme.
+  [[nodiscard]] std::size_t bytes_outside_device(const Stretch& stretch) const;
   /// A unit's weights in memory: whole ones, or what this rank owns. Not for weights on nvme.
   [[nodiscard]] TensorView weights(int unit) const;
   /// Whether what this rank owns of a unit's weights lies whole in one memory, and its masters likewise.

@@ -19,7 +19,7 @@ using plan::OpKind;
 StepExecutor::StepExecutor(const plan::StepProgram& program, const Zero& zero, comm::Communicator& communicator,
                            model::T5Model& t5, kernels::OptimizerOps& ops, Queue& queue, Parameters& parameters,
                            Gradients& gradients, Optimizer& optimizer, const StepInstruments& instruments,
-                           TensorView norm_sums, bool wait_at_once)
+                           TensorView norm_sums, ResidualRing* ring, bool wait_at_once)
     : program_(program),
       zero_(zero),
       communicator_(communicator),
@@ -34,6 +34,7 @@ StepExecutor::StepExecutor(const plan::StepProgram& program, const Zero& zero, c
       names_(instruments.names),
       trace_(instruments.trace),
       norm_sums_(norm_sums),
+      ring_(ring),
       wait_at_once_(wait_at_once),
       batches_(static_cast<std::size_t>(program.group_size)) {}
 
@@ -64,7 +65,7 @@ void StepExecutor::run_op(const Op& op, const StepInput& input, StepResult& resu
       const model::MicroBatch& batch = batches_[static_cast<std::size_t>(op.slot)];
       if (batch.empty()) break;
       const StepClock::Span span(clock_, Activity::compute);
-      t5_.forward(queue_, op.stage, batch, input.pass);
+      forward(op.stage, batch, input.pass);
       if (t5_.stages()[static_cast<std::size_t>(op.stage)].kind != model::StageKind::head) break;
       input.batches->fetch_losses(op.slot);
       break;
@@ -73,7 +74,7 @@ void StepExecutor::run_op(const Op& op, const StepInput& input, StepResult& resu
       const model::MicroBatch& batch = batches_[static_cast<std::size_t>(op.slot)];
       if (batch.empty()) break;
       const StepClock::Span span(clock_, Activity::compute);
-      t5_.backward(queue_, op.stage, batch, input.pass);
+      backward(op.stage, batch, input.pass);
       break;
     }
     case OpKind::reduce: start_reduction(op.unit); break;
@@ -89,6 +90,19 @@ void StepExecutor::run_op(const Op& op, const StepInput& input, StepResult& resu
       break;
     }
   }
+}
+
+void StepExecutor::forward(int stage, const model::MicroBatch& batch, const model::PassOptions& pass) {
+  if (ring_ != nullptr) ring_->before_forward(queue_, stage, batch.slot);
+  t5_.forward(queue_, stage, batch, pass);
+  if (ring_ != nullptr && ring_->passes(stage + 1))
+    ring_->after_forward(queue_, stage, batch.slot, t5_.input_of(stage + 1, batch).bytes());
+}
+
+void StepExecutor::backward(int stage, const model::MicroBatch& batch, const model::PassOptions& pass) {
+  if (ring_ != nullptr) ring_->before_backward(queue_, stage, batch.slot);
+  t5_.backward(queue_, stage, batch, pass);
+  if (ring_ != nullptr) ring_->after_backward(queue_, stage, batch.slot);
 }
 
 void StepExecutor::synchronize() {
@@ -263,6 +277,7 @@ int StepExecutor::first_stage_with_overflow() {
     if (stages[static_cast<std::size_t>(stage)].kind == model::StageKind::decoder_embedding) continue;
     for (const model::MicroBatch& batch : batches_) {
       if (batch.empty()) continue;
+      if (ring_ != nullptr && ring_->passes(stage)) ring_->bring(queue_, stage, batch.slot);
       const TensorView input = t5_.input_of(stage, batch);
       const std::int64_t block = (input.elements() + room - 1) / room;
       const std::int64_t blocks = (input.elements() + block - 1) / block;

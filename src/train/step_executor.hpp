@@ -12,6 +12,7 @@
 #include "train/op_names.hpp"
 #include "train/optimizer.hpp"
 #include "train/parameters.hpp"
+#include "train/residual_ring.hpp"
 #include "train/stall_clock.hpp"
 #include "train/step_clock.hpp"
 #include "train/trace.hpp"
@@ -66,10 +67,11 @@ struct StepInstruments {
 class StepExecutor {
  public:
   /// \param norm_sums     norm_sum_bytes() that the device writes and the host reads
+  /// \param ring          of residuals that the model keeps in host memory; null: it keeps none there
   /// \param wait_at_once  test-only: every gather and reduction is waited for where it starts
   StepExecutor(const plan::StepProgram& program, const Zero& zero, comm::Communicator& communicator, model::T5Model& t5,
                kernels::OptimizerOps& ops, Queue& queue, Parameters& parameters, Gradients& gradients,
-               Optimizer& optimizer, const StepInstruments& instruments, TensorView norm_sums,
+               Optimizer& optimizer, const StepInstruments& instruments, TensorView norm_sums, ResidualRing* ring,
                bool wait_at_once = false);
 
   /// Of the partial sums of a gradient's norm.
@@ -80,6 +82,8 @@ class StepExecutor {
   StepResult run(const StepInput& input);
 
  private:
+  void forward(int stage, const model::MicroBatch& batch, const model::PassOptions& pass);
+  void backward(int stage, const model::MicroBatch& batch, const model::PassOptions& pass);
   void run_op(const plan::Op& op, const StepInput& input, StepResult& result, UpdateNumbers& numbers);
   /// Blocks until the device is done.
   void synchronize();
@@ -113,6 +117,7 @@ class StepExecutor {
   const OpNames& names_;
   Trace* trace_;
   TensorView norm_sums_;
+  ResidualRing* ring_;
   bool wait_at_once_;
   std::vector<model::MicroBatch> batches_;  // of the group, by slot
   int packed_group_ = -1;

@@ -22,6 +22,7 @@
 #include "train/loss_scaler.hpp"
 #include "train/progress.hpp"
 #include "train/resume.hpp"
+#include "train/run_accounting.hpp"
 #include "train/run_outputs.hpp"
 #include "train/schedule.hpp"
 #include "train/stop_agreement.hpp"
@@ -51,6 +52,7 @@ class Run {
         sampler_(job.train_examples->size(), job.global_batch_size, options_.train.seed, options_.data.shuffle),
         stop_(stop, job, sampler_, communicator_, engine_.clock()),
         interval_(job, engine_, communicator_),
+        accounting_(job),
         progress_(state_.step, job.total_steps, request.progress_bar && communicator_.rank() == 0) {
     if (job.dtype() == DType::f16) {
       scaler_.emplace(options_.loss_scale);
@@ -78,6 +80,7 @@ class Run {
 
   Outcome execute() {
     last_saved_ = state_.step;
+    interval_.resume();
     while (state_.step < job_.total_steps) {
       step();
       // One step later, so that the last one's update overlaps what follows as always.
@@ -173,7 +176,9 @@ class Run {
   }
 
   void write_metrics() {
+    if (state_.step == job_.total_steps) engine_.finish_update();  // what it moves belongs to this line
     StepMetrics metrics = interval_.take();
+    accounting_.add(metrics);
     metrics.step = state_.step;
     metrics.epoch = epoch();
     metrics.grad_norm = grad_norm_;
@@ -193,6 +198,7 @@ class Run {
     if (!job_.eval_examples) return;
     progress_.hide();
     engine_.finish_update();
+    const IntervalMetrics::Pause pause(interval_);
     last_evaluation_ = evaluate(engine_, communicator_);
     stop_.evaluation_took(last_evaluation_->seconds);
     evaluated_step_ = state_.step;
@@ -219,11 +225,18 @@ class Run {
     log::info(fmt::format("the trace is in {}", path));
   }
 
+  /// Of rank 0.
+  void show_accounting() const {
+    if (!accounting_.empty()) log::info(accounting_.text());
+  }
+
   void save() {
     if (last_saved_ == state_.step) return;
     progress_.hide();
     const auto start = Clock::now();
     if (evaluated_step_ == state_.step) note_evaluation(state_, *last_evaluation_);
+    engine_.finish_update();
+    const IntervalMetrics::Pause pause(interval_);
     const std::string folder = checkpoints_.save(state_);
     stop_.save_took(seconds_since(start));
     last_saved_ = state_.step;
@@ -244,6 +257,7 @@ class Run {
   Outcome stopped() {
     save_stopped();
     write_trace_file();
+    show_accounting();
     log::info(fmt::format("stopped at step {} of {} by {}: run the same command again to go on", state_.step,
                           job_.total_steps, name_of(stop_.seen())));
     return Outcome::stopped;
@@ -271,13 +285,15 @@ class Run {
                            .train_loss = state_.loss_sum / static_cast<double>(std::max<std::int64_t>(1, state_.step)),
                            .train_samples = job_.train_examples->size(),
                            .samples_seen = state_.cursor.epoch * job_.train_examples->size() + state_.cursor.position,
-                           .steps = state_.step};
+                           .steps = state_.step,
+                           .accounting = accounting_.empty() ? std::string() : accounting_.json()};
     agree(communicator_, [&] {
       if (!root()) return;
       outputs_->finish(totals, last_evaluation_ ? &*last_evaluation_ : nullptr);
       mark_results(options_, state_);
       fs::remove(outputs_->path("REQUEUE"));
     });
+    show_accounting();
     log::info(fmt::format("trained {} steps in {}, {:.1f} samples/s; results in {}", state_.step,
                           duration_text(state_.train_seconds),
                           static_cast<double>(totals.samples_seen) / state_.train_seconds,
@@ -306,6 +322,7 @@ class Run {
   data::BatchSampler sampler_;
   StopAgreement stop_;
   IntervalMetrics interval_;
+  RunAccounting accounting_;
   Progress progress_;
   std::optional<checkpoint::RootLock> lock_;  // rank 0, as what follows
   std::optional<RunOutputs> outputs_;

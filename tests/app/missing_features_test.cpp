@@ -19,9 +19,7 @@ TEST_P(Refused, WhenSet) {
 }
 
 INSTANTIATE_TEST_SUITE_P(MissingFeatures, Refused,
-                         ::testing::Values("train.per_device_train_batch_size=auto",
-                                           "train.gradient_checkpointing=host", "train.collective_timeout=6m",
-                                           "train.consistency_check_steps=1"));
+                         ::testing::Values("train.collective_timeout=6m", "train.consistency_check_steps=1"));
 
 TEST(Accepted, WhatSwitchesAMissingFeatureOff_OrIsTheDefault) {
   for (const char* text :
@@ -34,9 +32,9 @@ TEST(Accepted, WhatSwitchesAMissingFeatureOff_OrIsTheDefault) {
 }
 
 TEST(MissingFeature, IsSaidInTheMessage) {
-  EXPECT_EQ(config_error_of([] { set("train.gradient_checkpointing=host"); }),
-            "--set: train.gradient_checkpointing = \"host\" asks for residuals kept in host memory, which this version "
-            "does not have yet");
+  EXPECT_EQ(config_error_of([] { set("train.collective_timeout=6m"); }),
+            "--set: train.collective_timeout = \"6m\" asks for a time limit for collectives, which this version does "
+            "not have yet");
 }
 
 }  // namespace

@@ -57,10 +57,9 @@ TEST_P(ProgramConfig, WhatIsNoToml_IsQuoted) {
 }
 
 TEST_P(ProgramConfig, AFeatureThatIsNotThereYet_IsRefusedByName) {
-  expect_refused(
-      place_.train(ranks_, {"train.gradient_checkpointing=host"}), 2,
-      "--set: train.gradient_checkpointing = \"host\" asks for residuals kept in host memory, which this version "
-      "does not have yet");
+  expect_refused(place_.train(ranks_, {"train.collective_timeout=6m"}), 2,
+                 "--set: train.collective_timeout = \"6m\" asks for a time limit for collectives, which this version "
+                 "does not have yet");
 }
 
 TEST_P(ProgramConfig, Fp16OnTheCpu_IsRefused) {

@@ -52,6 +52,18 @@ TEST_F(ProgramPlan, AsJson_IsThePlanFileAndMore) {
   EXPECT_EQ(object.at("numeric_signature").at("precision"), "fp16");  // no bf16 on that card
 }
 
+TEST_F(ProgramPlan, AnAutomaticBatch_IsTheFastestOfTheCard) {
+  const auto step = [this](const std::string& batch) {
+    const json object = plan({"--profile", "a10g-24gb", "--set", "train.global_batch_size=256", "--set",
+                              "train.per_device_train_batch_size=" + batch});
+    return object.at("predicted").at("seconds_per_step").get<double>();
+  };
+
+  const double chosen = step("auto");
+
+  for (const char* batch : {"256", "64", "1"}) EXPECT_LE(chosen, step(batch)) << batch;
+}
+
 TEST_F(ProgramPlan, OfManyRanks_NeedsOneProcess) {
   const json one = plan({"--profile", "a100-40gb"});
   const json many = plan({"--profile", "a100-40gb", "--ranks", "16", "--set", "train.global_batch_size=64"});

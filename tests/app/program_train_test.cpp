@@ -52,7 +52,8 @@ TEST_P(ProgramTrained, MetricsHoldALineForEachLoggedStepAndOneForTheEvaluation) 
     };
     if (object.contains("loss")) {
       expect_keys({"epoch", "grad_norm", "learning_rate", "skipped", "seconds_per_step", "tokens_per_second",
-                   "samples_per_second", "device_bytes", "host_bytes", "nvme_read_bytes", "nvme_write_bytes"});
+                   "samples_per_second", "device_bytes", "host_bytes", "nvme_read_bytes", "nvme_write_bytes",
+                   "resources"});
       for (const char* stall : {"h2d", "d2h", "nvme", "collective", "cpu_update"})
         EXPECT_TRUE(object.at("stall_seconds").contains(stall)) << stall;
     } else {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/run_config.hpp"
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <random>
@@ -119,21 +120,21 @@ TEST(RunOptionsOf, AValueOutOfRange_SaysTheRange) {
 }
 
 TEST(RunOptionsOf, WhatAsksForAMissingFeature_IsRefusedByName) {
-  EXPECT_EQ(error_in("[train]\ngradient_checkpointing = \"host\"\n"),
-            "run.toml:2:26: train.gradient_checkpointing = \"host\" asks for residuals kept in host memory, which this "
+  EXPECT_EQ(error_in("[train]\ncollective_timeout = \"6m\"\n"),
+            "run.toml:2:22: train.collective_timeout = \"6m\" asks for a time limit for collectives, which this "
             "version does not have yet");
 }
 
 TEST(RunOptionsOf, ALaterSettingReplacesAnEarlierOne_WhateverThatAskedFor) {
-  auto settings = read_toml_text("[train]\ngradient_checkpointing = \"host\"\nseed = 1\n", "run.toml");
+  auto settings = read_toml_text("[train]\ncollective_timeout = \"6m\"\nseed = 1\n", "run.toml");
   for (auto& setting :
-       settings_from_arguments({"train.gradient_checkpointing=on", "train.seed=2", "train.seed=3"}, "--set")) {
+       settings_from_arguments({"train.collective_timeout=300s", "train.seed=2", "train.seed=3"}, "--set")) {
     settings.push_back(setting);
   }
 
   const RunOptions options = run_options_of(settings);
 
-  EXPECT_EQ(options.train.gradient_checkpointing, train::GradientCheckpointing::on);
+  EXPECT_EQ(options.train.collective_timeout, std::chrono::seconds(300));
   EXPECT_EQ(options.train.seed, 3U);
 }
 
@@ -161,14 +162,13 @@ TEST_F(ReadRunOptions, ErrorsNameTheVariableOrTheArgument) {
               (void)read_run_options({.file = path_, .environment = {"SPILLWAY_TRAIN_SEED=x"}, .arguments = {}});
             }),
             "SPILLWAY_TRAIN_SEED: train.seed = \"x\": expected an integer of at least 0, found the string \"x\"");
-  EXPECT_EQ(
-      config_error_of([&] {
-        (void)read_run_options({.file = "",
-                                .environment = {},
-                                .arguments = settings_from_arguments({"train.gradient_checkpointing=host"}, "--set")});
-      }),
-      "--set: train.gradient_checkpointing = \"host\" asks for residuals kept in host memory, which this version does "
-      "not have yet");
+  EXPECT_EQ(config_error_of([&] {
+              (void)read_run_options({.file = "",
+                                      .environment = {},
+                                      .arguments = settings_from_arguments({"train.collective_timeout=6m"}, "--set")});
+            }),
+            "--set: train.collective_timeout = \"6m\" asks for a time limit for collectives, which this version does "
+            "not have yet");
 }
 
 TEST(ConfigText, OfTheDefaults_IsReadBackAsTheDefaults) {

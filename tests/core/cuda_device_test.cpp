@@ -13,6 +13,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "core/device_meters.hpp"
 #include "core/error.hpp"
 
 namespace spillway {
@@ -178,6 +179,35 @@ TEST_P(CudaQueues, CopiesFollowTheOrder_FromHostToDeviceAndBack) {
 
   EXPECT_EQ(last.data()[0], std::byte{9});
   EXPECT_EQ(std::memcmp(last.data(), from.data(), kBytes), 0);
+}
+
+TEST_P(CudaQueues, CopiesOverTheLink_AreCountedEachWay) {
+  constexpr std::size_t kBytes = std::size_t{3} << 20;
+  const Buffer host = device_->allocate(MemoryKind::pinned_host, kBytes);
+  const Buffer gpu = device_->allocate(MemoryKind::device, kBytes);
+  LinkCounter& link = meters_of(*device_)->link();
+  const LinkBytes before = link.bytes();
+
+  device_->copy(*queue_, gpu.data(), host.data(), kBytes);
+  device_->copy(*queue_, gpu.data(), host.data(), 4096);
+  device_->copy(*queue_, host.data(), gpu.data(), 100);
+  device_->copy(*queue_, gpu.data() + 8192, gpu.data(), 8192);
+  device_->copy(*queue_, host.data() + 8192, host.data(), 8192);
+  queue_->synchronize();
+
+  EXPECT_EQ(link.bytes().up - before.up, kBytes + 4096);
+  EXPECT_EQ(link.bytes().down - before.down, 100U);
+}
+
+TEST_F(CudaDevice, WhatTheDriverSaysIsTaken_GrowsWithWhatIsAllocated) {
+  const std::optional<std::size_t> before = meters_of(*device_)->taken_bytes();
+  if (!before) GTEST_SKIP() << "the driver does not say how much memory is in use";
+  constexpr std::size_t kBytes = std::size_t{512} << 20, kSlack = std::size_t{64} << 20;
+
+  const Buffer gpu = device_->allocate(MemoryKind::device, kBytes);
+
+  EXPECT_NEAR(static_cast<double>(*meters_of(*device_)->taken_bytes()), static_cast<double>(*before + kBytes),
+              static_cast<double>(kSlack));
 }
 
 TEST_F(CudaDevice, EventsAreUsedAgainWithoutMixingUpWhatTheyMark) {

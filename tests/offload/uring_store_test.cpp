@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <sys/mman.h>
@@ -75,6 +76,26 @@ TEST_F(UringStoreTest, MoreMemoryThanTheTableHolds_IsRefusedAndTransfersGoOn) {
   store_->write(file_, 0, memory.span()).wait();
   store_->read(file_, 0, back.span()).wait();
   EXPECT_TRUE(std::equal(back.span().begin(), back.span().end(), memory.span().begin()));
+}
+
+TEST_F(UringStoreTest, MoreFilesThanTheKernelKeepsInItsTable_AllMoveTheirOwnBytes) {
+  constexpr int kFiles = 100;
+  const AlignedBytes back(4096);
+  for (int round = 0; round < 2; ++round) {  // the second with places that the first gave up
+    std::vector<FileId> files;
+    for (int i = 0; i < kFiles; ++i) {
+      const std::string name = std::to_string(round) + "-" + std::to_string(i);
+      files.push_back(store_->open(directory_.file(name), OpenMode::create_new, 4096));
+      const AlignedBytes mine(4096, static_cast<unsigned>(kFiles * round + i));
+      store_->write(files.back(), 0, mine.span()).wait();
+    }
+    for (int i = 0; i < kFiles; ++i) {
+      const AlignedBytes mine(4096, static_cast<unsigned>(kFiles * round + i));
+      store_->read(files[static_cast<std::size_t>(i)], 0, back.span()).wait();
+      EXPECT_TRUE(std::equal(back.span().begin(), back.span().end(), mine.span().begin())) << round << " " << i;
+    }
+    for (const FileId file : files) store_->close(file, false);
+  }
 }
 
 }  // namespace

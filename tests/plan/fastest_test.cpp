@@ -64,6 +64,56 @@ TEST(FastestPlan, WithAFastLink_KeepsActivationsAndMovesState) {
   EXPECT_EQ(chosen.prediction->use(Resource::pcie_up).bytes, 8.0 * kMiB);
 }
 
+/// Sixteen blocks on a GPU that would take 1 MiB each if they run again and have moments of 2 MiB, in 24 MiB.
+Choice many_blocks(double flops) {
+  constexpr std::size_t kBlocks = 16;
+  Choice choice;
+  JobFacts& facts = choice.facts;
+  facts.program.stage_units = facts.extent_units = {0};
+  facts.kept_bytes = facts.recomputed_bytes = {0};
+  for (std::size_t block = 1; block <= kBlocks; ++block) {
+    facts.program.stage_units.push_back(static_cast<int>(block));
+    facts.extent_units.push_back(static_cast<int>(block));
+    facts.kept_bytes.push_back(8 * kMiB);
+    facts.recomputed_bytes.push_back(kMiB);
+  }
+  facts.program.stage_units.push_back(0);
+  facts.kept_bytes.push_back(0);
+  facts.recomputed_bytes.push_back(0);
+  facts.program.units.resize(kBlocks + 1);
+  for (std::size_t kind = 0; kind < facts.kinds.size(); ++kind) {
+    facts.kinds[kind].bytes.assign(kBlocks + 1, kind == 2 ? 2 * kMiB : 0);
+    facts.kinds[kind].bytes.front() = 0;
+    facts.kinds[kind].memory_bytes = facts.kinds[kind].bytes;
+  }
+  choice.budgets.device = 24 * kMiB;
+  const StageCosts block{.forward = {.product_flops = flops},
+                         .recompute = {.product_flops = flops},
+                         .backward = {.product_flops = 2 * flops},
+                         .residual_bytes = 1.0 * kMiB};
+  choice.costs.stages.assign(kBlocks + 2, block);
+  choice.costs.stages.front() = choice.costs.stages.back() = {};
+  choice.costs.units.resize(kBlocks + 1);
+  return choice;
+}
+
+TEST(FastestPlan, WhereUpdatesAreWaitedFor_ResidualsThatMoveUnderTheStagesMakeRoomForState) {
+  const Choice choice = many_blocks(1e10);
+
+  const PredictedPlan chosen = choice.chosen();
+  const Plan plan = make_plan(choice.facts, choice.budgets);
+
+  EXPECT_GT(chosen.plan.host_stages, 0);
+  EXPECT_LT(chosen.plan.placement.bytes_outside(choice.facts), plan.placement.bytes_outside(choice.facts));
+  EXPECT_EQ(plan.host_stages, 0);  // without rates: they free less than they move
+}
+
+TEST(FastestPlan, WhereResidualsWouldBeWaitedFor_TheyStay) {
+  const Choice choice = many_blocks(1e6);
+
+  EXPECT_EQ(choice.chosen().plan.host_stages, 0);
+}
+
 /// Of the update's two directions one is spared, and the backward pass has time for the other.
 TEST(FastestPlan, WhereTheLinkHasOneWayAtATime_GradientsLeaveBeforeMoments) {
   constexpr int kBlocks = 8;

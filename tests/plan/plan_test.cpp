@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "plan/plan.hpp"
 
+#include <algorithm>
+
 #include <gmock/gmock.h>
 
 #include "core/error.hpp"
@@ -154,6 +156,103 @@ TEST(MakePlan, CheckpointingThatIsAskedFor_RunsAllStagesAgain) {
   EXPECT_EQ(plan.first_kept_stage, 3);
   EXPECT_EQ(plan.program.group_size, 4);
   EXPECT_EQ(plan.ledger.bytes(entry::kActivations), (4 * 4 + 3) * kMiB);
+}
+
+TEST(MakePlan, ResidualsAskedForInHostMemory_LeaveAFewPlacesOnAGpu) {
+  JobFacts job = job_facts();
+  job.checkpointing = Checkpointing::host;
+  job.gpu.present = true;
+
+  const Plan plan = make_plan(job, plenty());
+
+  EXPECT_EQ(plan.first_kept_stage, 3);
+  EXPECT_EQ(plan.host_stages, 2);
+  EXPECT_EQ(plan.program.group_size, 4);
+  EXPECT_EQ(plan.stage_bytes(job), (std::vector<std::size_t>{2 * kMiB, 0, 0}));
+  EXPECT_EQ(plan.host_stage_bytes(job), (std::vector<std::size_t>{0, kMiB, kMiB}));
+  EXPECT_EQ(plan.ledger.bytes(entry::kActivations, Tier::device), (4 * 2 + 3) * kMiB);
+  EXPECT_EQ(plan.ledger.bytes(entry::kResidualRing, Tier::device), (4 + 2) * kMiB);
+  EXPECT_EQ(plan.ledger.bytes(entry::kHostResiduals, Tier::host), 4 * 2 * kMiB);
+}
+
+TEST(MakePlan, ResidualsAskedForInHostMemory_StayWhereTheyAreWithoutAGpu) {
+  JobFacts job = job_facts();
+  job.checkpointing = Checkpointing::host;
+
+  const Plan plan = make_plan(job, plenty());
+
+  EXPECT_EQ(plan.first_kept_stage, 3);
+  EXPECT_EQ(plan.host_stages, 0);
+  EXPECT_EQ(plan.ledger.bytes(entry::kActivations), (4 * 4 + 3) * kMiB);
+  EXPECT_EQ(plan.ledger.bytes(entry::kHostResiduals) + plan.ledger.bytes(entry::kResidualRing), 0U);
+}
+
+/// A GPU's job of ten stages that keep a MiB each if they run again.
+JobFacts long_job() {
+  JobFacts job = job_facts(1);
+  job.gpu.present = true;
+  job.checkpointing = Checkpointing::as_needed;
+  job.kept_bytes.assign(11, 7 * kMiB);
+  job.recomputed_bytes.assign(11, kMiB);
+  job.recomputed_bytes.front() = job.kept_bytes.front() = 0;
+  return job;
+}
+
+TEST(MakePlan, WhatFitsOnlyWithResidualsInHostMemory_HasThemThere) {
+  JobFacts job = long_job();
+  job.kinds[kExpAvg].wish = job.kinds[kExpAvgSq].wish = Tier::device;
+  Budgets budgets = plenty();
+  const std::size_t again = place(job, plenty(), {.group_size = 1, .first_kept_stage = 11}).ledger.peak(Tier::device);
+
+  budgets.device = again;
+  const Plan near = make_plan(job, budgets);
+  budgets.device = again - kMiB;
+  const Plan away = make_plan(job, budgets);
+
+  EXPECT_EQ(near.host_stages, 0);
+  EXPECT_EQ(away.first_kept_stage, 11);
+  EXPECT_EQ(away.host_stages, 5);  // an eighth less frees nothing but the three places
+  EXPECT_EQ(away.ledger.bytes(entry::kResidualRing), 3 * kMiB);
+  EXPECT_EQ(away.ledger.bytes(entry::kHostResiduals), 5 * kMiB);
+  EXPECT_LE(away.ledger.peak(Tier::device), *budgets.device);
+}
+
+TEST(MakePlan, WhatLacksHostMemoryForResiduals_IsRefusedWithTheLedgerThatHasThem) {
+  JobFacts job = long_job();
+  job.kinds[kExpAvg].wish = job.kinds[kExpAvgSq].wish = Tier::device;
+  job.checkpointing = Checkpointing::host;
+  Budgets budgets = plenty();
+  budgets.host = make_plan(job, plenty()).ledger.peak(Tier::host) - kMiB;
+
+  EXPECT_THAT(refusal(job, budgets),
+              AllOf(HasSubstr("short by 1.00 MiB"), HasSubstr("host     residuals in host memory"),
+                    HasSubstr("device   ring of residuals")));
+}
+
+TEST(MakePlan, WhatDoesNotEvenFitWithResidualsInHostMemory_IsMeasuredAgainstThatPlan) {
+  JobFacts job = long_job();
+  job.kinds[kExpAvg].wish = job.kinds[kExpAvgSq].wish = Tier::device;
+  Budgets budgets = plenty();
+  const Shape least{.group_size = 1, .first_kept_stage = 11, .host_stages = 10};
+  budgets.device = place(job, plenty(), least).ledger.peak(Tier::device) - kMiB;
+
+  EXPECT_THAT(refusal(job, budgets),
+              AllOf(HasSubstr("device: needs"), HasSubstr("short by 1.00 MiB"), HasSubstr("residuals in host memory")));
+}
+
+TEST(Shapes, WithResidualsInHostMemory_AreFewAndComeLast) {
+  JobFacts job = long_job();
+  job.program.micro_batches = job.program.group_size = 8;
+
+  const std::vector<Shape> all = shapes(job);
+  const auto first = std::ranges::find_if(all, [](const Shape& shape) { return shape.host_stages > 0; });
+
+  EXPECT_EQ(first - all.begin(), 8 + 10);
+  EXPECT_TRUE(std::all_of(first, all.end(), [](const Shape& shape) { return shape.host_stages > 0; }));
+  EXPECT_LE(all.end() - first, 8 + 7 + 3);
+  EXPECT_NE(std::find(first, all.end(), (Shape{8, 11, 10})), all.end());
+  job.gpu.present = false;
+  EXPECT_EQ(shapes(job).size(), 8U + 10U);
 }
 
 TEST(MakePlan, AWish_IsFollowedAlthoughNearerTiersHaveRoom) {

@@ -290,6 +290,65 @@ TEST(Simulate, WeightsOnTheirWay_AreWaitedForWhereComputingIsShorter) {
   EXPECT_DOUBLE_EQ(step.seconds, 20.0 * 2 / 6 + 5.0 + 1.0 + 4.0);
 }
 
+/// `blocks` blocks of 1 s forward, 0.8 s again and 2 s backward, each with residuals of so many bytes in host memory.
+Job with_host_residuals(int blocks, double bytes, int micro_batches = 1, int group_size = 1) {
+  Job job(blocks, micro_batches, group_size);
+  job.state.host_residuals.assign(job.costs.stages.size(), bytes);
+  job.state.host_residuals.front() = job.state.host_residuals.back() = 0.0;
+  return job;
+}
+
+TEST(Simulate, ResidualsInHostMemory_MoveUnderTheStages) {
+  const Job job = with_host_residuals(8, 4.0);  // a second each way
+
+  const Prediction step = job.run(profile(), 9);
+
+  EXPECT_NEAR(step.seconds, 8 * 3.8, 1e-9);
+  EXPECT_NEAR(step.waiting_seconds, 0.0, 1e-9);
+  EXPECT_DOUBLE_EQ(step.use(Resource::pcie_down).bytes, 8 * 4.0);
+  EXPECT_DOUBLE_EQ(step.use(Resource::pcie_up).bytes, (8 - 3) * 4.0);  // the last are still in the three places
+  EXPECT_DOUBLE_EQ(step.use(Resource::host_memory).bytes, (2 * 8 - 3) * 4.0);
+}
+
+TEST(Simulate, ResidualsThatTakeLongerThanTheStages_BindTheStep) {
+  const Job job = with_host_residuals(8, 40.0);  // ten seconds each way
+
+  const Prediction step = job.run(profile(), 9);
+
+  EXPECT_GE(step.seconds, (2 * 8 - 3) * 10.0);
+  EXPECT_EQ(step.bound(), Resource::pcie_both);
+}
+
+TEST(Simulate, ResidualsOfFirstStagesInHostMemory_MoveThoseAlone) {
+  Job job = with_host_residuals(8, 4.0);
+  for (std::size_t stage = 6; stage <= 8; ++stage) job.state.host_residuals[stage] = 0.0;
+
+  const Prediction step = job.run(profile(), 9);
+
+  EXPECT_NEAR(step.seconds, 8 * 3.8, 1e-9);
+  EXPECT_DOUBLE_EQ(step.use(Resource::pcie_down).bytes, 5 * 4.0);
+  EXPECT_DOUBLE_EQ(step.use(Resource::pcie_up).bytes, (5 - 3) * 4.0);
+}
+
+TEST(Simulate, ResidualsOfGroups_MoveOnceForEachMicroBatch) {
+  const Job job = with_host_residuals(4, 1.0, 5, 2);
+
+  const Prediction step = job.run(profile(), 5);
+
+  EXPECT_DOUBLE_EQ(step.use(Resource::pcie_down).bytes, 5 * 4.0);
+  EXPECT_DOUBLE_EQ(step.use(Resource::pcie_up).bytes, 2 * 4.0);  // of two groups: four places keep half of theirs
+}
+
+TEST(Simulate, UpdatesRunOn_WhileResidualsLeave) {
+  Job job = with_host_residuals(8, 0.4);
+  for (std::size_t unit = 1; unit <= 8; ++unit) job.moment(unit, Tier::host) = 1.0;  // a third of a second
+  Job without = job;
+  without.state.host_residuals.clear();
+
+  // Compute is the longer: nothing waits for more than a transfer or two.
+  EXPECT_NEAR(job.run(profile(), 9).seconds, without.run(profile(), 9).seconds, 0.5);
+}
+
 TEST(Simulate, OnTheHost_TheUpdateTakesTheSameCores) {
   Job job;
   job.costs.gpu = false;
@@ -377,6 +436,11 @@ class RandomJobs : public ::testing::Test {
         for (const auto& kind : job.state.kinds)
           for (std::size_t tier = 0; tier < 3; ++tier) job.state.on_cpu[unit].state[tier] += share * kind[unit][tier];
       }
+    }
+    if (job.costs.gpu && number() < 0.5) {
+      job.state.host_residuals.assign(job.costs.stages.size(), 0.0);
+      for (std::size_t stage = 1; stage + 1 < job.costs.stages.size(); ++stage)
+        if (number() < 0.7) job.state.host_residuals[stage] = 10.0 * number();
     }
     return job;
   }

@@ -12,7 +12,7 @@ from words import SPECIAL, text_of, write_tokenizer  # noqa: E402
 
 PIECES, BATCH, BATCHES, STEPS, SOURCES = 32000, 8, 3, 60, 20
 LONGEST = 64
-RATES = {"t5-large": 3e-5}  # higher ones let rounding decide how a deep model's curve goes on
+RATES = {"t5-large": 3e-6}  # higher ones let rounding decide how a deep model's curve goes on
 RATE = 1e-4
 # With early_stopping = false transformers 5 compares the finished beams with the best open one, 4.40 and spillway with the best
 # candidate: about 1 % of sources end otherwise.

@@ -106,6 +106,78 @@ class DeviceMemory:
         return max(used for _, used in self.samples) - self.before if self.samples else None
 
 
+def number_in(path, key=None):
+    """Of a file that is one number, or the one behind `key`, in bytes where the line says kB; None if there is none."""
+    try:
+        for line in pathlib.Path(path).read_text().splitlines():
+            words = line.split()
+            if key is None or words[:1] == [key]:
+                return int(words[0 if key is None else 1]) * (1024 if words[-1] == "kB" else 1)
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def group_usage_file():
+    """The file in which this process's control group says how much memory is charged to it; None if there is none."""
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, group = line.split(":", 2)
+            version_1 = "memory" in controllers.split(",")
+            if controllers and not version_1:
+                continue
+            mount, name = ("memory", "memory.usage_in_bytes") if version_1 else ("", "memory.current")
+            for folder in (group.strip("/"), ""):  # in a container the group's own folder may be the mount's root
+                path = pathlib.Path("/sys/fs/cgroup") / mount / folder / name
+                if number_in(path) is not None:
+                    return path
+    return None
+
+
+class HostMemory:
+    """Bytes of host memory that programs started by run() take, polled while the block runs; None where the system does not say.
+
+    resident   the most that the first process of any program had resident (VmHWM). Memory that CUDA pins is in it (RssShmem; seen with
+               driver 580): this is what a ledger is held against
+    taken      by how much MemAvailable fell: whatever cannot be given back at once, whoever took it
+    charged    by how much the memory charged to the control group grew, or without one the machine's memory in use: page cache too
+    """
+
+    def __init__(self, interval=0.1):
+        self.interval, self.done, self.group = interval, threading.Event(), group_usage_file()
+        self.resident = self.taken = self.charged = None
+
+    def in_use(self):
+        if self.group is not None:
+            return number_in(self.group)
+        total, free = (number_in("/proc/meminfo", key) for key in ("MemTotal:", "MemFree:"))
+        return None if total is None or free is None else total - free
+
+    def look(self):
+        higher = lambda old, new: old if new is None else max(old or 0, new)
+        for pid in list(alive):
+            self.resident = higher(self.resident, number_in(f"/proc/{pid}/status", "VmHWM:"))
+        available, used = number_in("/proc/meminfo", "MemAvailable:"), self.in_use()
+        if None not in (available, self.available_before):
+            self.taken = higher(self.taken, self.available_before - available)
+        if None not in (used, self.used_before):
+            self.charged = higher(self.charged, used - self.used_before)
+
+    def watch(self):
+        while not self.done.wait(self.interval):
+            self.look()
+
+    def __enter__(self):
+        self.available_before, self.used_before = number_in("/proc/meminfo", "MemAvailable:"), self.in_use()
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.done.set()
+        self.thread.join()
+
+
 class Results:
     """Rows under names, written to a JSON file whenever one is added."""
 

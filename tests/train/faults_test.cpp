@@ -108,6 +108,55 @@ TEST_P(Faults, AFlippedBit_EndsEveryRankAndNamesExtentAndChecksums) {
   expect_checkpoint_intact();
 }
 
+/// Steps on a drive of which one transfer in a thousand or two fails, stalls, is cut short or carries a wrong bit.
+class RandomFaults : public ::testing::Test {
+ protected:
+  void SetUp() override { write_training_folder(folder_.path()); }
+
+  /// Hashes after a few steps. \param rate  0: a good drive
+  StateHashes train(double rate, std::uint64_t seed, train::TierChoice weight) {
+    const auto communicator = comm::make_single_communicator();
+    const auto memory = offload::make_memory_store();
+    auto store = std::make_unique<FaultyStore>(*memory, test::Faults{});
+    FaultyStore& drive = *store;
+    train::RunOptions options = training_options(folder_.path());
+    options.offload.exp_avg = options.offload.exp_avg_sq = options.offload.master = options.offload.weight = weight;
+    if (weight == train::TierChoice::device)
+      options.offload.exp_avg = options.offload.exp_avg_sq = train::TierChoice::nvme;
+    Trainee trainee(options, *communicator, {.store = std::move(store)});
+    drive.set_faults({.error_number = EIO, .random_rate = rate, .random_seed = seed});
+    trainee.run(3);
+    return trainee.hashes();
+  }
+
+  ScratchDirectory folder_;
+};
+
+TEST_F(RandomFaults, EndWithAnErrorThatNamesExtentAndFile_OrChangeNothing) {
+  constexpr std::uint64_t kSeeds = 80;
+  // With weights on the drive there are more transfers.
+  for (const auto& [weight, rate] :
+       {std::pair{train::TierChoice::device, 0.001}, std::pair{train::TierChoice::nvme, 0.0005}}) {
+    const StateHashes good = train(0.0, 0, weight);
+    int failed = 0, unchanged = 0;
+    for (std::uint64_t seed = 0; seed < kSeeds; ++seed) {
+      try {
+        EXPECT_EQ(train(rate, seed, weight), good) << "seed " << seed << ": other numbers, and no error";
+        ++unchanged;
+      } catch (const Error& error) {
+        ++failed;
+        const std::string message = error.what();
+        EXPECT_NE(message.find("extent "), std::string::npos) << "seed " << seed << ": " << message;
+        EXPECT_NE(message.find("/extents-0"), std::string::npos) << "seed " << seed << ": " << message;
+      }
+    }
+    // Neither outcome may be the only one, or this shows nothing.
+    EXPECT_GT(failed, static_cast<int>(kSeeds / 10));
+    EXPECT_GT(unchanged, static_cast<int>(kSeeds / 10));
+    std::cout << fmt::format("of {} runs {} ended with an error, {} as on a good drive\n", kSeeds, failed, unchanged);
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Ranks, Faults, ::testing::Values(1, 2, 3));
 
 }  // namespace

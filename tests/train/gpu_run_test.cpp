@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The whole command `train` on a GPU: evaluation in the middle, saving and resuming, there and from the CPU, and fp16's overflows.
 #include <cmath>
+#include <limits>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -111,8 +112,13 @@ TEST_F(GpuRun, EvaluationAndGenerationInTheMiddle_ChangeNoBitOfTheTraining) {
   evaluated.eval.eval_steps = 3;
   evaluated.eval.max_length = 12;
   train_on(*gpu_, evaluated);
+  RunOptions away = evaluated;
+  away.train.output_dir = folder_.file("away");
+  away.train.gradient_checkpointing = train::GradientCheckpointing::host;
+  train_on(*gpu_, away);
 
   EXPECT_EQ(hashes_of(checkpoint_of(evaluated, kSteps)), hashes_of(checkpoint_of(plain, kSteps)));
+  EXPECT_EQ(hashes_of(checkpoint_of(away, kSteps)), hashes_of(checkpoint_of(plain, kSteps)));
   // Generation with streamed weights records no graph, and gives the same tokens.
   RunOptions streamed = evaluated;
   streamed.train.output_dir = folder_.file("streamed");
@@ -146,6 +152,27 @@ TEST_F(GpuRun, AnOverflowInFp16_UpdatesNothing_AndNamesItsUnit) {
     EXPECT_EQ(trainee.hashes(), before);
     EXPECT_FALSE(trainee.step(1024.0).overflow);
     EXPECT_NE(trainee.hashes(), before);
+  }
+}
+
+TEST_F(GpuRun, AnOverflowForwardInFp16_IsFound_WhereResidualsAreInHostMemoryToo) {
+  for (const auto checkpointing : {train::GradientCheckpointing::off, train::GradientCheckpointing::host}) {
+    RunOptions fp16 = training_options(folder_.path());
+    fp16.train.precision = Precision::fp16;
+    fp16.train.gradient_checkpointing = checkpointing;
+    const auto communicator = comm::make_single_communicator();
+    Trainee trainee(fp16, *communicator, {}, {}, {}, gpu_.get());
+    const int unit = trainee.job().layout->encoder_unit(1);
+    const std::int64_t owned = trainee.job().zero.owned(unit).size();
+    const std::vector<float> infinite(static_cast<std::size_t>(owned), std::numeric_limits<float>::infinity());
+    trainee.engine().state().write("master", unit, {0, owned}, infinite);
+    trainee.engine().weights_changed();
+
+    const train::StepResult result = trainee.step(1024.0);
+
+    ASSERT_TRUE(result.overflow);
+    EXPECT_TRUE(result.overflow->forward);
+    EXPECT_EQ(result.overflow->unit, unit);
   }
 }
 

@@ -8,6 +8,7 @@
 
 #include "core/error.hpp"
 #include "train/gpu_fixture.hpp"
+#include "train/long_run.hpp"
 #include "train/same_bits_suite.hpp"
 
 namespace spillway::test {
@@ -65,6 +66,40 @@ TEST_F(GpuTraining, WhoUpdatesWhatIsOutsideItsMemory_ChangesNoBit) {
     const StateHashes expected = hashes(numerics, {.stage = 0});
     for (const Placement& placement : placements_beside_gpu())
       EXPECT_EQ(hashes(numerics, placement), expected) << placement;
+  }
+}
+
+TEST_F(GpuTraining, SequencesOf2048Tokens_GiveTheSameBitsWithResidualsInHostMemory) {
+  using train::GradientCheckpointing;
+  write_long_texts(folder_.path());
+  const StateHashes expected = train_long(folder_.path(), GradientCheckpointing::off, {}, gpu_.get());
+
+  EXPECT_EQ(train_long(folder_.path(), GradientCheckpointing::on, {}, gpu_.get()), expected);
+  const auto look = [](train::Job& job) {
+    EXPECT_EQ(job.plan.host_stages, 4);  // all blocks
+    EXPECT_GT(job.plan.ledger.bytes(plan::entry::kHostResiduals, plan::Tier::host), 0U);
+  };
+  EXPECT_EQ(train_long(folder_.path(), GradientCheckpointing::host, look, gpu_.get()), expected);
+}
+
+TEST_F(GpuTraining, ResidualsOfSomeStagesInHostMemory_InGroupsOfSeveralSizes_ChangeNoBit) {
+  const train::RunOptions options = training_options(folder_.path());
+  const auto communicator = comm::make_single_communicator();
+  for (const int group_size : {4, 3, 1}) {  // of four micro-batches
+    const auto run = [&](const plan::Shape& shape) {
+      const auto replan = [&](train::Job& job) {
+        job.plan = plan::plan_of(job.facts, plan::place(job.facts, job.budgets, shape));
+      };
+      Trainee trainee(options, *communicator, {}, replan, {}, gpu_.get());
+      trainee.run(10);
+      return std::pair(trainee.hashes(), trainee.losses());
+    };
+    const auto expected = run({.group_size = group_size});
+    for (const auto& [first_kept_stage, host_stages] : {std::pair{3, 2}, {6, 3}, {8, 2}, {8, 4}}) {
+      SCOPED_TRACE(testing::Message() << group_size << ", " << first_kept_stage << ", " << host_stages);
+
+      EXPECT_EQ(run({group_size, first_kept_stage, host_stages}), expected);
+    }
   }
 }
 

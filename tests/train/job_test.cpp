@@ -17,6 +17,7 @@ namespace {
 using ::testing::HasSubstr;
 using train::Purpose;
 using train::RunOptions;
+using train::TrainOptions;
 
 class JobTest : public ::testing::Test {
  protected:
@@ -164,6 +165,38 @@ TEST_F(JobTest, ABatchThatDoesNotFit_IsRefusedWithTheLargestThatDoes) {
   EXPECT_GT(largest, 1);
   EXPECT_EQ(message_of(largest), "it fits");
   EXPECT_THAT(message_of(largest + 1), HasSubstr("does not fit"));
+}
+
+TEST_F(JobTest, AnAutomaticBatch_IsTheLargestSplitThatFits) {
+  RunOptions asked = options();
+  asked.train.global_batch_size = 32;
+  asked.train.gradient_checkpointing = train::GradientCheckpointing::off;
+  const auto with = [&](std::int64_t batch) {
+    asked.train.per_device_train_batch_size = batch;
+    return prepared(asked, Purpose::train);
+  };
+  const plan::Ledger whole = with(TrainOptions::kFastestBatch)->plan.ledger;
+  EXPECT_EQ(with(TrainOptions::kFastestBatch)->options.train.per_device_train_batch_size, 32);
+  asked.memory.device = whole.peak(plan::Tier::device) * 2 / 3;
+  std::int64_t largest = 32;
+  for (int count = 2; count <= 32; ++count) {
+    try {
+      (void)with(largest);
+      break;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.exit_code(), ExitCode::plan) << error.what();
+      largest = (32 + count - 1) / count;
+    }
+  }
+
+  const auto job = with(TrainOptions::kFastestBatch);
+
+  EXPECT_LT(largest, 32);
+  EXPECT_EQ(job->options.train.per_device_train_batch_size, largest);
+  EXPECT_EQ(job->micro_batches, (32 + largest - 1) / largest);
+  EXPECT_EQ(job->global_batch_size, 32);
+  asked.train.global_batch_size = 0;
+  EXPECT_THROW((void)with(TrainOptions::kFastestBatch), Error);
 }
 
 TEST_F(JobTest, AnotherActivation_IsAnotherModel) {

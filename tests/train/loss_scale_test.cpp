@@ -54,18 +54,28 @@ TEST_P(LossScale, AnOverflowBackward_UpdatesNothing_AndIsFirstInTheLastUnit) {
 
 TEST_P(LossScale, AnOverflowForward_IsFirstWhereTheStreamIsNotFinite) {
   run_on_thread_ranks(GetParam(), [&](comm::Communicator& communicator) {
-    Trainee trainee(training_options(folder_.path()), communicator);
-    const int unit = trainee.job().layout->encoder_unit(1);
-    const std::int64_t owned = trainee.job().zero.owned(unit).size();
-    const std::vector<float> infinite(static_cast<std::size_t>(owned), std::numeric_limits<float>::infinity());
-    trainee.engine().state().write("master", unit, {0, owned}, infinite);
-    trainee.engine().weights_changed();
+    for (const bool host_residuals : {false, true}) {
+      const auto replan = [&](train::Job& job) {
+        if (!host_residuals) return;
+        plan::Shape shape{.group_size = job.plan.program.group_size,
+                          .first_kept_stage = static_cast<int>(job.stages.size())};
+        shape.host_stages = plan::stages_again(job.facts, shape.first_kept_stage);
+        job.plan = plan::plan_of(job.facts, plan::place(job.facts, job.budgets, shape));
+        ASSERT_GT(job.plan.ledger.bytes(plan::entry::kHostResiduals), 0U);
+      };
+      Trainee trainee(training_options(folder_.path()), communicator, {}, replan);
+      const int unit = trainee.job().layout->encoder_unit(1);
+      const std::int64_t owned = trainee.job().zero.owned(unit).size();
+      const std::vector<float> infinite(static_cast<std::size_t>(owned), std::numeric_limits<float>::infinity());
+      trainee.engine().state().write("master", unit, {0, owned}, infinite);
+      trainee.engine().weights_changed();
 
-    const train::StepResult result = trainee.step(1.0);
+      const train::StepResult result = trainee.step(1.0);
 
-    ASSERT_TRUE(result.overflow);
-    EXPECT_TRUE(result.overflow->forward);
-    EXPECT_EQ(result.overflow->unit, unit);
+      ASSERT_TRUE(result.overflow);
+      EXPECT_TRUE(result.overflow->forward);
+      EXPECT_EQ(result.overflow->unit, unit);
+    }
   });
 }
 

@@ -103,7 +103,8 @@ std::ostream& operator<<(std::ostream& out, const Placement& placement) {
   out << "stage " << placement.stage << ", weight on " << name_of(placement.weight) << ", master on "
       << name_of(placement.master) << ", exp_avg on " << name_of(placement.exp_avg) << ", exp_avg_sq on "
       << name_of(placement.exp_avg_sq) << ", store " << kStores[static_cast<int>(placement.store)]
-      << (placement.recompute ? ", recomputing" : "") << kSpreads[static_cast<int>(placement.spread)];
+      << (placement.recompute ? ", recomputing" : "") << (placement.host_residuals ? ", residuals on host" : "")
+      << kSpreads[static_cast<int>(placement.spread)];
   constexpr const char* kOptimizers[] = {"", ", updated by the CPU", ", updated by the GPU", ", updated by both"};
   out << kOptimizers[static_cast<int>(placement.optimizer_on)];
   if (placement.host) out << ", " << *placement.host;
@@ -138,6 +139,8 @@ std::vector<Placement> placements(int ranks) {
   all.push_back({.stage = 3, .store = memory, .spread = Spread::host_nvme});
   all.push_back({.stage = 2, .store = memory, .recompute = true, .spread = Spread::device_host_nvme});
   all.push_back({.stage = 1, .store = memory, .spread = Spread::masters});
+  all.push_back({.stage = 0, .host_residuals = true});
+  all.push_back({.stage = 3, .exp_avg = kNvme, .exp_avg_sq = kHost, .store = memory, .host_residuals = true});
   if (ranks % 2 == 0)
     for (const int stage : {1, 3}) {
       all.push_back({.stage = stage, .nodes = 2});
@@ -202,11 +205,13 @@ StateHashes train_placed(const std::string& folder, const Numerics& numerics, co
   }
   options.offload.store = placement.store;
   options.offload.optimizer_on = placement.optimizer_on;
-  options.train.gradient_checkpointing =
-      placement.recompute ? train::GradientCheckpointing::on : train::GradientCheckpointing::off;
+  options.train.gradient_checkpointing = placement.host_residuals ? train::GradientCheckpointing::host
+                                         : placement.recompute    ? train::GradientCheckpointing::on
+                                                                  : train::GradientCheckpointing::off;
   if (placement.nodes > 1) options.zero.shard_group = train::ShardGroup::node;
   const auto replan = [&](train::Job& job) {
-    plan::Shape shape{.group_size = job.plan.program.group_size, .first_kept_stage = job.plan.first_kept_stage};
+    plan::Shape shape = job.plan.shape();
+    if (placement.host_residuals) shape.host_stages = plan::stages_again(job.facts, shape.first_kept_stage);
     if (numerics.two_groups) shape.group_size = (job.micro_batches + 1) / 2;
     constexpr std::size_t kPlenty = std::size_t{1} << 40;
     job.plan =

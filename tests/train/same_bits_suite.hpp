@@ -38,6 +38,8 @@ struct Placement {
   train::TierChoice exp_avg_sq = train::TierChoice::device;
   train::StoreChoice store = train::StoreChoice::automatic;
   bool recompute = false;  // activation checkpointing
+  bool host_residuals =
+      false;  // likewise, and what blocks keep passes through places on the device, also where that is host memory
   Spread spread = Spread::none;
   int nodes = 1;                  // above 1: shards within so many nodes, copies across
   std::optional<HostState> host;  // beside a GPU; whatever tiers are asked for

@@ -15,8 +15,10 @@
 #include "core/cuda/cuda_marks.hpp"
 #include "core/cuda/cuda_queue.hpp"
 #include "core/cuda/cuda_worker_queue.hpp"
+#include "core/cuda/driver_memory.hpp"
 #include "core/cuda/gpus.hpp"
 #include "core/cuda/memory_budget.hpp"
+#include "core/device_meters.hpp"
 #include "core/error.hpp"
 #include "core/round_up.hpp"
 
@@ -25,10 +27,20 @@ namespace {
 
 constexpr std::size_t kPage = 4096;
 
-class CudaDevice : public Device {
+/// Memory that CUDA knows nothing of is the host's.
+bool on_device(const std::byte* memory) {
+  cudaPointerAttributes attributes{};
+  cuda::check(cudaPointerGetAttributes(&attributes, memory), "cudaPointerGetAttributes");
+  return attributes.type == cudaMemoryTypeDevice || attributes.type == cudaMemoryTypeManaged;
+}
+
+class CudaDevice : public Device, public DeviceMeters {
  public:
   CudaDevice(int index, CudaGpu gpu, std::size_t budget_bytes)
-      : index_(index), gpu_(std::move(gpu)), budget_(std::make_shared<cuda::MemoryBudget>(budget_bytes)) {
+      : index_(index),
+        gpu_(std::move(gpu)),
+        driver_memory_(gpu_.uuid),
+        budget_(std::make_shared<cuda::MemoryBudget>(budget_bytes)) {
     cuda::make_current(index_);
     zeroing_ = cuda::make_stream();
   }
@@ -60,6 +72,8 @@ class CudaDevice : public Device {
     if (auto* compute = dynamic_cast<cuda::CudaQueue*>(&queue)) compute->copy(to, from, bytes);
     else if (auto* worker = dynamic_cast<cuda::CudaWorkerQueue*>(&queue)) worker->copy(to, from, bytes);
     else throw Error(fmt::format("copy on {}: the queue is not of this device", gpu_.name));
+    const bool to_device = on_device(to), from_device = on_device(from);
+    if (to_device != from_device) link_.add({.up = to_device ? bytes : 0, .down = to_device ? 0 : bytes});
   }
   std::unique_ptr<Recording> record_work(Queue& queue, std::function<void()> work) override {
     cuda::make_current(index_);
@@ -68,6 +82,8 @@ class CudaDevice : public Device {
   std::unique_ptr<Marks> create_marks(std::size_t count) override {
     return std::make_unique<cuda::CudaMarks>(index_, count);
   }
+  LinkCounter& link() noexcept override { return link_; }
+  std::optional<std::size_t> taken_bytes() const override { return driver_memory_.taken_bytes(); }
 
  private:
   Buffer allocate_device(std::size_t bytes) {
@@ -120,8 +136,10 @@ class CudaDevice : public Device {
 
   int index_;
   CudaGpu gpu_;
+  cuda::DriverMemory driver_memory_;  // before this process has a context
   std::shared_ptr<cuda::MemoryBudget> budget_;
   std::shared_ptr<cuda::EventPool> events_ = std::make_shared<cuda::EventPool>();
+  LinkCounter link_;
   std::shared_ptr<std::mutex> failures_ = std::make_shared<std::mutex>();
   cuda::StreamHandle zeroing_;
 };
