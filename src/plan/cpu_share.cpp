@@ -130,6 +130,8 @@ std::vector<std::size_t> cpu_ring_offsets(const JobFacts& job, const Placement& 
         largest = std::max(largest, job.kinds[kind].bytes[extent]);
     ends.push_back(ends.back() + round_up(largest, kBoundary));
   }
+  // There are places even for extents of which all is in host memory already.
+  if (!placement.on_cpu.empty()) ends.back() = std::max(ends.back(), kBoundary);
   return ends;
 }
 

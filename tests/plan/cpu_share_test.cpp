@@ -129,6 +129,18 @@ TEST(PlaceShared, AWishForTheMaster_IsKept_AndItTravelsWithTheWeight) {
   EXPECT_EQ(cpu_ring_offsets(job, placement), (std::vector<std::size_t>{0, 256, 512, 512, 512, 768}));
 }
 
+TEST(PlaceShared, WithAllInHostMemory_NothingComesDown_AndTheRingHasPlacesAllTheSame) {
+  JobFacts job = job_facts(UpdateOn::cpu);
+  for (KindFacts& kind : job.kinds) kind.wish = Tier::host;
+
+  const Placement placement =
+      place_shared(job, {.device = kPlenty, .host = kPlenty}, {.of_host = 1.0, .of_nvme = true});
+
+  EXPECT_EQ(who_updates(placement), std::string(16, 'c'));
+  EXPECT_EQ(cpu_ring_offsets(job, placement), (std::vector<std::size_t>{0, 0, 0, 0, 0, 256}));
+  EXPECT_EQ(cpu_ring_bytes(job, placement), 2 * 256U);
+}
+
 TEST(PlaceShared, TheRing_IsTakenFromHostMemory) {
   const JobFacts job = job_facts(UpdateOn::cpu);
   const std::size_t needed = 6 * (200 + kMoments) + kCpuRing;

@@ -433,8 +433,9 @@ class RandomJobs : public ::testing::Test {
       for (std::size_t unit = 0; unit < job.costs.units.size(); ++unit) {
         const double share = number();
         job.state.on_cpu[unit].gradient = share * job.costs.units[unit].update_read_bytes;
-        for (const auto& kind : job.state.kinds)
-          for (std::size_t tier = 0; tier < 3; ++tier) job.state.on_cpu[unit].state[tier] += share * kind[unit][tier];
+        for (std::size_t kind = 0; kind < std::min(job.state.kinds.size(), kGradientKind); ++kind)
+          for (std::size_t tier = 0; tier < 3; ++tier)
+            job.state.on_cpu[unit].state[tier] += share * job.state.kinds[kind][unit][tier];
       }
     }
     if (job.costs.gpu && number() < 0.5) {
