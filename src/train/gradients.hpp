@@ -87,10 +87,8 @@ class Gradients {
   [[nodiscard]] bool trainable(int unit) const { return layout_.trainable(unit); }
   /// When what owned() gives of a unit that rests on the host is there; elsewhere finish() is enough.
   [[nodiscard]] Event there(int unit) const { return rests_on_host(unit) ? host_->there(unit) : Event(); }
-  /// Part of owned(), after finish().
-  [[nodiscard]] GradientAtRest at_rest(int unit, Range part) const {
-    return {.values = owned(unit).flat(part.begin, part.size()), .there = there(unit)};
-  }
+  /// owned(), after finish(). Asked for while the next step runs it may be that one's.
+  [[nodiscard]] GradientAtRest at_rest(int unit) const { return {.values = owned(unit), .there = there(unit)}; }
   /// The summed gradient of what this rank owns of a trainable unit, after finish().
   [[nodiscard]] TensorView owned(int unit) const { return states_.at(static_cast<std::size_t>(unit)).owned; }
   /// This rank's piece of it, the part that its norm counts.

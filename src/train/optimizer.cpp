@@ -49,6 +49,11 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+GradientAtRest part_of(const std::vector<GradientAtRest>& gradients, const ShardState::Stretch& stretch) {
+  const GradientAtRest& whole = gradients[static_cast<std::size_t>(stretch.whole.unit)];
+  return {.values = whole.values.flat(stretch.whole.range.begin, stretch.whole.range.size()), .there = whole.there};
+}
+
 bool is_of_worker(const ShardState::Stretch& stretch) { return stretch.through_ring || stretch.on_cpu; }
 
 }  // namespace
@@ -77,14 +82,14 @@ void Optimizer::update(int unit, const UpdateNumbers& numbers) {
     done = start_on_worker(unit, numbers, marks, Part::all, {});
   } else if (!has(unit, Part::on_worker)) {
     marks.begin(*queue_);
-    update_part(*queue_, unit, numbers, Part::on_queue, gradients_there());
+    update_part(*queue_, unit, numbers, Part::on_queue, gradients_at_rest());
     marks.end(*queue_);
     done = queue_->record();
   } else if (!has(unit, Part::on_queue)) {
     done = start_on_worker(unit, numbers, marks, Part::on_worker, {});
   } else {
     marks.begin(*queue_);
-    update_part(*queue_, unit, numbers, Part::on_queue, gradients_there());
+    update_part(*queue_, unit, numbers, Part::on_queue, gradients_at_rest());
     const Event on_queue = queue_->record();
     const Event on_worker = start_on_worker(unit, numbers, marks, Part::on_worker, on_queue);
     done = Event(std::make_shared<BothEvents>(on_queue, on_worker));
@@ -103,10 +108,10 @@ bool Optimizer::has(int unit, Part part) const {
 Event Optimizer::start_on_worker(int unit, const UpdateNumbers& numbers, const Trace::UpdateMarks& marks, Part part,
                                  const std::optional<Event>& on_queue) {
   const auto copies = std::make_shared<Event>();
-  worker_->submit([this, unit, numbers, marks, part, on_queue, copies, there = gradients_there()] {
+  worker_->submit([this, unit, numbers, marks, part, on_queue, copies, gradients = gradients_at_rest()] {
     Queue& queue = host_ ? *queue_ : *ring_queue_;
     if (!on_queue) marks.begin(queue);
-    update_part(queue, unit, numbers, part, there);
+    update_part(queue, unit, numbers, part, gradients);
     *copies = parts_.state.back_on_device();
     Queue& last = on_queue ? *marks_queue_ : queue;
     if (on_queue) last.wait(*on_queue);
@@ -118,16 +123,16 @@ Event Optimizer::start_on_worker(int unit, const UpdateNumbers& numbers, const T
 }
 
 void Optimizer::update_part(Queue& queue, int unit, const UpdateNumbers& numbers, Part part,
-                            const std::vector<Event>& there) {
+                            const std::vector<GradientAtRest>& gradients) {
   const ProfilerRange range(parts_.names.update(unit).c_str());
   try {
     for (const ShardState::Stretch& stretch : parts_.state.stretches_of(unit)) {
       if (part != Part::all && is_of_worker(stretch) != (part == Part::on_worker)) continue;
       if (stretch.on_cpu) {
-        update_on_cpu(stretch, numbers, there);
+        update_on_cpu(stretch, numbers, gradients);
         continue;
       }
-      ShardState::Lease lease = parts_.state.acquire(stretch, queue, gradient_of(stretch, there));
+      ShardState::Lease lease = parts_.state.acquire(stretch, queue, part_of(gradients, stretch));
       const auto start = std::chrono::steady_clock::now();
       update_extent({.queue = queue, .ops = parts_.ops, .extent = stretch.whole, .views = lease.views()}, numbers);
       if (host_) cpu_seconds_ += seconds_since(start);
@@ -144,29 +149,23 @@ void Optimizer::update_part(Queue& queue, int unit, const UpdateNumbers& numbers
   }
 }
 
-/// When this step's gradients of all units rest in host memory, where they do. A thread that asked later might be told of the next step's.
-std::vector<Event> Optimizer::gradients_there() const {
-  std::vector<Event> there;
-  for (int unit = 0; unit < parts_.zero.map->units(); ++unit) there.push_back(parts_.gradients.there(unit));
-  return there;
-}
-
-GradientAtRest Optimizer::gradient_of(const ShardState::Stretch& stretch, const std::vector<Event>& there) const {
-  const Range range = stretch.whole.range;
-  return {.values = parts_.gradients.owned(stretch.whole.unit).flat(range.begin, range.size()),
-          .there = there[static_cast<std::size_t>(stretch.whole.unit)]};
+/// This step's gradients of all units, for a thread that uses them later: what it asked for itself might be the next step's.
+std::vector<GradientAtRest> Optimizer::gradients_at_rest() const {
+  std::vector<GradientAtRest> gradients;
+  for (int unit = 0; unit < parts_.zero.map->units(); ++unit) gradients.push_back(parts_.gradients.at_rest(unit));
+  return gradients;
 }
 
 /// All gradients of a step are summed before its first update, so that what comes next may come down already.
-void Optimizer::fetch_ahead(const std::vector<Event>& there) {
+void Optimizer::fetch_ahead(const std::vector<GradientAtRest>& gradients) {
   for (; fetched_ < of_cpu_.size() && parts_.state.can_fetch(); ++fetched_)
-    parts_.state.fetch(of_cpu_[fetched_], gradient_of(of_cpu_[fetched_], there));
+    parts_.state.fetch(of_cpu_[fetched_], part_of(gradients, of_cpu_[fetched_]));
 }
 
 void Optimizer::update_on_cpu(const ShardState::Stretch& stretch, const UpdateNumbers& numbers,
-                              const std::vector<Event>& there) {
-  fetch_ahead(there);
-  ShardState::Lease lease = parts_.state.acquire_on_cpu(stretch, gradient_of(stretch, there));
+                              const std::vector<GradientAtRest>& gradients) {
+  fetch_ahead(gradients);
+  ShardState::Lease lease = parts_.state.acquire_on_cpu(stretch, part_of(gradients, stretch));
   const auto start = std::chrono::steady_clock::now();
   update_extent({.queue = *cpu_queue_, .ops = *parts_.cpu_ops, .extent = stretch.whole, .views = lease.views()},
                 numbers);

@@ -86,12 +86,13 @@ class Optimizer {
   [[nodiscard]] bool has(int unit, Part part) const;
   Event start_on_worker(int unit, const UpdateNumbers& numbers, const Trace::UpdateMarks& marks, Part part,
                         const std::optional<Event>& on_queue);
-  void update_part(Queue& queue, int unit, const UpdateNumbers& numbers, Part part, const std::vector<Event>& there);
+  void update_part(Queue& queue, int unit, const UpdateNumbers& numbers, Part part,
+                   const std::vector<GradientAtRest>& gradients);
 
-  void update_on_cpu(const ShardState::Stretch& stretch, const UpdateNumbers& numbers, const std::vector<Event>& there);
-  void fetch_ahead(const std::vector<Event>& there);
-  [[nodiscard]] std::vector<Event> gradients_there() const;
-  [[nodiscard]] GradientAtRest gradient_of(const ShardState::Stretch& stretch, const std::vector<Event>& there) const;
+  void update_on_cpu(const ShardState::Stretch& stretch, const UpdateNumbers& numbers,
+                     const std::vector<GradientAtRest>& gradients);
+  void fetch_ahead(const std::vector<GradientAtRest>& gradients);
+  [[nodiscard]] std::vector<GradientAtRest> gradients_at_rest() const;
 
   bool host_;
   std::unique_ptr<Queue> queue_;        // of extents in memory, and on the host of all

@@ -132,6 +132,7 @@ TEST(PlaceShared, AWishForTheMaster_IsKept_AndItTravelsWithTheWeight) {
 TEST(PlaceShared, WithAllInHostMemory_NothingComesDown_AndTheRingHasPlacesAllTheSame) {
   JobFacts job = job_facts(UpdateOn::cpu);
   for (KindFacts& kind : job.kinds) kind.wish = Tier::host;
+  job.gathered_bytes = {1600, 1600};
 
   const Placement placement =
       place_shared(job, {.device = kPlenty, .host = kPlenty}, {.of_host = 1.0, .of_nvme = true});
