@@ -74,10 +74,11 @@ std::string profile_text(const plan::MachineProfile& profile) {
                     profile.pcie->down_rate / kGiga, profile.pcie->both_rate / kGiga);
   }
   text += fmt::format(
-      "host    {} threads, {} of memory free, {:.1f} GB/s; AdamW: {:.2f} billion parameters a second; "
-      "products: {:.0f} GFLOP/s\n",
+      "host    {} threads, {} of memory free, {:.1f} GB/s; products: {:.0f} GFLOP/s\n"
+      "        AdamW: {:.2f} billion parameters a second, with moments in bf16 {:.2f}, in int8 {:.2f}\n",
       profile.host.cores, plan::bytes_text(profile.host.memory_bytes), profile.host.memory_rate / kGiga,
-      profile.host.adamw_rate / kGiga, profile.host.product_flops / kGiga);
+      profile.host.product_flops / kGiga, profile.host.adamw_rate / kGiga, profile.host.adamw_bf16_rate / kGiga,
+      profile.host.adamw_int8_rate / kGiga);
   return text;
 }
 

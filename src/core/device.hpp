@@ -130,6 +130,10 @@ class Device {
   /// Copies `bytes` between any two memories of this device in `queue`'s order. Both must live until then.
   /// \throws Error if `queue` is not of this device, or is a GPU's compute queue and host memory is not of `allocate`
   virtual void copy(Queue& queue, std::byte* to, const std::byte* from, std::size_t bytes) = 0;
+  /// As copy, for the little that computing waits for: on a GPU it does not stand in line behind what other queues copy over the link.
+  virtual void copy_little(Queue& queue, std::byte* to, const std::byte* from, std::size_t bytes) {
+    copy(queue, to, from, bytes);
+  }
   /// What `work` submits to `queue`, to be run later, once or often: a GPU is then given all of it at the cost of one launch. Values
   /// and addresses are those of now, what memory holds is read when it runs. `work` may submit GPU operations and copies only:
   /// it must not wait, nor call submit(), record() or wait() of the queue. The host calls `work` again each time.

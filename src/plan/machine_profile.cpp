@@ -56,6 +56,8 @@ void visit_fields(Group& g, const Visit& visit) requires std::is_same_v<std::rem
   visit("memory_rate", g.memory_rate, Positive{});
   visit("product_flops", g.product_flops, Positive{});
   visit("adamw_rate", g.adamw_rate, Positive{});
+  visit("adamw_bf16_rate", g.adamw_bf16_rate, Positive{});
+  visit("adamw_int8_rate", g.adamw_int8_rate, Positive{});
   visit("source", g.source);
 }
 
@@ -167,6 +169,15 @@ ordered_json group_json(const std::optional<Group>& group) {
 }
 
 }  // namespace
+
+double HostProfile::rate_of(MomentFormat format) const {
+  switch (format) {
+    case MomentFormat::fp32: return adamw_rate;
+    case MomentFormat::bf16: return adamw_bf16_rate;
+    case MomentFormat::int8: return adamw_int8_rate;
+  }
+  return adamw_rate;
+}
 
 std::string profile_json(const MachineProfile& profile) {
   ordered_json object;

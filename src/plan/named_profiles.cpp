@@ -59,13 +59,20 @@ PcieProfile pcie4() {
 
 /// A host whose AdamW is bound by its memory: 28 bytes a parameter at 0.9 of its rate.
 HostProfile host(std::uint64_t memory_bytes, std::int64_t cores, double memory_rate, std::string source) {
-  constexpr double kFlopsOfCore = 60e9;  // AVX2 at 3 GHz and less than its peak
+  constexpr double kFlopsOfCore = 60e9;                               // AVX2 at 3 GHz and less than its peak
+  constexpr double kHostAdamWBf16Bytes = 20.0;                        // of kHostAdamWBytes, moments of 2 bytes
+  constexpr double kBf16RateOfCore = 1.6e8, kInt8RateOfCore = 0.7e8;  // as measured on the H200's host
+  const auto cores_of_node = static_cast<double>(cores);
   return {.memory_bytes = memory_bytes,
           .cores = cores,
           .memory_rate = memory_rate,
           .product_flops = kFlopsOfCore * static_cast<double>(cores),
           .adamw_rate = 0.9 * memory_rate / kHostAdamWBytes,
-          .source = std::move(source) + "; AdamW at 0.9 of the memory's rate, 60 GFLOP/s a core"};
+          .adamw_bf16_rate = std::min(0.9 * memory_rate / kHostAdamWBf16Bytes, kBf16RateOfCore * cores_of_node),
+          .adamw_int8_rate = kInt8RateOfCore * cores_of_node,
+          .source = std::move(source) +
+                    "; AdamW at 0.9 of the memory's rate, with moments in bf16 or int8 at no more "
+                    "than 1.6e8 or 0.7e8 parameters a second and core; 60 GFLOP/s a core"};
 }
 
 /// One drive. \param terabytes_written  that its maker promises
@@ -249,8 +256,11 @@ MachineProfile h200() {
                .memory_rate = 100.0 * kGiga,
                .product_flops = 1.2 * kTera,
                .adamw_rate = 3.38e9,
+               .adamw_bf16_rate = 2.6e9,
+               .adamw_int8_rate = 1.1e9,
                .source =
-                   "measured: 16 cores with AVX-512, 100 GB/s, AdamW with fp32 moments 296 ms for 1e9 parameters; "
+                   "measured: 16 cores with AVX-512, 100 GB/s, AdamW with fp32 moments 296 ms for 1e9 parameters, "
+                   "with bf16 ones 2.6e9 and with int8 ones 1.1e9 a second; "
                    "assumed: 75 GFLOP/s a core"},
       .nvme = drive(1.7 * kGiga, 1.7 * kGiga, 1.7 * kGiga, 55 * kGiB, 0,
                     "measured: 1.5 to 1.9 GB/s each way alone, about half of it each at once; the drive's endurance is "

@@ -30,7 +30,7 @@ struct Rates {
   double kernel_seconds = 0.0;
   double pcie_up = 1.0, pcie_down = 1.0, pcie_both = 1.0;
   double host_memory = 1.0;
-  double cpu_update = 1.0;  // bytes a second of the CPU's optimizer beside a GPU
+  double cpu_update = 1.0;  // parameters a second of the CPU's optimizer beside a GPU
   double nvme_read = 1.0, nvme_write = 1.0, nvme_both = 1.0;
   double network = 1.0, network_start = 0.0;
 };
@@ -42,7 +42,8 @@ Rates rates_of(const MachineProfile& profile, const StepCosts& costs) {
   rates.products = product_rate(profile, costs);
   rates.attention = rates.products;
   rates.memory = rates.host_memory;
-  rates.cpu_update = rates.update = profile.host.adamw_rate * share * kHostAdamWBytes;
+  rates.update = profile.host.adamw_rate * share * kHostAdamWBytes;
+  rates.cpu_update = profile.host.rate_of(costs.moments) * share;
   if (costs.gpu) {
     const GpuProfile& gpu = *profile.gpu;
     rates.attention *= gpu.attention_share;
@@ -100,7 +101,7 @@ class Simulator {
   }
 
  private:
-  static constexpr std::size_t kWeight = 0;  // of JobFacts::kinds
+  static constexpr std::size_t kWeight = 0, kMaster = 1;  // of JobFacts::kinds
 
   ResourceUse& use(Resource resource) { return result_.resources[static_cast<std::size_t>(resource)]; }
 
@@ -259,11 +260,24 @@ class Simulator {
     const double here = std::max(pcie(norm_done_, 0.0, bytes.device + gradient_down), at_rest_[unit]);
     const double read = nvme(norm_done_, bytes.nvme, bytes.nvme);
     const double touched = 2.0 * bytes.all() + gradient;
-    const double updated = take(Resource::cpu_update, std::max(here, read), touched, rates_.cpu_update);
+    const double parameters =
+        static_cast<double>(costs_.units[unit].parameters) * gradient / costs_.units[unit].update_read_bytes;
+    const double updated =
+        take(Resource::cpu_update, std::max(here, read), touched, touched / parameters * rates_.cpu_update);
     const double moved = touched + 2.0 * bytes.device + gradient_down + 2.0 * bytes.nvme;
     // Room on the link is taken in the order of units: what goes up late does not hold up what could go before.
     const double up = std::max(pcie(norm_done_, bytes.device, 0.0), updated + bytes.device / rates_.pcie_up);
     return std::max(up, take(Resource::host_memory, norm_done_, moved, rates_.host_memory));
+  }
+
+  /// Parameters outside the device that kernels reach for over the link. Their reads are small: a copy is several times as fast.
+  double read_in_place(std::size_t unit, double start) {
+    constexpr double kOfCopies = 0.2;
+    double bytes = 0.0;
+    for (const std::size_t kind : {kWeight, kMaster})
+      bytes += state_.kinds[kind][unit][static_cast<std::size_t>(Tier::host)] +
+               state_.kinds[kind][unit][static_cast<std::size_t>(Tier::nvme)];
+    return take(Resource::pcie_up, start, costs_.reads_in_place * bytes, kOfCopies * rates_.pcie_up);
   }
 
   /// State is read once and written once; the gradient is read.
@@ -292,6 +306,7 @@ class Simulator {
       // As often as the update reads it.
       const double gradient_up = gradient_there > 0.0 ? std::max(gradient_there, gradient) : 0.0;
       const double start = std::max(norm_done_, at_rest_[unit]);
+      done = std::max(done, read_in_place(unit, start));
       done = std::max(done, pcie(start, bytes.host + bytes.nvme + gradient_up, bytes.host + bytes.nvme));
       // Those on drives pass through host memory twice each way.
       done = std::max(done, take(Resource::host_memory, start, 2.0 * bytes.host + 4.0 * bytes.nvme + gradient_up,

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "plan/job_ledger.hpp"
+#include "plan/machine_profile.hpp"
 #include "plan/placement.hpp"
 
 namespace spillway::plan {
@@ -58,7 +59,9 @@ struct StepCosts {
   bool gathers_on_acquire = false;  // ZeRO stage 3 over several ranks; otherwise units are gathered after their update
   int ranks_on_node = 1;            // that share the node's memory, cores and drives
   bool several_nodes = false;       // the network is crossed
-  double model_flops = 0.0;         // products and attention of the model itself: nothing that runs again
+  MomentFormat moments = MomentFormat::fp32;
+  double reads_in_place = 0.0;  // how often the update's kernels read weights and masters besides, where they lie
+  double model_flops = 0.0;     // products and attention of the model itself: nothing that runs again
 };
 
 /// Bytes on each tier, by the tier's number.

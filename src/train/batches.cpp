@@ -119,7 +119,7 @@ void BatchMemory::send(Queue& queue, StallClock* stalls) {
   if (sent_bytes_ == 0) return;
   std::optional<StallClock::Span> span;
   if (stalls != nullptr) span.emplace(*stalls, Activity::h2d);
-  device_.copy(queue, on_device_.source.offsets.data(), on_host_.source.offsets.data(), sent_bytes_);
+  device_.copy_little(queue, on_device_.source.offsets.data(), on_host_.source.offsets.data(), sent_bytes_);
   sent_ = queue.record();
 }
 
@@ -170,7 +170,8 @@ model::MicroBatch BatchMemory::pack(Queue& queue, const data::Examples& examples
 }
 
 void BatchMemory::fetch_losses(Queue& queue) {
-  if (sent_bytes_ > 0) device_.copy(queue, on_host_.losses.data(), on_device_.losses.data(), on_device_.losses.bytes());
+  if (sent_bytes_ > 0)
+    device_.copy_little(queue, on_host_.losses.data(), on_device_.losses.data(), on_device_.losses.bytes());
 }
 
 std::vector<double> BatchMemory::sample_losses() const {

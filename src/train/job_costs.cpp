@@ -98,6 +98,15 @@ plan::StageCosts head_costs(const Job& job, const BatchShape& batch, double grad
           .backward = {}};
 }
 
+plan::MomentFormat moments_of(const Job& job) {
+  switch (job.options.optimizer.state_format) {
+    case StateFormat::fp32: return plan::MomentFormat::fp32;
+    case StateFormat::bf16: return plan::MomentFormat::bf16;
+    case StateFormat::int8: return plan::MomentFormat::int8;
+  }
+  return plan::MomentFormat::fp32;
+}
+
 plan::ProductType product_of(const Job& job) {
   switch (job.dtype()) {
     case DType::bf16: return plan::ProductType::bf16;
@@ -219,7 +228,10 @@ plan::StepCosts costs_of(const Job& job) {
                         .product = product_of(job),
                         .gathers_on_acquire = job.zero.stage == 3 && job.zero.sharded(),
                         .ranks_on_node = job.nodes.ranks_on(job.nodes.node_of(job.zero.rank)),
-                        .several_nodes = job.nodes.nodes() > 1};
+                        .several_nodes = job.nodes.nodes() > 1,
+                        .moments = moments_of(job),
+                        // Adafactor sums over the parameters before it updates them.
+                        .reads_in_place = job.adafactor ? 1.0 : 0.0};
   for (const model::Stage& stage : job.stages)
     costs.stages.push_back(stage_costs(stage, job, batch, job.micro_batches > 1));
   for (int unit = 0; unit < job.map->units(); ++unit) costs.units.push_back(unit_costs(job, unit));

@@ -207,7 +207,7 @@ plan::JobFacts facts_of(const Job& job, const PlannedMachine& machine) {
   facts.training = job.purpose == Purpose::train;
   add_state_facts(facts, job);
   facts.gathers_weights = job.zero.stage == 3 && job.zero.sharded();
-  facts.program_bytes = machine.program_bytes();
+  facts.program_bytes = machine.program_bytes() + machine.library_bytes();
   if (!job.on_gpu) facts.workspace_bytes = workspace_bytes(job);
   facts.transfer_bytes = static_cast<std::size_t>(ShardState::kTransferElements) * sizeof(float);
   facts.result_bytes = kernel_result_bytes(job);

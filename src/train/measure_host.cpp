@@ -49,18 +49,25 @@ double memory_rate(kernels::cpu::ThreadPool& pool, Device& host) {
   return 2.0 * kBytes / seconds;
 }
 
-double adamw_rate(kernels::OptimizerOps& ops, Device& host, Queue& queue) {
+/// \param moments  what they are stored in: int8 has a scale of its own for each kStateBlock of them
+double adamw_rate(kernels::OptimizerOps& ops, Device& host, Queue& queue, DType moments) {
   constexpr std::int64_t kParameters = std::int64_t{32} << 20;
   const std::size_t bytes = static_cast<std::size_t>(kParameters) * sizeof(float);
-  std::array<Buffer, 4> buffers;
-  for (Buffer& buffer : buffers) {
-    buffer = host.allocate(MemoryKind::device, bytes);
-    fill(buffer, 0.01F);
+  std::array<Buffer, 6> buffers;
+  for (std::size_t i = 0; i < buffers.size(); ++i) {
+    buffers[i] = host.allocate(MemoryKind::device, i < 4 ? bytes : bytes / kernels::kStateBlock);
+    fill(buffers[i], 0.01F);
   }
   const auto view = [&](std::size_t i) { return TensorView(buffers[i].data(), DType::f32, {kParameters}); };
+  const auto moment = [&](std::size_t i) {
+    kernels::StateView of{.values = TensorView(buffers[i].data(), moments, {kParameters}), .scales = {}};
+    if (moments == DType::u8)
+      of.scales = TensorView(buffers[i + 3].data(), DType::f32, {kParameters / kernels::kStateBlock});
+    return of;
+  };
   const kernels::AdamWStep step{.parameter = {.weight = view(0), .master = {}},
-                                .exp_avg = {.values = view(1), .scales = {}},
-                                .exp_avg_sq = {.values = view(2), .scales = {}},
+                                .exp_avg = moment(1),
+                                .exp_avg_sq = moment(2),
                                 .gradient = view(3),
                                 .learning_rate = 1e-3};
   return kParameters / shortest_seconds(3, [&] { ops.adamw(queue, step); });
@@ -86,12 +93,16 @@ plan::HostProfile measure_host(int threads) {
   const auto queue = host->create_compute_queue();
   const auto pool = kernels::cpu::make_thread_pool(threads);
   plan::HostProfile profile{.memory_bytes = available_memory_bytes(), .cores = threads};
-  profile.adamw_rate = adamw_rate(*kernels::cpu::make_optimizer_ops(pool), *host, *queue);
+  const auto ops = kernels::cpu::make_optimizer_ops(pool);
+  profile.adamw_rate = adamw_rate(*ops, *host, *queue, DType::f32);
+  profile.adamw_bf16_rate = adamw_rate(*ops, *host, *queue, DType::bf16);
+  profile.adamw_int8_rate = adamw_rate(*ops, *host, *queue, DType::u8);
   // Reading more than it writes, AdamW often gets more out of the memory than a copy.
   profile.memory_rate = std::max(memory_rate(*pool, *host), profile.adamw_rate * plan::kHostAdamWBytes);
   profile.product_flops = product_flops(*kernels::cpu::make_model_ops(pool), *host, *queue);
-  profile.source =
-      fmt::format("measured with {} threads: a copy of 256 MiB, AdamW in fp32, a product of 2048 cubed", threads);
+  profile.source = fmt::format(
+      "measured with {} threads: a copy of 256 MiB, AdamW with moments in fp32, bf16 and int8, a product of 2048 cubed",
+      threads);
   return profile;
 }
 

@@ -27,6 +27,7 @@ std::size_t ThisMachine::context_bytes() const { return has_gpu() ? kContextByte
 std::size_t ThisMachine::device_room() const { return runtime_.device.free_bytes() + kContextBytes; }
 std::size_t ThisMachine::available_host_bytes() const { return available_memory_bytes(); }
 std::size_t ThisMachine::program_bytes() const { return resident_bytes(); }
+std::size_t ThisMachine::library_bytes() const { return has_gpu() ? kGpuLibraryBytes : 0; }
 std::size_t ThisMachine::disk_room(const std::vector<std::string>& directories) const {
   return free_disk_bytes(directories);
 }

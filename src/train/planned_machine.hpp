@@ -16,6 +16,8 @@ struct Runtime;
 
 /// Device memory of a context, code and cuBLASLt: 540 MiB were seen on an H200 with CUDA 13 while t5-large and t5-3b trained.
 inline constexpr std::size_t kContextBytes = std::size_t{600} << 20;
+/// Of host memory: what cuBLASLt and kernels take when they are first used, as measured.
+inline constexpr std::size_t kGpuLibraryBytes = std::size_t{170} << 20;
 
 /// What planning asks of the machine that a job is planned for: this one as it is, or one that a profile describes.
 class PlannedMachine {
@@ -35,6 +37,8 @@ class PlannedMachine {
   /// Host memory that a rank holds before it allocates what is planned, and whether it is out of what is available already.
   [[nodiscard]] virtual std::size_t program_bytes() const = 0;
   [[nodiscard]] virtual bool holds_program() const = 0;
+  /// What kernels and libraries take of it besides once they are used.
+  [[nodiscard]] virtual std::size_t library_bytes() const = 0;
   /// Room in the directories of the nvme tier. \throws ConfigError if one is not there
   [[nodiscard]] virtual std::size_t disk_room(const std::vector<std::string>& directories) const = 0;
   /// Threads that each rank computes with. Collective.
@@ -57,6 +61,7 @@ class ThisMachine : public PlannedMachine {
   [[nodiscard]] std::size_t available_host_bytes() const override;
   [[nodiscard]] std::size_t program_bytes() const override;
   [[nodiscard]] bool holds_program() const override { return true; }
+  [[nodiscard]] std::size_t library_bytes() const override;
   [[nodiscard]] std::size_t disk_room(const std::vector<std::string>& directories) const override;
   [[nodiscard]] kernels::cpu::ThreadPlacement threads(comm::Communicator& communicator) const override;
   [[nodiscard]] const plan::MachineProfile* profile() const override;
@@ -78,6 +83,7 @@ class DescribedMachine : public PlannedMachine {
   [[nodiscard]] std::size_t available_host_bytes() const override { return profile_.host.memory_bytes; }
   [[nodiscard]] std::size_t program_bytes() const override;
   [[nodiscard]] bool holds_program() const override { return false; }
+  [[nodiscard]] std::size_t library_bytes() const override { return 0; }  // the profile has all of it
   [[nodiscard]] std::size_t disk_room(const std::vector<std::string>& directories) const override;
   [[nodiscard]] kernels::cpu::ThreadPlacement threads(comm::Communicator& communicator) const override;
   [[nodiscard]] const plan::MachineProfile* profile() const override { return &profile_; }

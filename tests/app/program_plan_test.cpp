@@ -91,7 +91,7 @@ TEST_F(ProgramPlan, TheSavedProfile_IsTakenWithoutAskingAndTrainSaysWhatItPredic
   EXPECT_THAT(printed.out, HasSubstr("not predicted"));
   // A profile as doctor writes one.
   place_.write("config/spillway/machine.json", R"({"version": 1, "name": "this machine", "gpu": null, "pcie": null,
-    "host": {"memory_bytes": 8000000000, "cores": 2, "memory_rate": 1e10, "product_flops": 1e11, "adamw_rate": 1e8,
+    "host": {"memory_bytes": 8000000000, "cores": 2, "memory_rate": 1e10, "product_flops": 1e11, "adamw_rate": 1e8, "adamw_bf16_rate": 1e8, "adamw_int8_rate": 5e7,
              "source": "a test"},
     "nvme": null,
     "links": {"ranks_per_node": 1, "node_rate": 1e9, "network_rate": 0, "start_seconds": 0, "source": "a test"}})");

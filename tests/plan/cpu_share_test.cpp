@@ -198,7 +198,10 @@ struct Machine {
     costs.stages.resize(3);
     costs.units.resize(2);
     costs.units.front().persistent = true;
-    for (UnitCosts& unit : costs.units) unit.update_read_bytes = 8 * 200.0;
+    for (UnitCosts& unit : costs.units) {
+      unit.parameters = 8 * 100;
+      unit.update_read_bytes = 8 * 200.0;
+    }
     profile = named_profile("titan-rtx-24gb");
     profile.pcie = PcieProfile{.up_rate = 1e6, .down_rate = 1e6, .both_rate = 2e6};
     profile.host.memory_rate = 1e9;

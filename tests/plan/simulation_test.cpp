@@ -30,7 +30,9 @@ MachineProfile profile() {
                    .cores = 2,
                    .memory_rate = 40.0,
                    .product_flops = 10.0,
-                   .adamw_rate = 5.0 / kHostAdamWBytes},
+                   .adamw_rate = 5.0 / kHostAdamWBytes,
+                   .adamw_bf16_rate = 0.25,
+                   .adamw_int8_rate = 0.125},
           .nvme = NvmeProfile{.read_rate = 2.0, .write_rate = 1.0, .both_rate = 2.0},
           .links = {.ranks_per_node = 2, .node_rate = 8.0, .network_rate = 2.0, .start_seconds = 0.5}};
 }
@@ -174,29 +176,46 @@ TEST(Simulate, StateOnDrives_PassesThemAndPcie) {
   EXPECT_DOUBLE_EQ(step.nvme_bytes_a_day(2), 8.0 * 2 * 86400.0 / 11.0);
 }
 
-/// The CPU's optimizer takes 5 bytes a second.
+/// The CPU's optimizer takes 28 / 5 s for a parameter, and 4 with moments in bf16.
 TEST(Simulate, WhatTheCpuUpdates_CostsTheLinkItsGradientAndItsWeight) {
   Job job;
   job.weight(1, Tier::device) = 2.0;
   job.moment(1, Tier::host) = 8.0;
-  job.costs.units[1].update_read_bytes = 2.0;
+  job.costs.units[1].parameters = 2;
+  job.costs.units[1].update_read_bytes = 4.0;
   job.state.on_cpu.resize(2);
-  job.state.on_cpu[1] = {.state = {2.0, 8.0, 0.0}, .gradient = 2.0};
+  job.state.on_cpu[1] = {.state = {2.0, 8.0, 0.0}, .gradient = 2.0};  // one of the two
 
   const Prediction step = job.run();
 
-  // 4 bytes down at 4 a second, 10 read and written and 2 read at 5, 2 up at 4; then the block, forward and backward.
-  EXPECT_DOUBLE_EQ(step.seconds, 1.0 + 22.0 / 5.0 + 0.5 + 1.0 + 2.0);
+  // 4 bytes down at 4 a second, a parameter, 2 up at 4; then the block, forward and backward.
+  EXPECT_DOUBLE_EQ(step.seconds, 1.0 + 28.0 / 5.0 + 0.5 + 1.0 + 2.0);
   EXPECT_DOUBLE_EQ(step.use(Resource::pcie_down).bytes, 4.0);
   EXPECT_DOUBLE_EQ(step.use(Resource::pcie_up).bytes, 2.0);
   EXPECT_DOUBLE_EQ(step.use(Resource::cpu_update).bytes, 22.0);
   EXPECT_DOUBLE_EQ(step.use(Resource::host_memory).bytes, 22.0 + 6.0);
-  EXPECT_DOUBLE_EQ(step.use(Resource::device_memory).bytes, 0.0);
+  EXPECT_DOUBLE_EQ(step.use(Resource::device_memory).bytes, 2.0);  // the other's gradient
+  job.costs.moments = MomentFormat::bf16;
+  EXPECT_DOUBLE_EQ(job.run().seconds, 1.0 + 4.0 + 0.5 + 1.0 + 2.0);
+}
+
+TEST(Simulate, KernelsThatReachForParameters_TakeFiveTimesAsLongAsACopy) {
+  Job job;
+  job.weight(1, Tier::device) = 2.0;
+  job.state.kinds[1][1][static_cast<std::size_t>(Tier::host)] = 4.0;  // masters
+  job.costs.reads_in_place = 1.0;
+
+  const Prediction step = job.run();
+
+  EXPECT_DOUBLE_EQ(step.use(Resource::pcie_up).busy_seconds, 5.0 * 4.0 / 4.0 + 4.0 / 4.0);
+  EXPECT_DOUBLE_EQ(step.use(Resource::pcie_up).bytes, 8.0);
 }
 
 TEST(Simulate, CpuAndLink_WorkAtTheSameTime) {
   Job job;
   job.moment(1, Tier::host) = 12.0 + 5.0;
+  job.costs.units[1].parameters = 1;
+  job.costs.units[1].update_read_bytes = 0.028;
   job.state.on_cpu.resize(2);
   job.state.on_cpu[1] = {.state = {0.0, 5.0, 0.0}, .gradient = 0.01};
 
@@ -207,13 +226,15 @@ TEST(Simulate, CpuAndLink_WorkAtTheSameTime) {
 TEST(Simulate, DrivesOfWhatTheCpuUpdates_LeaveTheLinkAlone) {
   Job job;
   job.moment(1, Tier::nvme) = 8.0;
+  job.costs.units[1].parameters = 1;
+  job.costs.units[1].update_read_bytes = 1.0;
   job.state.on_cpu.resize(2);
   job.state.on_cpu[1] = {.state = {0.0, 0.0, 8.0}, .gradient = 1.0};
 
   const Prediction step = job.run();
 
-  // 8 s of both ways, then 17 bytes on the CPU.
-  EXPECT_DOUBLE_EQ(step.seconds, 8.0 + 17.0 / 5.0 + 3.0);
+  // 8 s of both ways, then a parameter on the CPU.
+  EXPECT_DOUBLE_EQ(step.seconds, 8.0 + 28.0 / 5.0 + 3.0);
   EXPECT_DOUBLE_EQ(step.use(Resource::pcie_up).bytes, 0.0);
   EXPECT_DOUBLE_EQ(step.use(Resource::nvme_write).bytes, 8.0);
   EXPECT_DOUBLE_EQ(step.use(Resource::host_memory).bytes, 17.0 + 1.0 + 16.0);
@@ -422,12 +443,15 @@ class RandomJobs : public ::testing::Test {
                  .kernels = 2.0 * number()};
     for (std::size_t unit = 0; unit < job.costs.units.size(); ++unit) {
       UnitCosts& costs = job.costs.units[unit];
+      costs.parameters = 1 + static_cast<std::int64_t>(2.0 * number());
       costs.gradient_bytes = costs.update_read_bytes = 5.0 * number();
       costs.reduce.bytes = 5.0 * number();
       if (number() < 0.5) costs.reduce_link_bytes = 5.0 * number();
       if (number() < 0.5) costs.gather_link_bytes = 5.0 * number();
       for (auto& kind : job.state.kinds) kind[unit][static_cast<std::size_t>(number() * 3)] = 20.0 * number();
     }
+    if (number() < 0.3) job.costs.moments = MomentFormat::int8;
+    if (number() < 0.3) job.costs.reads_in_place = 1.0;
     if (job.costs.gpu && number() < 0.5) {
       job.state.on_cpu.resize(job.costs.units.size());
       for (std::size_t unit = 0; unit < job.costs.units.size(); ++unit) {
@@ -463,14 +487,15 @@ TEST_F(RandomJobs, NoStepIsFasterThanItsBusiestResource) {
 TEST_F(RandomJobs, AFasterResource_NeverGivesASlowerStep) {
   using Change = std::function<void(MachineProfile&)>;
   const std::vector<Change> faster = {
-      [](MachineProfile& p) { p.gpu->bf16_flops *= 1.7; },    [](MachineProfile& p) { p.gpu->attention_share = 0.9; },
-      [](MachineProfile& p) { p.gpu->memory_rate *= 1.7; },   [](MachineProfile& p) { p.gpu->adamw_rate *= 1.7; },
-      [](MachineProfile& p) { p.pcie->up_rate *= 1.7; },      [](MachineProfile& p) { p.pcie->down_rate *= 1.7; },
-      [](MachineProfile& p) { p.pcie->both_rate *= 1.7; },    [](MachineProfile& p) { p.host.memory_rate *= 1.7; },
-      [](MachineProfile& p) { p.host.product_flops *= 1.7; }, [](MachineProfile& p) { p.host.adamw_rate *= 1.7; },
-      [](MachineProfile& p) { p.nvme->read_rate *= 1.7; },    [](MachineProfile& p) { p.nvme->write_rate *= 1.7; },
-      [](MachineProfile& p) { p.nvme->both_rate *= 1.7; },    [](MachineProfile& p) { p.links.node_rate *= 1.7; },
-      [](MachineProfile& p) { p.links.network_rate *= 1.7; }, [](MachineProfile& p) { p.links.start_seconds *= 0.5; }};
+      [](MachineProfile& p) { p.gpu->bf16_flops *= 1.7; },      [](MachineProfile& p) { p.gpu->attention_share = 0.9; },
+      [](MachineProfile& p) { p.gpu->memory_rate *= 1.7; },     [](MachineProfile& p) { p.gpu->adamw_rate *= 1.7; },
+      [](MachineProfile& p) { p.pcie->up_rate *= 1.7; },        [](MachineProfile& p) { p.pcie->down_rate *= 1.7; },
+      [](MachineProfile& p) { p.pcie->both_rate *= 1.7; },      [](MachineProfile& p) { p.host.memory_rate *= 1.7; },
+      [](MachineProfile& p) { p.host.product_flops *= 1.7; },   [](MachineProfile& p) { p.host.adamw_rate *= 1.7; },
+      [](MachineProfile& p) { p.host.adamw_int8_rate *= 1.7; }, [](MachineProfile& p) { p.nvme->read_rate *= 1.7; },
+      [](MachineProfile& p) { p.nvme->write_rate *= 1.7; },     [](MachineProfile& p) { p.nvme->both_rate *= 1.7; },
+      [](MachineProfile& p) { p.links.node_rate *= 1.7; },      [](MachineProfile& p) { p.links.network_rate *= 1.7; },
+      [](MachineProfile& p) { p.links.start_seconds *= 0.5; }};
   for (int i = 0; i < 200; ++i) {
     const Job job = draw();
     const double before = job.run().seconds;

@@ -15,6 +15,7 @@ TEST_F(GpuAccounting, TheLinksBytes_AreThoseOfTheStateThatIsNotOnTheGpu) {
   for (const train::TierChoice tier : {train::TierChoice::host, train::TierChoice::nvme}) {
     train::RunOptions options = training_options(folder_.path());
     options.offload.exp_avg = options.offload.exp_avg_sq = tier;
+    options.offload.optimizer_on = train::OptimizerPlace::gpu;
     const auto communicator = comm::make_single_communicator();
     Trainee trainee(options, *communicator, {}, {}, {}, gpu_.get());
     trainee.run(2);

@@ -136,6 +136,8 @@ TEST(MeasureHost, FindsRates) {
   EXPECT_GT(host.memory_bytes, 0U);
   EXPECT_GT(host.memory_rate, 1e8);
   EXPECT_GT(host.adamw_rate, 1e6);
+  EXPECT_GT(host.adamw_bf16_rate, 1e6);
+  EXPECT_GT(host.adamw_int8_rate, 1e6);
   EXPECT_GT(host.product_flops, 1e8);
 }
 

@@ -72,8 +72,14 @@ class CudaDevice : public Device, public DeviceMeters {
     if (auto* compute = dynamic_cast<cuda::CudaQueue*>(&queue)) compute->copy(to, from, bytes);
     else if (auto* worker = dynamic_cast<cuda::CudaWorkerQueue*>(&queue)) worker->copy(to, from, bytes);
     else throw Error(fmt::format("copy on {}: the queue is not of this device", gpu_.name));
-    const bool to_device = on_device(to), from_device = on_device(from);
-    if (to_device != from_device) link_.add({.up = to_device ? bytes : 0, .down = to_device ? 0 : bytes});
+    count(to, from, bytes);
+  }
+  void copy_little(Queue& queue, std::byte* to, const std::byte* from, std::size_t bytes) override {
+    auto* const compute = dynamic_cast<cuda::CudaQueue*>(&queue);
+    if (compute == nullptr) return copy(queue, to, from, bytes);
+    if (bytes == 0) return;
+    compute->copy_little(to, from, bytes);
+    count(to, from, bytes);
   }
   std::unique_ptr<Recording> record_work(Queue& queue, std::function<void()> work) override {
     cuda::make_current(index_);
@@ -86,6 +92,10 @@ class CudaDevice : public Device, public DeviceMeters {
   std::optional<std::size_t> taken_bytes() const override { return driver_memory_.taken_bytes(); }
 
  private:
+  void count(const std::byte* to, const std::byte* from, std::size_t bytes) {
+    const bool to_device = on_device(to), from_device = on_device(from);
+    if (to_device != from_device) link_.add({.up = to_device ? bytes : 0, .down = to_device ? 0 : bytes});
+  }
   Buffer allocate_device(std::size_t bytes) {
     std::shared_ptr<void> share = budget_->take(bytes);
     std::byte* start = ask_device(bytes);

@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "core/cuda/small_copy.hpp"
 #include "core/error.hpp"
 
 namespace spillway::cuda {
@@ -102,6 +103,13 @@ void CudaQueue::copy(std::byte* to, const std::byte* from, std::size_t bytes) {
     return;
   }
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_.get()), "cudaMemcpyAsync");
+}
+
+void CudaQueue::copy_little(std::byte* to, const std::byte* from, std::size_t bytes) {
+  make_current(gpu_);
+  static_cast<void>(is_device_memory(to));
+  static_cast<void>(is_device_memory(from));
+  check(copy_by_kernel(stream_.get(), to, from, bytes), "a kernel that copies");
 }
 
 }  // namespace spillway::cuda

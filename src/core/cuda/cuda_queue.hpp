@@ -35,6 +35,8 @@ class CudaQueue : public Queue {
   void wait(const Event& event) override;
   /// As Device::copy.
   void copy(std::byte* to, const std::byte* from, std::size_t bytes);
+  /// As Device::copy_little.
+  void copy_little(std::byte* to, const std::byte* from, std::size_t bytes);
   [[nodiscard]] cudaStream_t stream() const noexcept { return stream_.get(); }
 
  private:
