@@ -15,6 +15,7 @@
 #include "core/text_file.hpp"
 #include "plan/ledger.hpp"
 #include "train/agreement.hpp"
+#include "train/kernel_set.hpp"
 #include "train/machine.hpp"
 #include "train/machine_findings.hpp"
 #include "train/measure_gpu.hpp"
@@ -121,7 +122,7 @@ std::string save(const plan::MachineProfile& profile, const std::string& asked) 
   return path;
 }
 
-void measure(const CudaGpu& gpu, plan::MachineProfile& profile, std::vector<Finding>& findings) {
+void measure(const CudaGpu& gpu, int threads, plan::MachineProfile& profile, std::vector<Finding>& findings) {
   log::info(fmt::format("measuring {}", gpu.name));
   try {
     const std::size_t before = train::resident_bytes();
@@ -132,6 +133,9 @@ void measure(const CudaGpu& gpu, plan::MachineProfile& profile, std::vector<Find
     measures.gpu.host_bytes = after - std::min(before, after);
     profile.gpu = std::move(measures.gpu);
     profile.pcie = std::move(measures.pcie);
+    profile.host.memory_rate =
+        std::max(profile.host.memory_rate,
+                 train::memory_rate_beside_copies(*device, train::threads_beside_gpu({.threads = threads}).threads));
   } catch (const Error& error) {
     findings.push_back({error.what(),
                         "look at nvidia-smi: end what else runs on the GPU, or choose another one with "
@@ -145,9 +149,9 @@ std::string examine(const DoctorArguments& arguments, int threads) {
   std::vector<Finding> findings;
   plan::MachineProfile profile{.name = "this machine"};
   const std::optional<CudaGpu> gpu = first_gpu(findings);
-  if (gpu) measure(*gpu, profile, findings);
   log::info("measuring the CPUs and their memory");
   profile.host = train::measure_host(threads);
+  if (gpu) measure(*gpu, threads, profile, findings);
   train::StoreMeasures store;
   if (!arguments.nvme.empty()) {
     log::info("measuring the drives");

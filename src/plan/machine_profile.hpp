@@ -49,7 +49,7 @@ enum class MomentFormat { fp32, bf16, int8 };
 struct HostProfile {
   std::uint64_t memory_bytes = 0;  // that jobs may take
   std::int64_t cores = 0;
-  double memory_rate = 0.0;      // bytes a second, read and written together
+  double memory_rate = 0.0;      // bytes a second that CPUs and GPUs read and write together
   double product_flops = 0.0;    // operations a second of a large fp32 product on all cores
   double adamw_rate = 0.0;       // parameters a second that AdamW updates on all cores: kHostAdamWBytes for each
   double adamw_bf16_rate = 0.0;  // likewise with moments in bf16

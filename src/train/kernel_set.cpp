@@ -11,15 +11,6 @@
 namespace spillway::train {
 namespace {
 
-/// Of the pool that updates beside a GPU: a core is left for the thread that feeds the GPU, where there are enough.
-kernels::cpu::ThreadPlacement threads_beside_gpu(kernels::cpu::ThreadPlacement all) {
-  constexpr int kEnough = 3;
-  if (all.threads < kEnough) return all;
-  --all.threads;
-  if (!all.cpus.empty()) all.cpus.pop_back();
-  return all;
-}
-
 constexpr std::size_t kPart = 256;  // what each part of a workspace begins on
 
 /// The parts of a GPU's workspace, in their order.
@@ -55,6 +46,14 @@ std::size_t norm_sum_bytes(const Job& job) {
 }
 
 }  // namespace
+
+kernels::cpu::ThreadPlacement threads_beside_gpu(kernels::cpu::ThreadPlacement all) {
+  constexpr int kEnough = 3;
+  if (all.threads < kEnough) return all;
+  --all.threads;
+  if (!all.cpus.empty()) all.cpus.pop_back();
+  return all;
+}
 
 std::size_t kernel_workspace_bytes(const Job& job) {
   if (!job.on_gpu) return 0;

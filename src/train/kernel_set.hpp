@@ -20,6 +20,9 @@ struct KernelSet {
   std::unique_ptr<kernels::OptimizerOps> cpu_optimizer;  // of a GPU's job whose plan has the CPU update something
 };
 
+/// Of the pool that updates beside a GPU: a core is left for the thread that feeds the GPU, where there are enough.
+[[nodiscard]] kernels::cpu::ThreadPlacement threads_beside_gpu(kernels::cpu::ThreadPlacement all);
+
 /// Those of the CPU with the job's threads, or those of a GPU in the arena's memory.
 /// \param queue  a compute queue of the device, waited for
 [[nodiscard]] KernelSet make_kernels(const Job& job, const Device& device, const Arena& arena, Queue& queue);

@@ -3,9 +3,12 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstring>
+#include <exception>
 #include <functional>
+#include <thread>
 
 #include <fmt/format.h>
 
@@ -49,28 +52,41 @@ double memory_rate(kernels::cpu::ThreadPool& pool, Device& host) {
   return 2.0 * kBytes / seconds;
 }
 
-/// \param moments  what they are stored in: int8 has a scale of its own for each kStateBlock of them
-double adamw_rate(kernels::OptimizerOps& ops, Device& host, Queue& queue, DType moments) {
-  constexpr std::int64_t kParameters = std::int64_t{32} << 20;
-  const std::size_t bytes = static_cast<std::size_t>(kParameters) * sizeof(float);
-  std::array<Buffer, 6> buffers;
-  for (std::size_t i = 0; i < buffers.size(); ++i) {
-    buffers[i] = host.allocate(MemoryKind::device, i < 4 ? bytes : bytes / kernels::kStateBlock);
-    fill(buffers[i], 0.01F);
+/// AdamW over so many parameters that no cache holds them.
+class HostAdamW {
+ public:
+  static constexpr std::int64_t kParameters = std::int64_t{32} << 20;
+  /// \param moments  what they are stored in: int8's codes have a scale for each kStateBlock of them
+  HostAdamW(kernels::OptimizerOps& ops, Device& host, DType moments) : ops_(ops), moments_(moments) {
+    constexpr std::size_t kBytes = static_cast<std::size_t>(kParameters) * sizeof(float);
+    for (std::size_t i = 0; i < buffers_.size(); ++i) {
+      buffers_[i] = host.allocate(MemoryKind::device, i < 4 ? kBytes : kBytes / kernels::kStateBlock);
+      fill(buffers_[i], 0.01F);
+    }
   }
-  const auto view = [&](std::size_t i) { return TensorView(buffers[i].data(), DType::f32, {kParameters}); };
-  const auto moment = [&](std::size_t i) {
-    kernels::StateView of{.values = TensorView(buffers[i].data(), moments, {kParameters}), .scales = {}};
-    if (moments == DType::u8)
-      of.scales = TensorView(buffers[i + 3].data(), DType::f32, {kParameters / kernels::kStateBlock});
-    return of;
-  };
-  const kernels::AdamWStep step{.parameter = {.weight = view(0), .master = {}},
-                                .exp_avg = moment(1),
-                                .exp_avg_sq = moment(2),
-                                .gradient = view(3),
-                                .learning_rate = 1e-3};
-  return kParameters / shortest_seconds(3, [&] { ops.adamw(queue, step); });
+  void update(Queue& queue) {
+    ops_.adamw(queue, {.parameter = {.weight = view(0, DType::f32), .master = {}},
+                       .exp_avg = moment(1),
+                       .exp_avg_sq = moment(2),
+                       .gradient = view(3, DType::f32),
+                       .learning_rate = 1e-3});
+  }
+
+ private:
+  [[nodiscard]] TensorView view(std::size_t i, DType dtype) const { return {buffers_[i].data(), dtype, {kParameters}}; }
+  [[nodiscard]] kernels::StateView moment(std::size_t i) const {
+    if (moments_ != DType::u8) return {.values = view(i, moments_), .scales = {}};
+    return {.values = view(i, moments_),
+            .scales = {buffers_[i + 3].data(), DType::f32, {kParameters / kernels::kStateBlock}}};
+  }
+  kernels::OptimizerOps& ops_;
+  DType moments_;
+  std::array<Buffer, 6> buffers_;
+};
+
+double adamw_rate(kernels::OptimizerOps& ops, Device& host, Queue& queue, DType moments) {
+  HostAdamW adamw(ops, host, moments);
+  return HostAdamW::kParameters / shortest_seconds(3, [&] { adamw.update(queue); });
 }
 
 double product_flops(kernels::ModelOps& ops, Device& host, Queue& queue) {
@@ -101,9 +117,51 @@ plan::HostProfile measure_host(int threads) {
   profile.memory_rate = std::max(memory_rate(*pool, *host), profile.adamw_rate * plan::kHostAdamWBytes);
   profile.product_flops = product_flops(*kernels::cpu::make_model_ops(pool), *host, *queue);
   profile.source = fmt::format(
-      "measured with {} threads: a copy of 256 MiB, AdamW with moments in fp32, bf16 and int8, a product of 2048 cubed",
+      "measured with {} threads: a copy of 256 MiB, AdamW with moments in fp32, bf16 and int8, beside a GPU with "
+      "copies to and from it too, a product of 2048 cubed",
       threads);
   return profile;
+}
+
+double memory_rate_beside_copies(Device& device, int threads) {
+  constexpr std::size_t kPiece = std::size_t{32} << 20, kPieces = 4;  // each way
+  constexpr int kUpdates = 24;
+  const auto host = make_host_device();
+  const auto cpu = host->create_compute_queue(), up = device.create_compute_queue(),
+             down = device.create_compute_queue();
+  const auto ops = kernels::cpu::make_optimizer_ops(kernels::cpu::make_thread_pool(threads));
+  HostAdamW adamw(*ops, *host, DType::f32);
+  const Buffer there = device.allocate(MemoryKind::device, 2 * kPieces * kPiece);
+  const Buffer here = device.allocate(MemoryKind::pinned_host, 2 * kPieces * kPiece);
+  adamw.update(*cpu);
+  std::atomic<bool> over = false;
+  std::atomic<std::size_t> moved = 0;
+  std::exception_ptr error;
+  std::thread copies([&] {
+    try {
+      while (!over) {
+        for (std::size_t piece = 0; piece < kPieces; ++piece) {
+          const std::size_t of_up = piece * kPiece, of_down = (kPieces + piece) * kPiece;
+          device.copy(*up, there.data() + of_up, here.data() + of_up, kPiece);
+          device.copy(*down, here.data() + of_down, there.data() + of_down, kPiece);
+        }
+        up->synchronize();
+        down->synchronize();
+        moved += 2 * kPieces * kPiece;
+      }
+    } catch (...) {
+      error = std::current_exception();
+    }
+  });
+  const auto start = Clock::now();
+  const std::size_t before = moved;
+  for (int i = 0; i < kUpdates; ++i) adamw.update(*cpu);
+  const std::size_t bytes = moved - before;
+  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  over = true;
+  copies.join();
+  if (error) std::rethrow_exception(error);
+  return (static_cast<double>(bytes) + kUpdates * HostAdamW::kParameters * plan::kHostAdamWBytes) / seconds;
 }
 
 }  // namespace spillway::train

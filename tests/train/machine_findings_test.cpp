@@ -5,6 +5,7 @@
 
 #include <gmock/gmock.h>
 
+#include "core/device.hpp"
 #include "core/text_file.hpp"
 #include "support/scratch_directory.hpp"
 #include "train/measure_host.hpp"
@@ -139,6 +140,12 @@ TEST(MeasureHost, FindsRates) {
   EXPECT_GT(host.adamw_bf16_rate, 1e6);
   EXPECT_GT(host.adamw_int8_rate, 1e6);
   EXPECT_GT(host.product_flops, 1e8);
+}
+
+TEST(MeasureHost, CopiesBesideAdamW_AreCountedWithIt) {
+  const auto device = make_host_device();
+
+  EXPECT_GT(memory_rate_beside_copies(*device, 1), 1e8);
 }
 
 }  // namespace
