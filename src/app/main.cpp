@@ -12,6 +12,7 @@
 #include "core/host_name.hpp"
 #include "core/log.hpp"
 #include "train/agreement.hpp"
+#include "train/stop_request.hpp"
 
 namespace spillway::app {
 
@@ -72,6 +73,7 @@ int main(int argc, char** argv) {
   // A file that outgrows the limit of its size is an error like a full disk, not the end of the program.
   signal(SIGXFSZ, SIG_IGN);
   try {
+    train::StopRequest::expect_warnings();
     const comm::MpiEnvironment environment(&argc, &argv);
     log::start(environment.rank(), isatty(STDERR_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr,
                environment.nodes().nodes() > 1 ? host_name() : std::string());

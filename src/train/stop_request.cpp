@@ -48,6 +48,15 @@ void remember(int signal_number) {
   errno = error;
 }
 
+void handle(int signal_number, struct sigaction* before) {
+  struct sigaction action = {};
+  action.sa_handler = remember;
+  action.sa_flags = SA_RESTART;  // reads and writes in flight go on
+  sigemptyset(&action.sa_mask);
+  if (sigaction(signal_number, &action, before) != 0)
+    throw IoError("cannot handle signal " + std::to_string(signal_number), errno);
+}
+
 }  // namespace
 
 std::string_view name_of(StopReason reason) noexcept {
@@ -60,22 +69,16 @@ std::string_view name_of(StopReason reason) noexcept {
   return "nothing";
 }
 
+void StopRequest::expect_warnings() { handle(SIGUSR1, nullptr); }
+
 StopRequest::StopRequest(const StopLimits& limits)
     : limits_(limits), job_end_(steady_end(limits.slurm, std::chrono::system_clock::now())) {
-  signal_arrived = false;
-  first_order = 0;
-  struct sigaction action = {};
-  action.sa_handler = remember;
-  action.sa_flags = SA_RESTART;  // reads and writes in flight go on
-  sigemptyset(&action.sa_mask);
-  for (std::size_t i = 0; i < kSignals.size(); ++i) {
-    if (sigaction(kSignals[i], &action, &saved_[i]) != 0) {
-      throw IoError("cannot handle signal " + std::to_string(kSignals[i]), errno);
-    }
-  }
+  for (std::size_t i = 0; i < kSignals.size(); ++i) handle(kSignals[i], &saved_[i]);
 }
 
 StopRequest::~StopRequest() {
+  signal_arrived = false;
+  first_order = 0;
   for (std::size_t i = 0; i < kSignals.size(); ++i) sigaction(kSignals[i], &saved_[i], nullptr);
 }
 

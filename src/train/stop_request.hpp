@@ -31,6 +31,10 @@ struct StopLimits {
 /// one rank alone, so the trainer asks all ranks and stops if any has a reason.
 class StopRequest {
  public:
+  /// From now on SIGUSR1 is remembered for the first StopRequest to come instead of ending the process: a batch script passes it on
+  /// while the ranks are still starting. \throws IoError
+  static void expect_warnings();
+
   /// \throws IoError
   explicit StopRequest(const StopLimits& limits);
   ~StopRequest();

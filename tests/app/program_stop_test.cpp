@@ -3,6 +3,8 @@
 // with it.
 #include <csignal>
 #include <filesystem>
+#include <fstream>
+#include <string>
 
 #include <gmock/gmock.h>
 
@@ -69,6 +71,24 @@ TEST_P(ProgramStop, Term_DoesTheSame) {
   send(program, SIGTERM);
 
   expect_stopped(program.wait(), "by a signal");
+}
+
+TEST(ProgramStopOfOneRank, Usr1WhileItStarts_IsNotLost) {
+  Workplace place;
+  Program program(place.train_call(1, quietly({kEndless})));
+
+  // Once it is the program and not the shell's copy of this one, and long before it has read its data.
+  ASSERT_TRUE(wait_until([&] {
+    std::ifstream status("/proc/" + std::to_string(program.pid()) + "/status");
+    for (std::string line; std::getline(status, line);)
+      if (line.starts_with("SigCgt:")) return (std::stoull(line.substr(7), nullptr, 16) >> (SIGUSR1 - 1) & 1) != 0;
+    return false;
+  }));
+  ::kill(program.pid(), SIGUSR1);
+
+  const ProgramResult result = program.wait(std::chrono::seconds(20));
+  EXPECT_EQ(result.exit_code, 75) << describe(result);
+  EXPECT_TRUE(place.exists("out/REQUEUE"));
 }
 
 TEST_P(ProgramStop, Int_DoesTheSame) {

@@ -39,6 +39,15 @@ TEST(StopRequest, ANewOne_ForgetsTheSignalOfTheLast) {
   EXPECT_EQ(stop.reason(0s), StopReason::none);
 }
 
+TEST(StopRequest, AWarningBeforeThereIsOne_ReachesIt) {
+  StopRequest::expect_warnings();
+  raise(SIGUSR1);
+
+  const StopRequest stop({.start = Clock::now()});
+
+  EXPECT_EQ(stop.reason(0s), StopReason::signal);
+}
+
 TEST(StopRequest, Destroyed_PutsTheOldHandlerBack) {
   signal(SIGUSR1, SIG_IGN);
   { const StopRequest stop({.start = Clock::now()}); }
