@@ -2,9 +2,11 @@
 """A Slurm of two nodes on one machine. Each node has a network, host name, processes and mounts of its own, in a world of the same kind
 around them: nothing of the machine is touched, no port is taken, and when the world's first process ends, however it does, the kernel ends all
 others and removes the rest."""
+import ctypes
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -69,10 +71,16 @@ def check_machine():
         raise CannotRun(f"no namespaces for this user: {tried.stderr.strip()}")
 
 
+def die_with_parent():
+    """In a process between fork and exec: it is killed when the one that started it ends."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
 def in_world(command):
     """Runs `command` as the first process of a new world. Returns its exit code"""
     with tempfile.TemporaryDirectory(prefix="spw-") as base:  # sockets in it have short names to live with
-        return subprocess.run([*NAMESPACES, *command], env={**os.environ, INSIDE: base}).returncode
+        return subprocess.run([*NAMESPACES, *command], env={**os.environ, INSIDE: base}, preexec_fn=die_with_parent).returncode
 
 
 def run(*command, check=True, timeout=20):
