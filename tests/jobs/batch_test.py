@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """The batch scripts with stand-ins for Slurm and the program. tests/jobs/slurm_test.py runs one in a real Slurm."""
-import os
 import pathlib
 import shutil
 import signal
@@ -176,8 +175,9 @@ class Batch(unittest.TestCase):
     def test_the_program_learns_when_the_job_ends(self):
         at = int(subprocess.run(["date", "-d", "2030-01-01T00:00:00", "+%s"], capture_output=True, text=True, check=True).stdout)
         self.assertEqual(self.told("SLURM_JOB_END_TIME"), str(at))
-        self.stubs.add("squeue", "echo N/A")
-        self.assertEqual(self.told("SLURM_JOB_END_TIME"), "nothing")
+        for unknown in ("echo N/A", "exit 1"):
+            self.stubs.add("squeue", unknown)
+            self.assertEqual(self.told("SLURM_JOB_END_TIME"), "nothing")
         self.assertEqual(self.told("SLURM_JOB_END_TIME", SLURM_JOB_END_TIME="1893456000"), "1893456000")
 
     def test_scratch_is_made_and_what_the_job_left_is_removed(self):

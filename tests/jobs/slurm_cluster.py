@@ -178,10 +178,12 @@ class Cluster:
         return dict(word.split("=", 1) for word in text.split() if "=" in word)
 
     def wait_for(self, number, seconds=60, **fields):
-        """Until the job has these fields, or can have them no more."""
+        """Until the job has these fields; an error as soon as it has failed and was not to."""
 
         def met():
             job = self.job(number)
+            if job["JobState"] == "FAILED" != fields.get("JobState", "FAILED"):
+                raise AssertionError(f"job {number} failed: {job}")
             return all(job[name] == value for name, value in fields.items())
 
         wait_until(met, f"job {number} with {fields}", seconds)

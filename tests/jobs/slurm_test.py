@@ -79,7 +79,7 @@ class TwoNodes(unittest.TestCase):
         self.assertTrue((self.work / "by-mpirun" / "model" / "model.safetensors").exists())
 
     def test_4_signalled_requeued_bereft_of_a_node_it_ends_as_if_nothing_had_happened(self):
-        steps = max(400, int(18 * self.steps_per_second))
+        steps = max(400, int(22 * self.steps_per_second))
         settings = ["--set", f"train.max_steps={steps}", "--set", f"checkpoint.save_steps={max(50, steps // 40)}",
                     "--set", "train.logging_steps=50"]
         # Meanwhile on the machine around the nodes: one run without interruption.
@@ -104,12 +104,12 @@ class TwoNodes(unittest.TestCase):
         self.cluster.wait_for(job, Restarts="2")
         self.cluster.set_node("nodeB", "RESUME")
 
-        self.cluster.wait_for(job, JobState="COMPLETED", ExitCode="0:0", Restarts="2")
+        self.cluster.wait_for(job, 150, JobState="COMPLETED", ExitCode="0:0", Restarts="2")
 
         log = self.log(job)
         self.assertEqual(log.count("resumed from out/checkpoints/step-"), 2)
         self.assertIn("run 3 of job", log)
-        self.assertEqual(whole.wait(60), 0, (self.work / "whole.out").read_text()[-2000:])
+        self.assertEqual(whole.wait(120), 0, (self.work / "whole.out").read_text()[-2000:])
         model = pathlib.Path("model") / "model.safetensors"
         self.assertEqual((self.work / "out" / model).read_bytes(), (self.work / "whole" / model).read_bytes())
         self.assertEqual(self.scratch(), [])
