@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 
+os.environ["PATH"] += ":/usr/sbin:/sbin"  # where daemons are, on not everybody's path
 NODES = ("nodeA", "nodeB")
 TOOLS = ("slurmctld", "slurmd", "sbatch", "munged", "ip", "unshare", "nsenter", "mpirun", "mount")
 INSIDE = "SLURM_TEST_WORLD"  # names the folder of the world that this process is in
