@@ -51,10 +51,12 @@ if [[ -n ${NVME_DIR:-} ]]; then
 fi
 remove_scratch() {
   [[ -n ${SLURM_TMPDIR:-} ]] || return 0
-  # Quoted for the shell on the nodes.
+  local job_folders="$SLURM_TMPDIR/spillway-$SLURM_JOB_ID" # the rest of the name differs from node to node
   # shellcheck disable=SC2016
-  on_every_node bash -c 'rm -rf "$SLURM_TMPDIR/spillway-$SLURM_JOB_ID"-*' ||
-    say "some files may be left in $SLURM_TMPDIR; the next run there removes them"
+  on_every_node bash -c 'rm -rf "$0"-*' "$job_folders" && return
+  # Slurm starts nothing any more in a job that it has ended.
+  rm -rf "$job_folders"-*
+  say "if a rank was killed on another node, its files are left in $SLURM_TMPDIR there until the next run"
 }
 
 # start_ranks COMMAND...: as many as sbatch was asked for, in the background; $! is the launcher, which passes SIGUSR1 on.

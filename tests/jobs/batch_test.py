@@ -188,6 +188,14 @@ class Batch(unittest.TestCase):
         self.assertEqual([path.name for path in drive.iterdir()], ["spillway-70-1-rank-00000"])
         self.assertEqual(len([call for call in self.calls("srun") if "--nodes=2 --ntasks=2 --ntasks-per-node=1" in call]), 2)
 
+    def test_where_slurm_starts_nothing_any_more_this_node_s_scratch_is_removed_at_least(self):
+        self.stubs.add("srun", 'case "$*" in *rm*) exit 1 ;; esac\n' + SRUN)
+        drive = self.work / "drive"
+        _, text = self.train(NVME_DIR=str(drive), RUN='mkdir "$SLURM_TMPDIR"/spillway-7-1-rank-00000; exit 75')
+
+        self.assertEqual(list(drive.iterdir()), [])
+        self.assertIn("until the next run", text)
+
     def test_a_file_may_set_the_environment(self):
         (self.work / "site.sh").write_text("export LAUNCHER=mpirun MPIRUN_ARGS='--map-by node'\n")
         self.train(ENV_FILE="./site.sh")
