@@ -8,7 +8,8 @@ build=(ca-certificates cmake ninja-build g++ ccache pkg-config libopenmpi-dev op
   libtoml11-dev libcli11-dev libspdlog-dev libfmt-dev nlohmann-json3-dev libsentencepiece-dev libopenblas-pthread-dev
   libxxhash-dev libhwloc-dev)
 quickstart=(sentencepiece gettext python3)
-tests=(libgtest-dev libgmock-dev libbenchmark-dev hdf5-tools python3 python3-h5py gettext shellcheck)
+tests=(libgtest-dev libgmock-dev libbenchmark-dev hdf5-tools python3 python3-h5py gettext shellcheck slurmctld slurmd
+  slurm-client slurm-wlm-basic-plugins munge iproute2)
 lint=(clang-format-14 clang-tidy-16 shellcheck)
 
 wanted=()

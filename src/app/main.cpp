@@ -9,8 +9,10 @@
 #include <unistd.h>
 
 #include "app/commands.hpp"
+#include "core/host_name.hpp"
 #include "core/log.hpp"
 #include "train/agreement.hpp"
+#include "train/stop_request.hpp"
 
 namespace spillway::app {
 
@@ -52,7 +54,9 @@ ExitCode run_and_report(const std::vector<std::string>& arguments, Runtime& runt
     if (runtime.communicator.rank() == 0) log::error(failure.what());
     return failure.exit_code();
   } catch (...) {
-    const Failure failure = current_failure();
+    Failure failure = current_failure();
+    if (runtime.environment.nodes().nodes() > 1 && runtime.communicator.rank() == 0)
+      failure.message = "[rank 0 on " + host_name() + "] " + failure.message;  // the others' are marked by the log
     // The other ranks may be waiting for this one.
     if (runtime.communicator.size() > 1) runtime.communicator.abort(static_cast<int>(failure.code), failure.message);
     log::error(failure.message);
@@ -69,8 +73,10 @@ int main(int argc, char** argv) {
   // A file that outgrows the limit of its size is an error like a full disk, not the end of the program.
   signal(SIGXFSZ, SIG_IGN);
   try {
+    train::StopRequest::expect_warnings();
     const comm::MpiEnvironment environment(&argc, &argv);
-    log::start(environment.rank(), isatty(STDERR_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr);
+    log::start(environment.rank(), isatty(STDERR_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr,
+               environment.nodes().nodes() > 1 ? host_name() : std::string());
     // Caught in here: an exception that leaves the environment ends the job before anybody has said why.
     try {
       const auto device = make_host_device();

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/root_lock.hpp"
 
-#include <array>
 #include <cerrno>
 #include <ctime>
 #include <system_error>
@@ -14,15 +13,14 @@
 
 #include "checkpoint/layout.hpp"
 #include "core/error.hpp"
+#include "core/host_name.hpp"
 #include "core/log.hpp"
 
 namespace spillway::checkpoint {
 namespace {
 
 std::string this_process() {
-  std::array<char, 256> host{};
-  ::gethostname(host.data(), host.size() - 1);
-  return fmt::format("process {} on {} since {:%Y-%m-%dT%H:%M:%SZ}", ::getpid(), host.data(),
+  return fmt::format("process {} on {} since {:%Y-%m-%dT%H:%M:%SZ}", ::getpid(), host_name(),
                      fmt::gmtime(std::time(nullptr)));
 }
 

@@ -11,10 +11,11 @@ namespace spillway {
 namespace log {
 
 /// Called once by main. \param colour  off with NO_COLOR or when standard error is no terminal
-void start(int rank, bool colour);
+/// \param host  this rank's machine if the ranks run on several
+void start(int rank, bool colour, std::string_view host = {});
 void info(std::string_view line);
 void warning(std::string_view line);
-/// Printed by every rank, `[rank r]` in front when there are several.
+/// Printed by every rank, `[rank r]` or `[rank r on HOST]` in front on all but the first.
 void error(std::string_view line);
 /// Silences `info` (tests).
 void quiet();

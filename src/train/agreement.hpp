@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "comm/communicator.hpp"
 #include "core/error.hpp"
@@ -24,6 +25,10 @@ struct Failure {
 
 /// The failure being handled. To be called in a catch block; what is not an Error is a bug and says how to report it.
 [[nodiscard]] Failure current_failure();
+
+/// What to tell of a stage that failed on some ranks: each message once, with the ranks that it came from and, if not all ran on
+/// one machine, theirs. \param outcomes  of every rank; done: it did not fail  \param hosts  the machine of every rank
+[[nodiscard]] std::string failure_text(const std::vector<Failure>& outcomes, const std::vector<std::string>& hosts);
 
 /// Runs `stage` on every rank and, if it failed on any, throws the same AgreedFailure on all: each message once with
 /// the ranks that it came from, and the lowest such rank's code. Blocks. `stage` must be work of its rank alone: a rank

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/event_file.hpp"
 
-#include <array>
 #include <bit>
 #include <cerrno>
 #include <chrono>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include "core/error.hpp"
+#include "core/host_name.hpp"
 
 namespace spillway::train {
 namespace {
@@ -51,11 +51,6 @@ std::string event_now() {
 }
 
 std::uint32_t masked(std::uint32_t crc) { return ((crc >> 15) | (crc << 17)) + 0xa282ead8U; }
-
-std::string host_name() {
-  std::array<char, 256> name{};
-  return ::gethostname(name.data(), name.size() - 1) == 0 ? std::string(name.data()) : std::string("localhost");
-}
 
 /// A name that no file of this folder has.
 std::string new_path(const std::string& folder) {

@@ -2,7 +2,6 @@
 #include "train/machine.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstdint>
 #include <cstdlib>
@@ -23,6 +22,7 @@
 #include <unistd.h>
 
 #include "core/error.hpp"
+#include "core/host_name.hpp"
 
 namespace spillway::train {
 namespace {
@@ -148,10 +148,8 @@ std::size_t free_disk_bytes(const std::vector<std::string>& directories) {
 }
 
 kernels::cpu::ThreadPlacement place_compute_threads(comm::Communicator& communicator) {
-  std::array<char, 256> host{};
-  gethostname(host.data(), host.size() - 1);
   kernels::cpu::ThreadShare share{.ranks = 0, .allowed = allowed_cpus()};
-  const std::string mine = fmt::format("{} {}", host.data(), fmt::join(share.allowed, ","));
+  const std::string mine = fmt::format("{} {}", host_name(), fmt::join(share.allowed, ","));
   int other_rank = 0;
   for (const auto& other : communicator.exchange(std::as_bytes(std::span(mine)))) {
     if (std::ranges::equal(other, std::as_bytes(std::span(mine)))) {

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "train/plan_file.hpp"
+#include "train/slurm_job.hpp"
 
 namespace spillway::train {
 namespace {
@@ -36,6 +37,7 @@ PlanReport report_of(const Job& job) {
   report.save_seconds = report.checkpoint_bytes / job.nodes.nodes() / drives.write_rate;
   if (!job.prediction) return report;
   report.lead_seconds = job.prediction->seconds + *report.save_seconds;
+  report.late_signal = late_signal(this_slurm_job(), *report.lead_seconds);
   const double a_day = job.prediction->nvme_bytes_a_day(job.costs.ranks_on_node);
   if (a_day <= 0.0) return report;
   report.nvme_bytes_a_day = a_day;
@@ -75,6 +77,7 @@ std::string report_text(const PlanReport& report, const DataOptions& data) {
   if (report.lead_seconds)
     text += fmt::format("; a job that is to be stopped needs a signal {:.0f} s before", *report.lead_seconds + 1.0);
   text += "\n";
+  if (!report.late_signal.empty()) text += fmt::format("warning: {}\n", report.late_signal);
   if (report.nvme_bytes_a_day) {
     text += fmt::format("drives: {:.1f} TB written a day", *report.nvme_bytes_a_day / 1e12);
     text += report.endurance_days

@@ -13,6 +13,7 @@ struct PlanReport {
   double checkpoint_bytes = 0.0;       // of all ranks
   std::optional<double> save_seconds;  // if checkpoints go to the profile's drives
   std::optional<double> lead_seconds;  // from a signal to the committed checkpoint: a step and a save
+  std::string late_signal;             // what to say if Slurm's signal leaves less
   std::optional<double>
       nvme_bytes_a_day;  // written to the drives of a node; none: nothing is on drives, or nothing predicted
   std::optional<double> endurance_days;  // that the drives last at that rate, if their endurance is known

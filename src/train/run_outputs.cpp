@@ -8,8 +8,8 @@
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
-#include <unistd.h>
 
+#include "core/host_name.hpp"
 #include "core/text_file.hpp"
 #include "train/plan_file.hpp"
 
@@ -18,9 +18,7 @@ namespace {
 
 /// Hugging Face's name for the folder of a run's events: "Nov23_08-15-00_host".
 std::string events_folder() {
-  std::array<char, 256> host{};
-  if (::gethostname(host.data(), host.size() - 1) != 0) host = {"localhost"};
-  return fmt::format("runs/{:%b%d_%H-%M-%S}_{}", fmt::localtime(std::time(nullptr)), host.data());
+  return fmt::format("runs/{:%b%d_%H-%M-%S}_{}", fmt::localtime(std::time(nullptr)), host_name());
 }
 
 }  // namespace

@@ -6,21 +6,32 @@
 #include <chrono>
 #include <vector>
 
+#include "core/log.hpp"
 #include "train/due.hpp"
 
 namespace spillway::train {
 
 void StopAgreement::step_took(double seconds) { longest_step_ = std::max(longest_step_, seconds); }
 void StopAgreement::evaluation_took(double seconds) { longest_evaluation_ = std::max(longest_evaluation_, seconds); }
-void StopAgreement::save_took(double seconds) { longest_save_ = std::max(longest_save_, seconds); }
+void StopAgreement::save_took(double seconds) {
+  longest_save_ = std::max(longest_save_, seconds);
+  if (warned_) return;
+  const std::string late = late_signal(request_.slurm(), longest_step_ + longest_save_);
+  warned_ = !late.empty();
+  if (warned_) log::warning(late);
+}
 
 double StopAgreement::share(double mine, const RunState& state) {
   const auto start = std::chrono::steady_clock::now();
   const StopReason reason = request_.reason(std::chrono::duration<double>(seconds_to_stop(state)));
-  const std::array<double, 3> values = {mine, static_cast<double>(reason == StopReason::signal),
-                                        static_cast<double>(reason == StopReason::time_limit)};
+  const std::array<double, 4> values = {mine, static_cast<double>(reason == StopReason::signal),
+                                        static_cast<double>(reason == StopReason::time_limit),
+                                        static_cast<double>(reason == StopReason::job_end)};
   const std::vector<double> sums = comm::ordered_sum(communicator_, values);
-  seen_ = sums[1] > 0.0 ? StopReason::signal : sums[2] > 0.0 ? StopReason::time_limit : StopReason::none;
+  seen_ = sums[1] > 0.0   ? StopReason::signal
+          : sums[2] > 0.0 ? StopReason::time_limit
+          : sums[3] > 0.0 ? StopReason::job_end
+                          : StopReason::none;
   clock_.add(Activity::collective, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   return sums[0];
 }

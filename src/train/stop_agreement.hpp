@@ -10,7 +10,7 @@
 
 namespace spillway::train {
 
-/// Whether all ranks are to stop, because any of them was asked to or train.time_limit is near: how near is too near, it learns from
+/// Whether all ranks are to stop, because any of them was asked to, or train.time_limit or the end of the Slurm job is near: how near is too near, it learns from
 /// how long steps, evaluations and saves take.
 class StopAgreement {
  public:
@@ -22,6 +22,7 @@ class StopAgreement {
   /// What this rank measured, in seconds.
   void step_took(double seconds);
   void evaluation_took(double seconds);
+  /// The same, and says once if Slurm's signal leaves too little time for it.
   void save_took(double seconds);
 
   /// Asks every rank, once a step, before the step is counted in `state`. Collective.
@@ -39,6 +40,7 @@ class StopAgreement {
   comm::Communicator& communicator_;
   StepClock& clock_;
   StopReason seen_ = StopReason::none;
+  bool warned_ = false;
   double longest_step_ = 0.0, longest_save_ = 0.0, longest_evaluation_ = 0.0;
 };
 

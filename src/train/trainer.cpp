@@ -13,7 +13,9 @@
 #include "train/best_model.hpp"
 #include "train/hugging_face.hpp"
 #include "train/plan_file.hpp"
+#include "train/plan_report.hpp"
 #include "train/resume.hpp"
+#include "train/shared_folder.hpp"
 #include "train/training_run.hpp"
 
 namespace spillway::train {
@@ -45,9 +47,12 @@ void remove_abandoned_state(const OffloadOptions& offload) {
 Outcome train(const TrainRequest& request, Runtime& runtime) {
   comm::Communicator& communicator = runtime.communicator;
   RunOptions options = request.options;
+  SlurmJob slurm;
+  agree(communicator, [&] { slurm = this_slurm_job(); });
   // From here on: reading a large model takes a while.
-  const StopRequest stop(options.train.time_limit, runtime.start);
+  const StopRequest stop({.time_limit = options.train.time_limit, .start = runtime.start, .slurm = slurm});
 
+  const bool own_folder = !options.checkpoint.dir.empty();
   agree(communicator, [&] {
     check_best_model_options(options);
     if (options.report.trace && options.report.trace_last < options.report.trace_first)
@@ -58,11 +63,14 @@ Outcome train(const TrainRequest& request, Runtime& runtime) {
       std::error_code ignored;
       fs::remove(options.train.output_dir + "/REQUEUE", ignored);  // what fails from here on must not ask for it
       make_writable("train.output_dir", options.train.output_dir);
-      if (!options.checkpoint.dir.empty()) make_writable("checkpoint.dir", options.checkpoint.dir);
+      if (own_folder) make_writable("checkpoint.dir", options.checkpoint.dir);
       if (options.checkpoint.export_model) check_export_directory(options.train.output_dir + "/model");
     }
     remove_abandoned_state(options.offload);
   });
+  if (!request.dry_run)
+    check_shared_folder(own_folder ? "checkpoint.dir" : "train.output_dir",
+                        own_folder ? options.checkpoint.dir : options.train.output_dir, communicator);
   const std::optional<ResumePoint> resumed = find_resume_point(options, request.config, communicator);
   RunState state = resumed ? resumed->state : RunState();
   agree(communicator, [&] {
@@ -80,6 +88,7 @@ Outcome train(const TrainRequest& request, Runtime& runtime) {
   if (communicator.rank() == 0) {
     log::info(plan_summary(*job));
     if (request.dry_run) request.print(job->plan.ledger.text());
+    if (const std::string late = report_of(*job).late_signal; !late.empty()) log::warning(late);
   }
   if (request.dry_run) return Outcome::finished;
   ContentRecord contents;

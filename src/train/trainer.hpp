@@ -23,7 +23,7 @@ struct TrainRequest {
 };
 
 /// Trains: reads model and data, plans, resumes if there is something to resume from, steps, evaluates, saves, exports. Collective.
-/// \return stopped: after a signal or train.time_limit, with a checkpoint and OUTPUT_DIR/REQUEUE
+/// \return stopped: after a signal, or near train.time_limit or the end of the Slurm job, with a checkpoint and OUTPUT_DIR/REQUEUE
 Outcome train(const TrainRequest& request, Runtime& runtime);
 
 }  // namespace spillway::train

@@ -262,22 +262,31 @@ class TwoFolders : public testing::Test {
         place_.copy(name, rank + std::string(name));
       }
   }
-  [[nodiscard]] ProgramResult train() const {
-    const ProgramCall alone = place_.train_call(1, {});
+  [[nodiscard]] ProgramResult train(const std::vector<std::string>& settings) const {
+    const ProgramCall alone = place_.train_call(1, settings);
     ProgramCall call = on_ranks(2, {"sh", "-c", "cd $OMPI_COMM_WORLD_RANK && exec \"$@\"", "sh"});
     call.command.insert(call.command.end(), alone.command.begin(), alone.command.end());
     call.directory = place_.path(".");
     return run_program(call);
   }
   Workplace place_;
+  const std::string shared_ = "train.output_dir=" + place_.path("shared");
 };
+
+TEST_F(TwoFolders, WithoutOneFolderForCheckpoints_AreRefusedBeforeTheFirstStep) {
+  const ProgramResult result = train({});
+
+  EXPECT_EQ(result.exit_code, 2) << describe(result);
+  EXPECT_THAT(result.err, HasSubstr("[rank 1] train.output_dir = \"out\": this is another folder than rank 0's"));
+  EXPECT_FALSE(place_.exists("0/out/metrics.jsonl"));
+}
 
 TEST_F(TwoFolders, WithACheckpointOnlyInTheFirst_EveryRankTakesThatOne) {
   ProgramCall first = place_.train_call(1, {"train.max_steps=3"});
   first.directory = place_.path("0");
   ASSERT_EQ(run_program(first).exit_code, 0);
 
-  const ProgramResult result = train();
+  const ProgramResult result = train({shared_, "checkpoint.resume=out/checkpoints/step-000000003"});
 
   EXPECT_EQ(result.exit_code, 4) << describe(result);
   EXPECT_THAT(result.err, HasSubstr("[rank 1] out/checkpoints/step-000000003"));
@@ -286,7 +295,7 @@ TEST_F(TwoFolders, WithACheckpointOnlyInTheFirst_EveryRankTakesThatOne) {
 TEST_F(TwoFolders, WithOtherDataOnARank_SaysSoBeforeTheFirstStep) {
   place_.replace("1/data/train.target", "un doi\n", "un trei\n");
 
-  const ProgramResult result = train();
+  const ProgramResult result = train({shared_});
 
   EXPECT_EQ(result.exit_code, 4) << describe(result);
   EXPECT_THAT(result.err, HasSubstr("data.train: hash of all tokens: rank 0 has "));

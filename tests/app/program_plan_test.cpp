@@ -40,6 +40,34 @@ TEST_F(ProgramPlan, OfANamedCard_NeedsNoGpu) {
   EXPECT_FALSE(place_.exists("out"));
 }
 
+TEST_F(ProgramPlan, OfTheBatchScriptsT53b_FitsACardOf24GbAndTheMemoryThatTheScriptAsksFor) {
+  const std::vector<std::string> arguments = {
+      "plan",  SPILLWAY_JOBS_DIR "/t5-3b.toml", "--set", "model.path=t5-3b", "--set", "model.init=random",
+      "--set", "model.tokenizer=bytes"};
+  for (const char* card : {"rtx3090-24gb", "rtx4090-24gb", "a10g-24gb"}) {
+    std::vector<std::string> command = arguments;
+    command.insert(command.end(), {"--json", "--profile", card});
+
+    const ProgramResult result = run(command);
+
+    ASSERT_EQ(result.exit_code, 0) << card << describe(result);
+    const json peak = json::parse(result.out).at("peak_bytes_of_one_rank");
+    EXPECT_LT(peak.at("device"), std::int64_t{24} << 30) << card;
+    EXPECT_LT(peak.at("host"), std::int64_t{48} << 30) << card;
+  }
+}
+
+TEST_F(ProgramPlan, WhenSlurmSignalsTooLate_SaysSo) {
+  const auto out = [this](const char* seconds) {
+    ProgramCall call = place_.call(1, {"plan", "run.toml", "--profile", "rtx3090-24gb"});
+    call.environment["SPILLWAY_SIGNAL_SECONDS"] = seconds;
+    return run_program(call).out;
+  };
+
+  EXPECT_THAT(out("0"), HasSubstr("warning: a stop takes about"));
+  EXPECT_THAT(out("300"), AllOf(HasSubstr("a job that is to be stopped needs a signal"), Not(HasSubstr("warning"))));
+}
+
 TEST_F(ProgramPlan, AsJson_IsThePlanFileAndMore) {
   const json object = plan({"--profile", "titan-rtx-24gb", "--set", "offload.exp_avg=\"host\""});
 

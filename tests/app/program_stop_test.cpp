@@ -3,6 +3,8 @@
 // with it.
 #include <csignal>
 #include <filesystem>
+#include <fstream>
+#include <string>
 
 #include <gmock/gmock.h>
 
@@ -69,6 +71,76 @@ TEST_P(ProgramStop, Term_DoesTheSame) {
   send(program, SIGTERM);
 
   expect_stopped(program.wait(), "by a signal");
+}
+
+TEST(ProgramStopOfOneRank, Usr1WhileItStarts_IsNotLost) {
+  Workplace place;
+  Program program(place.train_call(1, quietly({kEndless})));
+
+  // Once it is the program and not the shell's copy of this one, and long before it has read its data.
+  ASSERT_TRUE(wait_until([&] {
+    std::ifstream status("/proc/" + std::to_string(program.pid()) + "/status");
+    for (std::string line; std::getline(status, line);)
+      if (line.starts_with("SigCgt:")) return (std::stoull(line.substr(7), nullptr, 16) >> (SIGUSR1 - 1) & 1) != 0;
+    return false;
+  }));
+  ::kill(program.pid(), SIGUSR1);
+
+  const ProgramResult result = program.wait(std::chrono::seconds(20));
+  EXPECT_EQ(result.exit_code, 75) << describe(result);
+  EXPECT_TRUE(place.exists("out/REQUEUE"));
+}
+
+TEST_P(ProgramStop, Int_DoesTheSame) {
+  Program program(place_.train_call(GetParam(), quietly({kEndless})));
+
+  send(program, SIGINT);
+
+  expect_stopped(program.wait(), "by a signal");
+}
+
+TEST_P(ProgramStop, ASecondTerm_LeavesAtOnce) {
+  // After the first step an evaluation begins that takes long, and a stop waits for it.
+  Program program(
+      place_.train_call(GetParam(), {kEndless, "checkpoint.save_steps=0", "train.logging_steps=1", "eval.eval_steps=1",
+                                     "eval.num_beams=16", "eval.max_length=2000", "eval.length_penalty=5"}));
+
+  send(program, SIGTERM);
+  std::this_thread::sleep_for(std::chrono::milliseconds(400));
+  send(program, SIGTERM);
+
+  const ProgramResult result = program.wait(std::chrono::seconds(10));
+  EXPECT_NE(result.exit_code, 75) << describe(result);
+  if (GetParam() == 1) {
+    EXPECT_EQ(result.exit_code, 128 + SIGTERM) << describe(result);
+  }
+  EXPECT_THAT(result.err, HasSubstr("leaving at once"));
+  EXPECT_FALSE(place_.exists("out/REQUEUE"));
+}
+
+TEST_P(ProgramStop, TheEndOfTheSlurmJob_DoesTheSameBeforeIt) {
+  ProgramCall call = place_.train_call(GetParam(), quietly({kEndless}));
+  const auto end = std::chrono::system_clock::now() + std::chrono::seconds(6);
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(end.time_since_epoch());
+  call.environment["SLURM_JOB_END_TIME"] = std::to_string(seconds.count());
+
+  const ProgramResult result = run_program(call);
+
+  expect_stopped(result, "by the end of the Slurm job");
+  EXPECT_LT(std::chrono::system_clock::now(), end + std::chrono::seconds(GetParam() == 1 ? 0 : 2));
+}
+
+TEST_P(ProgramStop, WhenSlurmSignalsTooLate_TheFirstSaveSaysSoOnce) {
+  ProgramCall call = place_.train_call(GetParam(), {});
+  call.environment["SPILLWAY_SIGNAL_SECONDS"] = "0";
+
+  const ProgramResult result = run_program(call);
+
+  EXPECT_EQ(result.exit_code, 0) << describe(result);
+  const std::string words = "but Slurm's signal comes 0 s before the end";
+  const std::size_t first = result.err.find(words);
+  ASSERT_NE(first, std::string::npos) << result.err;
+  EXPECT_EQ(result.err.find(words, first + 1), std::string::npos) << result.err;
 }
 
 TEST_P(ProgramStop, ASignalBeforeTheFirstStep_DoesTheSame) {

@@ -6,8 +6,8 @@
 namespace spillway {
 namespace {
 
-std::string printed_by(int rank) {
-  log::start(rank, false);
+std::string printed_by(int rank, const char* host = "") {
+  log::start(rank, false, host);
   testing::internal::CaptureStderr();
   log::info("an information");
   log::warning("a warning");
@@ -18,6 +18,11 @@ std::string printed_by(int rank) {
 TEST(Log, RankZeroSpeaks) { EXPECT_EQ(printed_by(0), "an information\nwarning: a warning\nan error\n"); }
 
 TEST(Log, OtherRanksSpeakOnlyInErrorsAndSayWhoTheyAre) { EXPECT_EQ(printed_by(3), "[rank 3] an error\n"); }
+
+TEST(Log, OnSeveralMachinesErrorsNameTheirs) {
+  EXPECT_EQ(printed_by(3, "node7"), "[rank 3 on node7] an error\n");
+  EXPECT_EQ(printed_by(0, "node1"), "an information\nwarning: a warning\nan error\n");
+}
 
 }  // namespace
 }  // namespace spillway

@@ -72,6 +72,15 @@ TEST(Agree, WhenManyRanksFailDifferently_SaysHowManyMore) {
   EXPECT_EQ(all[5].message, "[rank 0] 0\n[rank 1] 1\n[rank 2] 2\n[rank 3] 3\nand 2 more");
 }
 
+TEST(FailureText, OnSeveralMachinesNamesThem) {
+  const std::vector<Failure> one = {{"", ExitCode::done}, {"disk", ExitCode::failure}, {"disk", ExitCode::failure}};
+  const std::vector<Failure> first = {{"disk", ExitCode::failure}, {"", ExitCode::done}, {"", ExitCode::done}};
+  const std::vector<std::string> hosts = {"node1", "node2", "node3"};
+
+  EXPECT_EQ(failure_text(one, hosts), "[ranks 1 on node2, 2 on node3] disk");
+  EXPECT_EQ(failure_text(first, hosts), "[rank 0 on node1] disk");
+}
+
 TEST(TextOfRank0, ReachesEveryRankAndIsMadeOnce) {
   std::vector<std::string> texts(3);
   std::atomic<int> made = 0;
