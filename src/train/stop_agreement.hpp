@@ -22,11 +22,15 @@ class StopAgreement {
   /// What this rank measured, in seconds.
   void step_took(double seconds);
   void evaluation_took(double seconds);
+  void save_began() { saving_ = true; }
   void save_took(double seconds);
 
   /// Asks every rank, once a step, before the step is counted in `state`. Collective.
+  /// \param save_ready  this rank's part of the save under way is done
   /// \return the sum of `mine` over the ranks, who know afterwards whether any of them has a reason to stop
-  double share(double mine, const RunState& state);
+  double share(double mine, const RunState& state, bool save_ready = false);
+  /// Whether the last call found every rank's part of a save done.
+  [[nodiscard]] bool saves_ready() const noexcept { return saves_ready_; }
   /// The reason that was found when it was last asked for, the same on every rank.
   [[nodiscard]] StopReason seen() const noexcept { return seen_; }
 
@@ -39,6 +43,7 @@ class StopAgreement {
   comm::Communicator& communicator_;
   StepClock& clock_;
   StopReason seen_ = StopReason::none;
+  bool saving_ = false, saves_ready_ = false;
   double longest_step_ = 0.0, longest_save_ = 0.0, longest_evaluation_ = 0.0;
 };
 
