@@ -64,7 +64,7 @@ std::size_t ShardState::copy_out(StateKind kind, std::size_t index, Range part, 
   const kernels::StateView there = layout_.view(kind, unit, to, part.size(), {0, part.size()});
   std::size_t bytes = 0;
   for (const auto& [source, target] : {std::pair(from.values, there.values), std::pair(from.scales, there.scales)}) {
-    if (source.bytes() == 0) continue;
+    if (!source) continue;
     bytes += source.bytes();
     if (tier(kind, index) == plan::Tier::host) std::memcpy(target.data(), source.data(), source.bytes());
     else copies.device.copy(copies.queue, target.data(), source.data(), source.bytes());

@@ -2,6 +2,7 @@
 // Saves beside training: what is written, what waits for what, and what a save that fails leaves.
 #include "train/running_save.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -128,7 +129,9 @@ TEST_F(RunningSave, BesideTraining_WritesTheBytesOfABlockingSave) {
                                            {.stage = 2,
                                             .exp_avg = moments ? TierChoice::nvme : TierChoice::device,
                                             .exp_avg_sq = moments ? TierChoice::host : TierChoice::device}};
-      if (can_spread(numerics, Spread::device_host_nvme)) placements.push_back({.spread = Spread::device_host_nvme});
+      std::ranges::copy_if(test::placements(ranks), std::back_inserter(placements), [&](const Placement& placement) {
+        return placement.spread != Spread::none && can_spread(numerics, placement.spread);
+      });
       for (const Placement& placement : placements)
         for (const Saving saving : {Saving::whole, Saving::in_pieces})
           EXPECT_EQ(run(ranks, numerics, placement, saving), expected)
