@@ -116,9 +116,10 @@ class RunningSave : public ::testing::Test {
 
 TEST_F(RunningSave, BesideTraining_WritesTheBytesOfABlockingSave) {
   using train::Precision, train::StateFormat;
-  for (const Numerics& numerics : {Numerics{.precision = Precision::bf16},
-                                   {.state_format = StateFormat::int8, .freeze_encoder = true},
-                                   {.precision = Precision::bf16, .optimizer = train::OptimizerName::adafactor}})
+  for (const Numerics& numerics :
+       {Numerics{.precision = Precision::bf16},
+        {.state_format = StateFormat::int8},
+        {.precision = Precision::bf16, .optimizer = train::OptimizerName::adafactor, .freeze_encoder = true}})
     for (const int ranks : {1, 2, 3}) {
       SCOPED_TRACE(testing::Message() << numerics << " on " << ranks << " ranks");
       const Run expected = run(ranks, numerics, {.stage = 0}, Saving::blocking);
