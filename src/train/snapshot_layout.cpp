@@ -72,11 +72,12 @@ void add_snapshot(Job& job, std::size_t room) {
   if (job.purpose != Purpose::train || !options.async || options.save_steps == StepInterval(0)) return;
   const SnapshotLayout layout = snapshot_layout(job);
   const std::size_t factors = snapshot_factor_bytes(job);
-  const std::size_t least = std::min(layout.least_bytes(), layout.whole_bytes()) + factors;
+  const std::size_t whole = layout.whole_bytes() + factors;
+  const std::size_t least = std::min(layout.least_bytes() + factors, whole);
   if (room < least) return;
-  job.plan.ledger.add({.name = plan::entry::kSnapshot,
-                       .tier = plan::Tier::host,
-                       .bytes = std::min(layout.whole_bytes() + factors, room / kAlignment * kAlignment)});
+  // Pieces leave by the page cache, which is in the host's budget too: half of the room is its.
+  const std::size_t bytes = room >= whole ? whole : std::max(least, room / 2 / kAlignment * kAlignment);
+  job.plan.ledger.add({.name = plan::entry::kSnapshot, .tier = plan::Tier::host, .bytes = bytes});
 }
 
 std::size_t room_for_snapshot(const Job& job) {

@@ -63,8 +63,8 @@ enum class Saving {
 };
 [[nodiscard]] Saving saving_of(const Job& job);
 
-/// Gives the job's plan the snapshot that such saving needs, of the host memory that is left: all of the state, or what there is, or none.
-/// It goes before no other use of memory. \param room  bytes
+/// Gives the job's plan the snapshot that such saving needs, of the host memory that is left: all of the state, or half of what there is, or
+/// none. It goes before no other use of memory. \param room  bytes
 void add_snapshot(Job& job, std::size_t room);
 /// What the job's plan leaves of its host budget.
 [[nodiscard]] std::size_t room_for_snapshot(const Job& job);

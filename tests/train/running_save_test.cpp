@@ -5,17 +5,14 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
-#include <fstream>
 #include <future>
 #include <iterator>
-#include <map>
 #include <mutex>
 #include <tuple>
 
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 
-#include "checkpoint/reader.hpp"
 #include "core/error.hpp"
 #include "kernels/cpu/cpu_kernels.hpp"
 #include "support/faulty_store.hpp"
@@ -25,8 +22,7 @@
 #include "support/thread_ranks.hpp"
 #include "train/agreement.hpp"
 #include "train/checkpoints.hpp"
-#include "train/run_results.hpp"
-#include "train/same_bits_suite.hpp"
+#include "train/saved_run.hpp"
 
 namespace spillway::test {
 namespace {
@@ -35,31 +31,8 @@ namespace fs = std::filesystem;
 using train::Saving;
 using train::TierChoice;
 
-constexpr int kSavedStep = 3;
-
-/// The bytes of a checkpoint's rank files, by name.
-using RankFiles = std::map<std::string, std::string>;
-RankFiles rank_files_of(const std::string& checkpoint) {
-  RankFiles files;
-  for (const fs::directory_entry& entry : fs::directory_iterator(checkpoint)) {
-    const std::string name = entry.path().filename();
-    if (!name.starts_with("rank-")) continue;
-    std::ifstream file(entry.path(), std::ios::binary);
-    files[name] = {std::istreambuf_iterator<char>(file), {}};
-  }
-  return files;
-}
-
 std::unique_ptr<offload::BlockStore> plain_store() {
   return offload::make_posix_store({.queue_depth = 1, .direct = false});
-}
-
-void expect_valid(const std::string& checkpoint, int step) {
-  const auto store = plain_store();
-  train::BulkFiles bulk(*store);
-  checkpoint::CheckpointReader reader(checkpoint);
-  EXPECT_EQ(reader.step(), step);
-  EXPECT_TRUE(reader.verify(bulk).empty());
 }
 
 /// What a device with memory of its own computes with, and the CPU beside it.
@@ -80,35 +53,9 @@ class RunningSave : public ::testing::Test {
     write_training_folder(folder_.path());
   }
 
-  std::string checkpoint() const { return folder_.file(fmt::format("out/checkpoints/step-{:09}", kSavedStep)); }
-
-  struct Run {
-    RankFiles files;
-    StateHashes tensors, state;  // saved, at the end
-    bool operator==(const Run&) const = default;
-  };
-  /// A run that saves one step, with the next steps under way or before they begin.
-  Run run(int ranks, const Numerics& numerics, const Placement& placement, Saving saving, bool beside_gpu = false) {
-    fs::remove_all(folder_.file("out"));
-    Run result;
-    run_on_thread_ranks(ranks, [&](comm::Communicator& communicator) {
-      const std::unique_ptr<Device> gpu = beside_gpu ? make_separate_device() : nullptr;
-      const Course course{.saving = saving, .run = [&](Trainee& trainee) {
-                            train::Checkpoints checkpoints(trainee.engine(), communicator);
-                            trainee.run(kSavedStep);
-                            checkpoints.begin({.step = kSavedStep});
-                            if (saving == Saving::blocking) (void)checkpoints.finish();
-                            trainee.run(kPlacedSteps - kSavedStep);
-                            if (saving != Saving::blocking) (void)checkpoints.finish();
-                          }};
-      const StateHashes hashes = train_placed(folder_.path(), numerics, placement, communicator, gpu.get(),
-                                              beside_gpu ? kernels_beside_gpu() : train::EngineSwitches{}, course);
-      if (communicator.rank() == 0) result.state = hashes;
-    });
-    result.files = rank_files_of(checkpoint());
-    result.tensors = hashes_of(checkpoint());
-    expect_valid(checkpoint(), kSavedStep);
-    return result;
+  std::string checkpoint() const { return saved_checkpoint(folder_.path()); }
+  SavedRun run(int ranks, const Numerics& numerics, const Placement& placement, Saving saving) {
+    return run_and_save(folder_.path(), ranks, numerics, placement, saving);
   }
 
   ScratchDirectory folder_;
@@ -122,7 +69,7 @@ TEST_F(RunningSave, BesideTraining_WritesTheBytesOfABlockingSave) {
         {.precision = Precision::bf16, .optimizer = train::OptimizerName::adafactor, .freeze_encoder = true}})
     for (const int ranks : {1, 2, 3}) {
       SCOPED_TRACE(testing::Message() << numerics << " on " << ranks << " ranks");
-      const Run expected = run(ranks, numerics, {.stage = 0}, Saving::blocking);
+      const SavedRun expected = run(ranks, numerics, {.stage = 0}, Saving::blocking);
       ASSERT_EQ(expected.files.size(), static_cast<std::size_t>(ranks));
       const bool moments = numerics.optimizer == train::OptimizerName::adamw;
       std::vector<Placement> placements = {{.stage = 0},
@@ -143,13 +90,15 @@ TEST_F(RunningSave, BesideTraining_WritesTheBytesOfABlockingSave) {
 TEST_F(RunningSave, BesideADeviceWithMemoryOfItsOwn_WritesTheBytesOfABlockingSave) {
   using train::Precision;
   const Numerics numerics{.precision = Precision::bf16, .state_format = train::StateFormat::int8};
-  const Run expected = run(1, numerics, {.stage = 0}, Saving::blocking);
+  const SavedRun expected = run(1, numerics, {.stage = 0}, Saving::blocking);
+  const auto device = make_separate_device();
   std::vector<Placement> placements = placements_beside_gpu();
   for (const HostState state : kAllHostStates) placements.push_back({.stage = 0, .host = state});
   placements.push_back({.stage = 0, .exp_avg = TierChoice::nvme});
   for (const Placement& placement : placements)
     for (const Saving saving : {Saving::whole, Saving::in_pieces})
-      EXPECT_EQ(run(1, numerics, placement, saving, true), expected)
+      EXPECT_EQ(run_and_save(folder_.path(), 1, numerics, placement, saving, device.get(), kernels_beside_gpu()),
+                expected)
           << placement << (saving == Saving::whole ? ", whole" : ", in pieces");
 }
 
@@ -183,7 +132,7 @@ TEST_F(GatedSave, OfAWholeSnapshot_StopsNoStepHoweverSlowTheDriveIs) {
     gate_.open();
     EXPECT_EQ(checkpoints.finish().folder, checkpoint());
   });
-  expect_valid(checkpoint(), kSavedStep);
+  expect_valid_checkpoint(checkpoint(), kSavedStep);
 }
 
 TEST_F(GatedSave, InPieces_StopsTheUpdateOfWhatWasNotCopied_AndNothingElse) {
@@ -202,7 +151,7 @@ TEST_F(GatedSave, InPieces_StopsTheUpdateOfWhatWasNotCopied_AndNothingElse) {
     trainee.run(kPlacedSteps - kSavedStep - 1);
     (void)checkpoints.finish();
   });
-  expect_valid(checkpoint(), kSavedStep);
+  expect_valid_checkpoint(checkpoint(), kSavedStep);
 }
 
 TEST_F(GatedSave, ThatIsGivenUp_LeavesWhatAKillLeaves_AndStopsNoStep) {
@@ -265,7 +214,7 @@ TEST_P(FailingSave, EndsEveryRankAtTheNextAgreement_AndLeavesTheCheckpointBefore
   for (const fs::directory_entry& entry : fs::directory_iterator(folder_.file("out/checkpoints")))
     names.push_back(entry.path().filename());
   EXPECT_THAT(names, testing::UnorderedElementsAre("LATEST", "step-000000001"));
-  expect_valid(folder_.file("out/checkpoints/step-000000001"), 1);
+  expect_valid_checkpoint(folder_.file("out/checkpoints/step-000000001"), 1);
 }
 
 INSTANTIATE_TEST_SUITE_P(Ranks, FailingSave,
