@@ -22,7 +22,7 @@ struct ExtentStoreOptions {
 
 /// The state of a fixed list of extents on NVMe: of each extent the bytes of each kind, in one file per directory.
 /// The files live as long as this object and are worth nothing afterwards. A kind of an extent that was never written
-/// reads as zeros. Safe from several threads as long as they work on different extents.
+/// reads as zeros. Safe from several threads as long as no extent is written while another thread reads or writes it.
 class ExtentStore {
  public:
   /// Makes the folders and files (mode 0600, must not exist) and reserves their space. Removes all of it on failure.

@@ -10,8 +10,6 @@ namespace {
 using namespace train;
 using Run = RunOptions;
 
-constexpr bool kNotYet = false;
-
 ConfigValue word(const char* text) { return {std::string(text)}; }
 
 KeyBinding tier(TierChoice OffloadOptions::*member) {
@@ -144,8 +142,7 @@ std::vector<ConfigKey> storage_keys() {
       {.section = "checkpoint",
        .key = "async",
        .binding = boolean(&Run::checkpoint, &CheckpointOptions::async),
-       .doc = "training goes on while a checkpoint is written",
-       .available = kNotYet},
+       .doc = "training goes on while a checkpoint is written"},
       {.section = "checkpoint",
        .key = "save_final",
        .binding = boolean(&Run::checkpoint, &CheckpointOptions::save_final),

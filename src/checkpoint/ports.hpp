@@ -36,11 +36,12 @@ struct StateKind {
 class StateSource {
  public:
   virtual ~StateSource() = default;
-  /// The same on every rank, in the order in which they are saved, all over the same number of ranks. Kinds with equal
-  /// layouts need not share one ShardMap.
+  /// The same on every rank, in the order in which they lie in the file, all over the same number of ranks. Kinds with
+  /// equal layouts need not share one ShardMap.
   [[nodiscard]] virtual std::vector<StateKind> kinds() const = 0;
   /// Copies elements `range`, counted from the start of this rank's piece of `unit` in the kind's layout, as fp32.
-  /// Called in ascending order, and not for empty units.
+  /// Called unit by unit, of each kind by kind in the order of kinds(), of each in ascending order, and not for empty
+  /// units. May block, on the thread that writes.
   virtual void read(const std::string& kind, int unit, Range range, std::span<float> to) = 0;
 };
 

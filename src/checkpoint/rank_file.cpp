@@ -178,6 +178,8 @@ FileRecord write_rank_file(const std::string& folder, std::int64_t step, int pie
   const std::string name = rank_file_name(piece, kinds.at(0).layout->ranks());
   const std::string path = folder + "/" + name;
   std::vector<NewDataset> created = create_file(path, step, piece, kinds);
+  // All kinds of a unit together, as units are updated: what is copied first may change first.
+  std::ranges::stable_sort(created, {}, [](const NewDataset& dataset) { return dataset.stored.unit; });
   try {
     for (NewDataset& dataset : created) write_bulk(dataset.stored, dataset.elements, source, bulk, staging);
   } catch (...) {

@@ -2,6 +2,7 @@
 #include "checkpoint/writer.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -16,45 +17,6 @@
 
 namespace spillway::checkpoint {
 namespace {
-
-/// How work went on a rank: what it returned, or why it failed.
-struct Outcome {
-  std::string text;
-  ExitCode code = ExitCode::done;
-};
-
-template <typename Work>
-Outcome outcome_of(Work work) {
-  try {
-    return {work(), ExitCode::done};
-  } catch (const Error& error) {
-    return {error.what(), error.exit_code()};
-  } catch (const std::exception& error) {
-    return {error.what(), ExitCode::internal};
-  }
-}
-
-/// Runs `work` and tells every rank how it went. \return what each rank's work returned
-/// \throws SaveFailure, the same on all ranks, if the work of any rank threw
-template <typename Work>
-std::vector<std::string> together(comm::Communicator& communicator, std::int64_t step, Work work) {
-  const Outcome mine = outcome_of(work);
-  const std::string packed = static_cast<char>(mine.code) + mine.text;
-  const auto outcomes = communicator.exchange(std::as_bytes(std::span(packed)));
-  std::vector<std::string> results;
-  std::string failures;
-  ExitCode code = ExitCode::done;
-  for (std::size_t rank = 0; rank < outcomes.size(); ++rank) {
-    const std::string text(reinterpret_cast<const char*>(outcomes[rank].data()), outcomes[rank].size());
-    results.push_back(text.substr(1));
-    const auto found = static_cast<ExitCode>(text.at(0));
-    if (found == ExitCode::done) continue;
-    if (code == ExitCode::done) code = found;
-    failures += fmt::format("{}rank {}: {}", failures.empty() ? "" : "; ", rank, results.back());
-  }
-  if (code != ExitCode::done) throw SaveFailure(fmt::format("step {} was not saved: {}", step, failures), code);
-  return results;
-}
 
 /// What one rank alone can say of a request. \return its ranks
 int check_request(const WriteRequest& request) {
@@ -109,43 +71,91 @@ void write_root_part(const std::string& folder, const WriteRequest& request, std
   write_text_durably(folder + "/" + std::string(kManifestFile), manifest_text(manifest));
 }
 
-std::string write_checkpoint(comm::Communicator& communicator, const WriteRequest& request) {
-  const bool is_root = communicator.rank() == 0;
-  const auto step = [&](auto work) { return together(communicator, request.step, work); };
-  const auto on_root = [&](auto work) { return step([&] { return is_root ? work() : std::string(); }).front(); };
-
+template <typename Work>
+Save::Outcome Save::outcome_of(Work work) {
   try {
-    const auto pieces = step([&] {
-      if (const int ranks = check_request(request); ranks != communicator.size())
-        throw Error(fmt::format("the state is for {} ranks, the group has {}", ranks, communicator.size()));
-      return std::to_string(request.piece);
-    });
-    const std::string folder = on_root([&] {
-      check_pieces(pieces);
-      return prepare_folder(request.root, request.step);
-    });
-    const auto records = step([&] { return file_record_text(write_rank_part(folder, request)); });
-    on_root([&] {
-      std::vector<FileRecord> files;
-      for (const std::string& text : records) files.push_back(parse_file_record(text));
-      write_root_part(folder, request, files);
+    return {work(), ExitCode::done};
+  } catch (const Error& error) {
+    return {error.what(), error.exit_code()};
+  } catch (const std::exception& error) {
+    return {error.what(), ExitCode::internal};
+  }
+}
+
+/// Tells every rank how work went. \return what each rank's work returned
+/// \throws SaveFailure, the same on all ranks, if that of any rank failed
+std::vector<std::string> Save::together(const Outcome& mine) {
+  const std::string packed = static_cast<char>(mine.code) + mine.text;
+  const auto outcomes = communicator_.exchange(std::as_bytes(std::span(packed)));
+  std::vector<std::string> results;
+  std::string failures;
+  ExitCode code = ExitCode::done;
+  for (std::size_t rank = 0; rank < outcomes.size(); ++rank) {
+    const std::string text(reinterpret_cast<const char*>(outcomes[rank].data()), outcomes[rank].size());
+    results.push_back(text.substr(1));
+    const auto found = static_cast<ExitCode>(text.at(0));
+    if (found == ExitCode::done) continue;
+    if (code == ExitCode::done) code = found;
+    failures += fmt::format("{}rank {}: {}", failures.empty() ? "" : "; ", rank, results.back());
+  }
+  if (code != ExitCode::done)
+    discard(SaveFailure(fmt::format("step {} was not saved: {}", request_.step, failures), code));
+  return results;
+}
+
+/// Nobody leaves before the remains are gone. \throws the failure, with why they are not if they are not
+void Save::discard(const SaveFailure& failure) {
+  std::string remains;
+  if (is_root()) {
+    const Outcome gone = outcome_of([&] {
+      discard_folder(request_.root, request_.step);
       return std::string();
     });
-    return on_root([&] { return commit_folder(request.root, request.step); });
-  } catch (const SaveFailure& failure) {
-    // together() threw the same on all ranks. Nobody leaves before the remains are gone.
-    std::string remains;
-    if (is_root) {
-      try {
-        discard_folder(request.root, request.step);
-      } catch (const std::exception& error) {
-        remains = fmt::format("; its remains could not be removed: {}", error.what());
-      }
-    }
-    communicator.barrier();
-    if (remains.empty()) throw;
-    throw SaveFailure(failure.what() + remains, failure.exit_code());
+    if (gone.code != ExitCode::done) remains = fmt::format("; its remains could not be removed: {}", gone.text);
   }
+  communicator_.barrier();
+  if (remains.empty()) throw failure;
+  throw SaveFailure(failure.what() + remains, failure.exit_code());
+}
+
+Save::Save(comm::Communicator& communicator, WriteRequest request)
+    : communicator_(communicator), request_(std::move(request)) {
+  const auto pieces = together(outcome_of([&] {
+    if (const int ranks = check_request(request_); ranks != communicator_.size())
+      throw Error(fmt::format("the state is for {} ranks, the group has {}", ranks, communicator_.size()));
+    return std::to_string(request_.piece);
+  }));
+  folder_ = together(outcome_of([&] {
+              if (!is_root()) return std::string();
+              check_pieces(pieces);
+              return prepare_folder(request_.root, request_.step);
+            })).front();
+}
+
+void Save::write_part() noexcept {
+  outcome_ = outcome_of([&] { return file_record_text(write_rank_part(folder_, request_)); });
+}
+
+void Save::share_parts() { records_ = together(std::exchange(outcome_, {})); }
+
+void Save::commit() noexcept {
+  if (!is_root()) return;
+  outcome_ = outcome_of([&] {
+    std::vector<FileRecord> files;
+    for (const std::string& text : records_) files.push_back(parse_file_record(text));
+    write_root_part(folder_, request_, files);
+    return commit_folder(request_.root, request_.step);
+  });
+}
+
+std::string Save::finish() { return together(std::exchange(outcome_, {})).front(); }
+
+std::string write_checkpoint(comm::Communicator& communicator, const WriteRequest& request) {
+  Save save(communicator, request);
+  save.write_part();
+  save.share_parts();
+  save.commit();
+  return save.finish();
 }
 
 }  // namespace spillway::checkpoint

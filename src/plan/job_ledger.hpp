@@ -29,6 +29,7 @@ inline constexpr const char* kGenerationLists = "generation lists";
 inline constexpr const char* kBatches = "batches";
 inline constexpr const char* kWorkspace = "workspace of kernels";
 inline constexpr const char* kStaging = "checkpoint staging";
+inline constexpr const char* kSnapshot = "snapshot of a checkpoint";
 inline constexpr const char* kTransfer = "state on its way to files";
 inline constexpr const char* kResults = "results of kernels";
 // Of a GPU alone.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -10,6 +11,7 @@
 #include "offload/block_store.hpp"
 #include "train/engine.hpp"
 #include "train/run_state.hpp"
+#include "train/running_save.hpp"
 
 namespace spillway::train {
 
@@ -20,12 +22,30 @@ namespace spillway::train {
 [[nodiscard]] std::optional<std::string> find_checkpoint(const CheckpointOptions& options,
                                                          const std::string& directory);
 
-/// Saves and restores an engine's state. Collective.
+/// A checkpoint that is committed, and how long that took from its beginning, training beside it included.
+struct SavedCheckpoint {
+  std::string folder;
+  double seconds = 0.0;
+};
+
+/// Saves and restores an engine's state. Collective, but for what says otherwise. Saves run beside training if the engine has a snapshot; else
+/// begin() and advance() block until the work is done. Failures are AgreedFailures, the same on every rank.
 class Checkpoints {
  public:
-  explicit Checkpoints(Engine& engine, comm::Communicator& communicator);
+  /// \param store  of the checkpoints' bytes; null: the files that they lie in
+  Checkpoints(Engine& engine, comm::Communicator& communicator, std::unique_ptr<offload::BlockStore> store = nullptr);
 
-  /// Waits for the update in the background, saves, and removes what retention does not keep. \return the folder
+  /// Begins to save the state as the last step leaves it; what retention does not keep goes after the commit. There is one save at a time.
+  void begin(const RunState& state);
+  [[nodiscard]] bool under_way() const noexcept { return running_ != nullptr; }
+  [[nodiscard]] bool beside_training() const { return engine_.snapshot() != nullptr; }
+  /// Whether a save is under way of which this rank's next part is done: when all ranks are ready, advance(). Not collective.
+  [[nodiscard]] bool ready() const { return running_ && running_->ready(); }
+  /// Takes the save under way a stage further. \return the checkpoint, if that was the last
+  std::optional<SavedCheckpoint> advance();
+  /// Blocks until the save under way is over.
+  SavedCheckpoint finish();
+  /// begin() and finish(). \return the folder
   std::string save(const RunState& state);
   /// Fills weights and moments from a checkpoint of any rank count and stage.
   void restore(const std::string& folder);
@@ -38,6 +58,9 @@ class Checkpoints {
   Engine& engine_;
   comm::Communicator& communicator_;
   std::unique_ptr<offload::BlockStore> store_;
+  std::unique_ptr<Queue> queue_;  // of saves
+  std::chrono::steady_clock::time_point start_;
+  std::unique_ptr<RunningSave> running_;  // last: it uses all of the above
 };
 
 }  // namespace spillway::train

@@ -36,6 +36,7 @@ std::string name_of(StoreChoice store) {
 
 Engine::Engine(const Job& job, Runtime& runtime, std::unique_ptr<RankGroups> groups, EngineSwitches switches)
     : job_(job),
+      device_(runtime.device),
       wait_at_once_(switches.wait_at_once),
       meters_(meters_of(runtime.device)),
       groups_(std::move(groups)),
@@ -53,6 +54,7 @@ Engine::Engine(const Job& job, Runtime& runtime, std::unique_ptr<RankGroups> gro
   make_parameters();
   if (job_.purpose == Purpose::train) {
     make_instruments(runtime);
+    make_snapshot();
     make_training(runtime);
   }
   if (job_.eval_limits.sequences > 0) make_evaluation(runtime);
@@ -151,6 +153,16 @@ void Engine::make_instruments(Runtime& runtime) {
                                      report.trace_last);
 }
 
+void Engine::make_snapshot() {
+  const TensorView memory = arena_.bytes(plan::entry::kSnapshot);
+  if (!memory) return;
+  const auto factors = static_cast<std::int64_t>(snapshot_factor_bytes(job_));
+  if (job_.adafactor)
+    factor_copy_ = {reinterpret_cast<float*>(memory.data()), job_.adafactor->mean_bytes() / sizeof(float)};
+  snapshot_ = std::make_unique<StateSnapshot>(*state_, snapshot_layout(job_),
+                                              memory.flat(factors, memory.elements() - factors), device_);
+}
+
 void Engine::make_training(Runtime& runtime) {
   std::byte* memory = arena_.bytes(plan::entry::kActivations).data();
   const std::vector<std::size_t> stage_bytes = job_.plan.stage_bytes(job_.facts);
@@ -174,6 +186,7 @@ void Engine::make_training(Runtime& runtime) {
                              .device = runtime.device,
                              .names = *names_,
                              .cpu_ops = kernels_.cpu_optimizer.get(),
+                             .snapshot = snapshot_.get(),
                              .trace = trace_.get(),
                              .wait_at_once = wait_at_once_};
   if (job_.adafactor) {
@@ -322,6 +335,21 @@ void Engine::end_evaluation() {
 void Engine::weights_changed() {
   state_->finish_writes();
   for (int unit = 0; unit < job_.map->units(); ++unit) parameters_->updating(unit, {});
+}
+
+std::span<const float> Engine::begin_snapshot() {
+  StateSnapshot::Settled settled{.updated = {}, .back = state_->back_on_host(), .written = optimizer_->written_back()};
+  for (int unit = 0; unit < job_.map->units(); ++unit) settled.updated.push_back(parameters_->updated(unit));
+  snapshot_->begin(std::move(settled));
+  // Small, and the update's first part, which this thread waited for: there is nothing to wait for.
+  std::size_t copied = 0;
+  if (job_.adafactor)
+    for (const std::string& kind : job_.adafactor->kinds()) {
+      const std::span<const float> values = job_.adafactor->values(kind);
+      std::ranges::copy(values, factor_copy_.begin() + static_cast<std::ptrdiff_t>(copied));
+      copied += values.size();
+    }
+  return factor_copy_.first(copied);
 }
 
 void Engine::finish_update() {

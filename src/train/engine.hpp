@@ -24,6 +24,7 @@
 #include "train/residuals.hpp"
 #include "train/shard_state.hpp"
 #include "train/stall_clock.hpp"
+#include "train/state_snapshot.hpp"
 #include "train/step_clock.hpp"
 #include "train/step_executor.hpp"
 #include "train/trace.hpp"
@@ -60,6 +61,7 @@ class Engine {
   void end_evaluation();
 
   [[nodiscard]] const Job& job() const noexcept { return job_; }
+  [[nodiscard]] Device& device() const noexcept { return device_; }
   [[nodiscard]] Parameters& parameters() { return *parameters_; }
   /// What this rank owns. Whoever changes weights there calls weights_changed(). No step or update may be under way.
   [[nodiscard]] ShardState& state() { return *state_; }
@@ -77,6 +79,11 @@ class Engine {
   [[nodiscard]] Trace* trace() { return trace_.get(); }
   /// Blocks until the last step's update is over.
   void finish_update();
+  /// What a checkpoint can be made of while training goes on; null where the plan has no memory for it.
+  [[nodiscard]] StateSnapshot* snapshot() const { return snapshot_.get(); }
+  /// Starts to copy the state as the last step's update leaves it into the snapshot. Does not block; the next steps' updates wait as it says.
+  /// \return a copy of Adafactor's means, in the order of its kinds, that lives until the next call
+  std::span<const float> begin_snapshot();
 
  private:
   class StepBatches;
@@ -86,9 +93,11 @@ class Engine {
   void make_parameters();
   void make_instruments(Runtime& runtime);
   void make_training(Runtime& runtime);
+  void make_snapshot();
   void make_evaluation(Runtime& runtime);
 
   const Job& job_;
+  Device& device_;
   const bool wait_at_once_;
   DeviceMeters* const meters_;
   std::unique_ptr<RankGroups> groups_;
@@ -112,6 +121,8 @@ class Engine {
   std::optional<OpNames> names_;
   std::optional<StallClock> stalls_;
   std::unique_ptr<Trace> trace_;
+  std::span<float> factor_copy_;
+  std::unique_ptr<StateSnapshot> snapshot_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<StepExecutor> executor_;
 };

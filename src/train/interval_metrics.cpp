@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 #include "train/machine.hpp"
 
@@ -37,6 +38,7 @@ StepMetrics IntervalMetrics::take() {
   metrics.clock = engine_.clock();
   metrics.nvme = meter_.nvme();
   metrics.resources = meter_.take(metrics.clock, steps_);
+  metrics.save_seconds = std::exchange(save_seconds_, 0.0);
   engine_.clock().reset();
   sum_ = {};
   steps_ = skipped_ = 0;

@@ -43,6 +43,8 @@ class IntervalMetrics {
   void resume() { meter_.resume(); }
 
   void add(const CountedStep& step);
+  /// Seconds between steps, on this rank.
+  void add_save(double seconds) { save_seconds_ += seconds; }
   /// The means, rates and sums of the steps added, of which there must be one, and the memory and times of this rank; begins anew,
   /// as does the engine's clock. The rest of the line - step, epoch, grad_norm, learning_rate, loss_scale - is left to the caller.
   /// Collective.
@@ -54,6 +56,7 @@ class IntervalMetrics {
   comm::Communicator& communicator_;
   CountedStep sum_;
   std::int64_t steps_ = 0, skipped_ = 0;
+  double save_seconds_ = 0.0;
   ResourceMeter meter_;
 };
 

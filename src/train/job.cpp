@@ -19,6 +19,7 @@
 #include "train/job_costs.hpp"
 #include "train/job_facts.hpp"
 #include "train/schedule.hpp"
+#include "train/snapshot_layout.hpp"
 
 namespace spillway::train {
 namespace {
@@ -226,6 +227,7 @@ void choose_plan(Job& job) {
       plan::fastest_plan(job.facts, job.budgets, job.costs, job.profile ? &*job.profile : nullptr);
   job.plan = std::move(chosen.plan);
   job.prediction = std::move(chosen.prediction);
+  add_snapshot(job, room_for_snapshot(job));
 }
 
 /// What follows from the batch sizes: facts and budgets. Collective.

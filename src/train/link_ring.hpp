@@ -43,6 +43,8 @@ class LinkRing {
   void take_back(Queue& queue);
   /// What `queue` is given from now on finds the extent in host memory as the last update left it.
   void wait_until_back(Queue& queue, std::size_t extent) { queue.wait(back_.at(extent)); }
+  /// Of each extent, when its last update is there.
+  [[nodiscard]] const std::vector<Event>& back() const noexcept { return back_; }
   /// Blocks until everything is back.
   void synchronize() { down_->synchronize(); }
 

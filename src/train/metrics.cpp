@@ -97,7 +97,8 @@ void MetricsFile::write(const StepMetrics& m) {
                              {"d2h", m.clock.seconds(Activity::d2h)},
                              {"nvme", m.clock.seconds(Activity::nvme)},
                              {"collective", m.clock.seconds(Activity::collective)},
-                             {"cpu_update", m.clock.seconds(Activity::cpu_update)}};
+                             {"cpu_update", m.clock.seconds(Activity::cpu_update)},
+                             {"checkpoint", m.clock.seconds(Activity::checkpoint) + m.save_seconds}};
   object["resources"] = resources_json(m.resources);
   line(object.dump());
 }

@@ -35,6 +35,7 @@ struct StepMetrics {
   offload::StoreCounters nvme;  // of this rank, in these steps
   MeasuredResources resources;  // of this rank, of one of these steps
   StepClock clock;              // of this rank, in these steps
+  double save_seconds = 0.0;    // that this rank waited for saves between the steps since the last line
 };
 
 /// A number that an evaluation found, by the end of its name in Hugging Face's results ("bleu" of "eval_bleu"), rounded as there.

@@ -82,14 +82,14 @@ void Optimizer::update(int unit, const UpdateNumbers& numbers) {
     done = start_on_worker(unit, numbers, marks, Part::all, {});
   } else if (!has(unit, Part::on_worker)) {
     marks.begin(*queue_);
-    update_part(*queue_, unit, numbers, Part::on_queue, gradients_at_rest());
+    update_part(*queue_, unit, numbers, Part::on_queue, step_state());
     marks.end(*queue_);
     done = queue_->record();
   } else if (!has(unit, Part::on_queue)) {
     done = start_on_worker(unit, numbers, marks, Part::on_worker, {});
   } else {
     marks.begin(*queue_);
-    update_part(*queue_, unit, numbers, Part::on_queue, gradients_at_rest());
+    update_part(*queue_, unit, numbers, Part::on_queue, step_state());
     const Event on_queue = queue_->record();
     const Event on_worker = start_on_worker(unit, numbers, marks, Part::on_worker, on_queue);
     done = Event(std::make_shared<BothEvents>(on_queue, on_worker));
@@ -108,10 +108,10 @@ bool Optimizer::has(int unit, Part part) const {
 Event Optimizer::start_on_worker(int unit, const UpdateNumbers& numbers, const Trace::UpdateMarks& marks, Part part,
                                  const std::optional<Event>& on_queue) {
   const auto copies = std::make_shared<Event>();
-  worker_->submit([this, unit, numbers, marks, part, on_queue, copies, gradients = gradients_at_rest()] {
+  worker_->submit([this, unit, numbers, marks, part, on_queue, copies, step = step_state()] {
     Queue& queue = host_ ? *queue_ : *ring_queue_;
     if (!on_queue) marks.begin(queue);
-    update_part(queue, unit, numbers, part, gradients);
+    update_part(queue, unit, numbers, part, step);
     *copies = parts_.state.back_on_device();
     Queue& last = on_queue ? *marks_queue_ : queue;
     if (on_queue) last.wait(*on_queue);
@@ -122,17 +122,17 @@ Event Optimizer::start_on_worker(int unit, const UpdateNumbers& numbers, const T
   return Event(std::make_shared<WithCopies>(worker_->record(), copies));
 }
 
-void Optimizer::update_part(Queue& queue, int unit, const UpdateNumbers& numbers, Part part,
-                            const std::vector<GradientAtRest>& gradients) {
+void Optimizer::update_part(Queue& queue, int unit, const UpdateNumbers& numbers, Part part, const StepState& step) {
   const ProfilerRange range(parts_.names.update(unit).c_str());
   try {
     for (const ShardState::Stretch& stretch : parts_.state.stretches_of(unit)) {
       if (part != Part::all && is_of_worker(stretch) != (part == Part::on_worker)) continue;
       if (stretch.on_cpu) {
-        update_on_cpu(stretch, numbers, gradients);
+        update_on_cpu(stretch, numbers, step);
         continue;
       }
-      ShardState::Lease lease = parts_.state.acquire(stretch, queue, part_of(gradients, stretch));
+      if (parts_.snapshot != nullptr) parts_.snapshot->wait_until_copied(change_of(stretch, step), queue);
+      ShardState::Lease lease = parts_.state.acquire(stretch, queue, part_of(step.gradients, stretch));
       const auto start = std::chrono::steady_clock::now();
       update_extent({.queue = queue, .ops = parts_.ops, .extent = stretch.whole, .views = lease.views()}, numbers);
       if (host_) cpu_seconds_ += seconds_since(start);
@@ -149,11 +149,15 @@ void Optimizer::update_part(Queue& queue, int unit, const UpdateNumbers& numbers
   }
 }
 
-/// This step's gradients of all units, for a thread that uses them later: what it asked for itself might be the next step's.
-std::vector<GradientAtRest> Optimizer::gradients_at_rest() const {
-  std::vector<GradientAtRest> gradients;
-  for (int unit = 0; unit < parts_.zero.map->units(); ++unit) gradients.push_back(parts_.gradients.at_rest(unit));
-  return gradients;
+Optimizer::StepState Optimizer::step_state() const {
+  StepState step;
+  for (int unit = 0; unit < parts_.zero.map->units(); ++unit) step.gradients.push_back(parts_.gradients.at_rest(unit));
+  if (parts_.snapshot != nullptr) step.snapshots = parts_.snapshot->begun();
+  return step;
+}
+
+StateSnapshot::Change Optimizer::change_of(const ShardState::Stretch& stretch, const StepState& step) const {
+  return {.first = stretch.first, .end = parts_.state.end_of(stretch), .begun = step.snapshots};
 }
 
 /// All gradients of a step are summed before its first update, so that what comes next may come down already.
@@ -162,10 +166,10 @@ void Optimizer::fetch_ahead(const std::vector<GradientAtRest>& gradients) {
     parts_.state.fetch(of_cpu_[fetched_], part_of(gradients, of_cpu_[fetched_]));
 }
 
-void Optimizer::update_on_cpu(const ShardState::Stretch& stretch, const UpdateNumbers& numbers,
-                              const std::vector<GradientAtRest>& gradients) {
-  fetch_ahead(gradients);
-  ShardState::Lease lease = parts_.state.acquire_on_cpu(stretch, part_of(gradients, stretch));
+void Optimizer::update_on_cpu(const ShardState::Stretch& stretch, const UpdateNumbers& numbers, const StepState& step) {
+  fetch_ahead(step.gradients);
+  if (parts_.snapshot != nullptr) parts_.snapshot->wait_until_copied(change_of(stretch, step));
+  ShardState::Lease lease = parts_.state.acquire_on_cpu(stretch, part_of(step.gradients, stretch));
   const auto start = std::chrono::steady_clock::now();
   update_extent({.queue = *cpu_queue_, .ops = *parts_.cpu_ops, .extent = stretch.whole, .views = lease.views()},
                 numbers);
@@ -183,6 +187,12 @@ void Optimizer::count_in_place(const ShardState::Stretch& stretch) {
 void Optimizer::wait_for_updates() {
   worker_->synchronize();
   queue_->synchronize();
+}
+
+Event Optimizer::written_back() {
+  if (!parts_.state.uses_ring()) return {};
+  worker_->submit([this] { parts_.state.flush(); });
+  return worker_->record();
 }
 
 void Optimizer::finish() {

@@ -13,6 +13,7 @@
 #include "train/op_names.hpp"
 #include "train/parameters.hpp"
 #include "train/shard_state.hpp"
+#include "train/state_snapshot.hpp"
 #include "train/trace.hpp"
 
 namespace spillway::train {
@@ -35,6 +36,7 @@ struct OptimizerParts {
   Device& device;
   const OpNames& names;
   kernels::OptimizerOps* cpu_ops = nullptr;  // of what the CPU updates beside a GPU; null: nothing
+  StateSnapshot* snapshot = nullptr;         // that updates wait for; null: none
   Trace* trace = nullptr;                    // told of the updates
   bool wait_at_once = false;                 // test-only: nothing of the update overlaps anything
 };
@@ -63,8 +65,14 @@ class Optimizer {
   void update(int unit, const UpdateNumbers& numbers);
   /// Blocks until all updates and write-backs are over. \throws IoError
   void finish();
+  /// When what the updates started so far change on nvme is written there.
+  [[nodiscard]] Event written_back();
   /// Seconds that updates have waited for the nvme tier so far.
   [[nodiscard]] double nvme_seconds() const noexcept { return nvme_seconds_; }
+  /// Seconds that updates have waited for a snapshot's copies so far, on whatever thread.
+  [[nodiscard]] double snapshot_seconds() const noexcept {
+    return parts_.snapshot != nullptr ? parts_.snapshot->waited_seconds() : 0.0;
+  }
   /// Seconds that CPUs have updated state so far, none of them waiting.
   [[nodiscard]] double cpu_seconds() const noexcept { return cpu_seconds_; }
 
@@ -83,16 +91,20 @@ class Optimizer {
  private:
   /// Which extents of a unit one way of updating takes.
   enum class Part { all, on_queue, on_worker };
+  /// What an update of this step works with, for a thread that comes to it later: what it asked for itself might be the next step's.
+  struct StepState {
+    std::vector<GradientAtRest> gradients;  // of each unit
+    std::uint64_t snapshots = 0;            // begun so far
+  };
+  [[nodiscard]] StepState step_state() const;
   [[nodiscard]] bool has(int unit, Part part) const;
   Event start_on_worker(int unit, const UpdateNumbers& numbers, const Trace::UpdateMarks& marks, Part part,
                         const std::optional<Event>& on_queue);
-  void update_part(Queue& queue, int unit, const UpdateNumbers& numbers, Part part,
-                   const std::vector<GradientAtRest>& gradients);
+  void update_part(Queue& queue, int unit, const UpdateNumbers& numbers, Part part, const StepState& step);
 
-  void update_on_cpu(const ShardState::Stretch& stretch, const UpdateNumbers& numbers,
-                     const std::vector<GradientAtRest>& gradients);
+  void update_on_cpu(const ShardState::Stretch& stretch, const UpdateNumbers& numbers, const StepState& step);
   void fetch_ahead(const std::vector<GradientAtRest>& gradients);
-  [[nodiscard]] std::vector<GradientAtRest> gradients_at_rest() const;
+  [[nodiscard]] StateSnapshot::Change change_of(const ShardState::Stretch& stretch, const StepState& step) const;
 
   bool host_;
   std::unique_ptr<Queue> queue_;        // of extents in memory, and on the host of all

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "train/run_state.hpp"
+#include "train/snapshot_layout.hpp"
 
 namespace spillway::train {
 namespace {
@@ -79,6 +80,30 @@ std::string tiers_text(const Job& job, std::size_t kind) {
   return text;
 }
 
+/// What saving every few steps comes to; nothing if that was not asked for, or training was asked to wait.
+std::string saving_text(const Job& job) {
+  const CheckpointOptions& options = job.options.checkpoint;
+  if (!options.async || options.save_steps == StepInterval(0)) return {};
+  const std::string whole = plan::bytes_text(snapshot_layout(job).whole_bytes() + snapshot_factor_bytes(job));
+  switch (saving_of(job)) {
+    case Saving::whole: return fmt::format("; saves beside training through a snapshot of {}", whole);
+    case Saving::in_pieces:
+      return fmt::format("; saves beside training in pieces: {} for a snapshot of {}",
+                         plan::bytes_text(job.plan.ledger.bytes(plan::entry::kSnapshot)), whole);
+    case Saving::blocking: break;
+  }
+  return fmt::format("; saves stop training: the host has no room for any of a snapshot of {}", whole);
+}
+
+const char* name_of(Saving saving) {
+  switch (saving) {
+    case Saving::blocking: break;
+    case Saving::in_pieces: return "in_pieces";
+    case Saving::whole: return "whole";
+  }
+  return "blocking";
+}
+
 /// Of the gradients of a rank, those whose parameters the CPU updates beside a GPU.
 double cpu_share(const Job& job) {
   double all = 0.0, on_cpu = 0.0;
@@ -121,6 +146,7 @@ std::string plan_json(const Job& job) {
                                       {"nvme_write", traffic.nvme_write},
                                       {"all_gather_sent", traffic.gathered},
                                       {"reduce_scatter_sent", traffic.reduced}};
+  object["saving"] = name_of(saving_of(job));
   if (job.on_gpu) object["share_updated_on_cpu"] = cpu_share(job);
   object["step_program"] = {{"ops", job.plan.program.ops.size()},
                             {"groups", job.plan.program.groups},
@@ -157,6 +183,7 @@ std::string plan_summary(const Job& job) {
   }
   if (again > 0) places += fmt::format("; {} block{} recomputed", again, again == 1 ? "" : "s");
   if (job.plan.host_stages > 0) places += fmt::format(", the inputs of {} in host memory", job.plan.host_stages);
+  places += saving_text(job);
   return fmt::format(
       "{} parameters on {} rank{}, ZeRO stage {}, {} thread{} a rank\n"
       "{} steps of {} samples, up to {} + {} tokens a micro-batch\n"

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/resource_meter.hpp"
 
+#include <algorithm>
+
 #include "train/engine.hpp"
 
 namespace spillway::train {
@@ -11,17 +13,26 @@ ResourceMeter::Counts ResourceMeter::read() const {
   Counts counts;
   if (const LinkCounter* link = engine_.link()) counts.link = link->bytes();
   if (engine_.store() != nullptr) counts.store = engine_.store()->counters();
+  if (const StateSnapshot* const snapshot = engine_.snapshot()) {
+    counts.link.down -= std::min(counts.link.down, snapshot->link_bytes());
+    counts.store.read_bytes -= std::min(counts.store.read_bytes, snapshot->file_bytes());
+  }
   counts.cpu_update = engine_.cpu_update_seconds();
   return counts;
 }
 
 void ResourceMeter::add(const Counts& now) {
-  counted_.link.up += now.link.up - since_.link.up;
-  counted_.link.down += now.link.down - since_.link.down;
-  counted_.store.read_bytes += now.store.read_bytes - since_.store.read_bytes;
-  counted_.store.written_bytes += now.store.written_bytes - since_.store.written_bytes;
-  counted_.cpu_update += now.cpu_update - since_.cpu_update;
-  since_ = now;
+  // A snapshot counts a copy a little later than the others do: what was counted too much is made up for before anything more is.
+  const auto count = [](auto& counted, auto& since, auto now_there) {
+    if (now_there < since) return;
+    counted += now_there - since;
+    since = now_there;
+  };
+  count(counted_.link.up, since_.link.up, now.link.up);
+  count(counted_.link.down, since_.link.down, now.link.down);
+  count(counted_.store.read_bytes, since_.store.read_bytes, now.store.read_bytes);
+  count(counted_.store.written_bytes, since_.store.written_bytes, now.store.written_bytes);
+  count(counted_.cpu_update, since_.cpu_update, now.cpu_update);
 }
 
 void ResourceMeter::pause() {

@@ -31,13 +31,13 @@ struct MeasuredResources {
 };
 
 /// Reads the counters of an engine's device, store and optimizer. They count what was started; what the last step of one reading has
-/// started and not finished belongs to it. What evaluations and checkpoints move is left out.
+/// started and not finished belongs to it. What evaluations and checkpoints move is left out, a snapshot beside training too.
 class ResourceMeter {
  public:
   /// Keeps the engine.
   explicit ResourceMeter(Engine& engine) : engine_(engine) {}
 
-  /// Between them nothing counts: not weights that are loaded, evaluations or checkpoints. No update may be under way. It begins paused.
+  /// Between them nothing counts: not weights that are loaded, evaluations or checkpoints that training waits for. No update may be under way. It begins paused.
   void pause();
   void resume();
   /// All bytes of the store since the last reading.

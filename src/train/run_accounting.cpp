@@ -23,7 +23,8 @@ constexpr std::array<ActivityName, kActivities> kActivityNames = {{{Activity::co
                                                                    {Activity::d2h, "d2h", "copies from the GPU"},
                                                                    {Activity::nvme, "nvme", "drives"},
                                                                    {Activity::collective, "collective", "other ranks"},
-                                                                   {Activity::cpu_update, "cpu_update", "updates"}}};
+                                                                   {Activity::cpu_update, "cpu_update", "updates"},
+                                                                   {Activity::checkpoint, "checkpoint", "saves"}}};
 constexpr std::size_t kFirstStall = 2;  // of kActivityNames
 
 const ActivityName& name_of(Activity activity) {

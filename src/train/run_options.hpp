@@ -222,7 +222,7 @@ struct CheckpointOptions {
   ExportDType export_dtype = ExportDType::automatic;
   /// "auto": the newest committed checkpoint in `dir`; "none"; or the path of one.
   std::string resume = "auto";
-  /// Wanted, not promised: this version saves synchronously.
+  /// Saves run beside training, as far as the plan has host memory for it.
   bool async = true;
   /// A checkpoint at the end of training.
   bool save_final = true;

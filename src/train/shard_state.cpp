@@ -81,6 +81,14 @@ void ShardState::make_stretches() {
   }
 }
 
+std::size_t ShardState::end_of(const Stretch& stretch) const {
+  std::size_t end = stretch.first + 1;
+  while (end < extents_.size() && extents_[end].unit == stretch.whole.unit &&
+         extents_[end].range.end <= stretch.whole.range.end)
+    ++end;
+  return end;
+}
+
 void ShardState::make_files(const Arena& arena, offload::BlockStore* store) {
   std::vector<std::vector<std::size_t>> sizes;
   for (const Extent& extent : extents_) {

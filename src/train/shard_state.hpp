@@ -72,6 +72,8 @@ class ShardState {
     bool over_link = false;
     bool on_cpu = false;  // beside a GPU
   };
+  /// The extent behind the last one of a stretch.
+  [[nodiscard]] std::size_t end_of(const Stretch& stretch) const;
   /// Of a unit, in order.
   [[nodiscard]] const std::vector<Stretch>& stretches_of(int unit) const {
     return stretches_of_.at(static_cast<std::size_t>(unit));
@@ -130,6 +132,24 @@ class ShardState {
   /// Seconds that acquire and drain have waited for the nvme tier so far.
   [[nodiscard]] double nvme_seconds() const noexcept { return ring_ ? ring_->blocked_seconds() : 0.0; }
 
+  [[nodiscard]] plan::Tier tier(StateKind kind, std::size_t extent) const {
+    return places_[static_cast<std::size_t>(kind)][extent].tier;
+  }
+  /// Of each extent, when what was given to a GPU's update so far is back in host memory; empty where nothing passes over a link. The
+  /// thread that starts updates.
+  [[nodiscard]] std::vector<Event> back_on_host() const { return link_ ? link_->back() : std::vector<Event>(); }
+  /// How copy_out() copies what lies in device memory.
+  struct CopyOut {
+    Device& device;
+    Queue& queue;
+  };
+  /// Copies a kind of an extent as it is stored: from memory `part`, in elements of what this rank owns of the unit, as a run of its own,
+  /// and all of what lies in a file. Device memory in the queue's order, without blocking. Any thread, as long as the extent does not change.
+  /// \param to  from a multiple of 4 KiB, and as long; host memory of Device::allocate if the device is a GPU
+  /// \return bytes copied \throws IoError
+  std::size_t copy_out(StateKind kind, std::size_t extent, Range part, std::span<std::byte> to,
+                       const CopyOut& copies) const;
+
   /// Copies part of a unit's owned elements out and in, as fp32: "master" is the exact parameter (of a frozen unit its weight). No
   /// update may be under way. Writes come in ascending order, each from where the last ended or from a multiple of 256, and are over
   /// after finish_writes(); what they leave out in a block of 256 becomes zero.
@@ -149,7 +169,7 @@ class ShardState {
   void make_files(const Arena& arena, offload::BlockStore* store);
   void check_memory(StateKind kind, std::size_t extent) const;
   [[nodiscard]] bool on_nvme(StateKind kind, std::size_t extent) const {
-    return places_[static_cast<std::size_t>(kind)][extent].tier == plan::Tier::nvme;
+    return tier(kind, extent) == plan::Tier::nvme;
   }
   /// Where the run of an extent in memory begins: with those of its unit that lie beside it.
   [[nodiscard]] std::byte* run(StateKind kind, std::size_t extent) const;

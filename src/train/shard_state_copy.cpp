@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
+#include <cstring>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -17,10 +19,6 @@ StateKind kind_of(const std::string& name) {
   for (const StateKind kind : {StateKind::master, StateKind::exp_avg, StateKind::exp_avg_sq})
     if (name == name_of(kind)) return kind;
   throw Error(fmt::format("there is no state of kind {}", name));
-}
-
-kernels::StateSign sign_of(StateKind kind) {
-  return kind == StateKind::exp_avg_sq ? kernels::StateSign::nonnegative : kernels::StateSign::either;
 }
 
 Range whole_blocks(Range range) { return {range.begin / kBlock * kBlock, round_up(range.end, kBlock)}; }
@@ -51,6 +49,27 @@ kernels::StateView ShardState::stored(StateKind kind, std::size_t index, Range p
   }
   return layout_.view(kind, extent.unit, buffer, extent.range.size(),
                       {part.begin - extent.range.begin, part.end - extent.range.begin});
+}
+
+std::size_t ShardState::copy_out(StateKind kind, std::size_t index, Range part, std::span<std::byte> to,
+                                 const CopyOut& copies) const {
+  if (on_nvme(kind, index)) {
+    const std::size_t number = *nvme_kind(kind);
+    const std::span<std::byte> whole = to.first(files_->stored_bytes(index, number));
+    files_->read(index, number, whole).wait();
+    return whole.size();
+  }
+  const int unit = extents_[index].unit;
+  const kernels::StateView from = resident(kind, index, part);
+  const kernels::StateView there = layout_.view(kind, unit, to, part.size(), {0, part.size()});
+  std::size_t bytes = 0;
+  for (const auto& [source, target] : {std::pair(from.values, there.values), std::pair(from.scales, there.scales)}) {
+    if (!source) continue;
+    bytes += source.bytes();
+    if (tier(kind, index) == plan::Tier::host) std::memcpy(target.data(), source.data(), source.bytes());
+    else copies.device.copy(copies.queue, target.data(), source.data(), source.bytes());
+  }
+  return bytes;
 }
 
 void ShardState::read(const std::string& name, int unit, Range range, std::span<float> to) {

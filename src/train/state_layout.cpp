@@ -23,6 +23,10 @@ const char* name_of(StateKind kind) noexcept {
   return names[static_cast<std::size_t>(kind)];
 }
 
+kernels::StateSign sign_of(StateKind kind) noexcept {
+  return kind == StateKind::exp_avg_sq ? kernels::StateSign::nonnegative : kernels::StateSign::either;
+}
+
 StateLayout::StateLayout(std::vector<plan::UnitRole> units, Formats formats)
     : units_(std::move(units)), formats_(formats) {}
 

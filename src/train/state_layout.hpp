@@ -21,6 +21,9 @@ inline constexpr std::array<StateKind, kStateKinds> kAllStateKinds = {StateKind:
                                                                       StateKind::exp_avg, StateKind::exp_avg_sq};
 [[nodiscard]] const char* name_of(StateKind kind) noexcept;
 
+/// Of a moment: exp_avg_sq has no negative numbers.
+[[nodiscard]] kernels::StateSign sign_of(StateKind kind) noexcept;
+
 /// How a kind of a unit's elements is stored.
 enum class StorageFormat { none, fp32, bf16, fp16, remainder, int8 };
 

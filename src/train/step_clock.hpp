@@ -8,8 +8,8 @@
 namespace spillway::train {
 
 /// What a rank's main thread does with its time. Everything but compute and data is a stall.
-enum class Activity { compute, data, collective, nvme, cpu_update, h2d, d2h };
-inline constexpr std::size_t kActivities = 7;
+enum class Activity { compute, data, collective, nvme, cpu_update, h2d, d2h, checkpoint };
+inline constexpr std::size_t kActivities = 8;
 
 /// A clock for each activity; none of them is a remainder, so that their sum can be held against the whole step.
 class StepClock {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cmath>
 
 #include <fmt/format.h>
@@ -15,6 +16,14 @@ namespace spillway::train {
 
 using plan::Op;
 using plan::OpKind;
+
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
 
 StepExecutor::StepExecutor(const plan::StepProgram& program, const Zero& zero, comm::Communicator& communicator,
                            model::T5Model& t5, kernels::OptimizerOps& ops, Queue& queue, Parameters& parameters,
@@ -84,9 +93,10 @@ void StepExecutor::run_op(const Op& op, const StepInput& input, StepResult& resu
     }
     case OpKind::update: {
       if (result.overflow) break;
-      const StepClock::Span span(clock_,
-                                 Activity::cpu_update);  // only the hand-over, unless the update is waited for
-      optimizer_.update(op.unit, numbers);
+      const double copies_before = optimizer_.snapshot_seconds();
+      const auto start = std::chrono::steady_clock::now();
+      optimizer_.update(op.unit, numbers);  // only the hand-over, unless something is waited for
+      count_update(seconds_since(start), copies_before);
       break;
     }
   }
@@ -168,18 +178,26 @@ void StepExecutor::acquire(int unit, std::int64_t step) {
 }
 
 void StepExecutor::wait_for_update(int unit) {
-  const double nvme_before = optimizer_.nvme_seconds();
+  const double nvme_before = optimizer_.nvme_seconds(), copies_before = optimizer_.snapshot_seconds();
   const auto start = std::chrono::steady_clock::now();
   {
     const StallClock::Span stall(stalls_, Activity::cpu_update);
     parameters_.wait_for_update(unit);
   }
-  const double waited = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double waited = seconds_since(start);
   // While this thread waited for the update, the update itself may have waited for the drive.
   const double nvme = std::min(waited, optimizer_.nvme_seconds() - nvme_before);
   clock_.add(Activity::nvme, nvme);
-  clock_.add(Activity::cpu_update, waited - nvme);
-  stalls_.already_counted(waited, waited - nvme);
+  stalls_.already_counted(waited, count_update(waited - nvme, copies_before));
+}
+
+/// Seconds of this thread in an update or waiting for one, in which the update may have waited for a snapshot's copies.
+/// \return those that were the update's own
+double StepExecutor::count_update(double seconds, double copies_before) {
+  const double copies = std::min(seconds, optimizer_.snapshot_seconds() - copies_before);
+  clock_.add(Activity::checkpoint, copies);
+  clock_.add(Activity::cpu_update, seconds - copies);
+  return seconds - copies;
 }
 
 std::size_t StepExecutor::norm_sum_bytes(const Zero& zero, const std::vector<plan::UnitRole>& units) {

@@ -91,6 +91,7 @@ class StepExecutor {
   void collect_losses(const StepInput& input, StepResult& result);
   void acquire(int unit, std::int64_t step);
   void wait_for_update(int unit);
+  double count_update(double seconds, double copies_before);
   void start_gather(int unit);
   void start_reduction(int unit);
   /// Of this rank's pieces of all trainable units, in their order: the partial sums of squares.

@@ -15,23 +15,25 @@ void StopAgreement::step_took(double seconds) { longest_step_ = std::max(longest
 void StopAgreement::evaluation_took(double seconds) { longest_evaluation_ = std::max(longest_evaluation_, seconds); }
 void StopAgreement::save_took(double seconds) {
   longest_save_ = std::max(longest_save_, seconds);
+  saving_ = false;
   if (warned_) return;
   const std::string late = late_signal(request_.slurm(), longest_step_ + longest_save_);
   warned_ = !late.empty();
   if (warned_) log::warning(late);
 }
 
-double StopAgreement::share(double mine, const RunState& state) {
+double StopAgreement::share(double mine, const RunState& state, bool save_ready) {
   const auto start = std::chrono::steady_clock::now();
   const StopReason reason = request_.reason(std::chrono::duration<double>(seconds_to_stop(state)));
-  const std::array<double, 4> values = {mine, static_cast<double>(reason == StopReason::signal),
-                                        static_cast<double>(reason == StopReason::time_limit),
-                                        static_cast<double>(reason == StopReason::job_end)};
+  const std::array<double, 5> values = {
+      mine, static_cast<double>(reason == StopReason::signal), static_cast<double>(reason == StopReason::time_limit),
+      static_cast<double>(reason == StopReason::job_end), static_cast<double>(save_ready)};
   const std::vector<double> sums = comm::ordered_sum(communicator_, values);
   seen_ = sums[1] > 0.0   ? StopReason::signal
           : sums[2] > 0.0 ? StopReason::time_limit
           : sums[3] > 0.0 ? StopReason::job_end
                           : StopReason::none;
+  saves_ready_ = sums[4] == static_cast<double>(communicator_.size());
   clock_.add(Activity::collective, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   return sums[0];
 }
@@ -47,6 +49,7 @@ double StopAgreement::seconds_to_stop(const RunState& state) const {
   const data::Cursor after = sampler_.next(state.cursor).next;
   if (step >= job_.total_steps || due(job_.options.eval.eval_steps, step, after)) seconds += longest_evaluation_;
   if (due(job_.options.checkpoint.save_steps, step, after)) seconds += save;
+  if (saving_) seconds += save;  // the last save waits for it
   return seconds;
 }
 

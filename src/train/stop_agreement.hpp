@@ -22,12 +22,17 @@ class StopAgreement {
   /// What this rank measured, in seconds.
   void step_took(double seconds);
   void evaluation_took(double seconds);
-  /// The same, and says once if Slurm's signal leaves too little time for it.
+  /// A save goes on beside training from now on, until save_took().
+  void save_began() { saving_ = true; }
+  /// The same as for steps, and says once if Slurm's signal leaves too little time for a save.
   void save_took(double seconds);
 
   /// Asks every rank, once a step, before the step is counted in `state`. Collective.
+  /// \param save_ready  this rank's part of the save under way is done
   /// \return the sum of `mine` over the ranks, who know afterwards whether any of them has a reason to stop
-  double share(double mine, const RunState& state);
+  double share(double mine, const RunState& state, bool save_ready = false);
+  /// Whether the last call found every rank's part of a save done.
+  [[nodiscard]] bool saves_ready() const noexcept { return saves_ready_; }
   /// The reason that was found when it was last asked for, the same on every rank.
   [[nodiscard]] StopReason seen() const noexcept { return seen_; }
 
@@ -41,6 +46,7 @@ class StopAgreement {
   StepClock& clock_;
   StopReason seen_ = StopReason::none;
   bool warned_ = false;
+  bool saving_ = false, saves_ready_ = false;
   double longest_step_ = 0.0, longest_save_ = 0.0, longest_evaluation_ = 0.0;
 };
 

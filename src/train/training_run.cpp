@@ -79,10 +79,22 @@ class Run {
   }
 
   Outcome execute() {
+    try {
+      return train();
+    } catch (const AgreedFailure&) {
+      // Every rank is here. What a failed step had no part in is worth keeping.
+      finish_save_quietly();
+      throw;
+    }
+  }
+
+ private:
+  Outcome train() {
     last_saved_ = state_.step;
     interval_.resume();
     while (state_.step < job_.total_steps) {
       step();
+      if (stop_.saves_ready()) advance_save();
       // One step later, so that the last one's update overlaps what follows as always.
       if (engine_.trace() != nullptr && state_.step == engine_.trace()->last() + 1) write_trace_file();
       const bool last = state_.step == job_.total_steps;
@@ -98,7 +110,6 @@ class Run {
     return finished();
   }
 
- private:
   [[nodiscard]] bool root() const { return communicator_.rank() == 0; }
   [[nodiscard]] bool due(const StepInterval& every) const { return train::due(every, state_.step, state_.cursor); }
   [[nodiscard]] double epoch() const {
@@ -126,7 +137,7 @@ class Run {
                                            state_.optimizer_step + 1, loss_scale());
 
     // One exchange a step: the loss for the log, and whether somebody asked any rank to stop.
-    const double loss_sum = stop_.share(result.loss_sum, state_);
+    const double loss_sum = stop_.share(result.loss_sum, state_, checkpoints_.ready());
 
     state_.cursor = batch.next;
     ++state_.step;
@@ -230,23 +241,59 @@ class Run {
     if (!accounting_.empty()) log::info(accounting_.text());
   }
 
+  /// Beside training where that is planned; else it is saved on return. There is one save at a time: the one before is waited for.
   void save() {
     if (last_saved_ == state_.step) return;
-    progress_.hide();
+    finish_save();
     const auto start = Clock::now();
     if (evaluated_step_ == state_.step) note_evaluation(state_, *last_evaluation_);
-    engine_.finish_update();
-    const IntervalMetrics::Pause pause(interval_);
-    const std::string folder = checkpoints_.save(state_);
-    stop_.save_took(seconds_since(start));
+    stop_.save_began();
+    if (checkpoints_.beside_training()) {
+      checkpoints_.begin(state_);
+    } else {
+      progress_.hide();
+      engine_.finish_update();
+      const IntervalMetrics::Pause pause(interval_);
+      checkpoints_.begin(state_);
+      saved(checkpoints_.finish());
+    }
     last_saved_ = state_.step;
-    log::info(fmt::format("saved {} in {:.1f} s", folder, seconds_since(start)));
+    interval_.add_save(seconds_since(start));
+  }
+
+  void advance_save() {
+    const auto start = Clock::now();
+    if (const std::optional<SavedCheckpoint> checkpoint = checkpoints_.advance()) saved(*checkpoint);
+    interval_.add_save(seconds_since(start));
+  }
+
+  void finish_save() {
+    if (!checkpoints_.under_way()) return;
+    const auto start = Clock::now();
+    saved(checkpoints_.finish());
+    interval_.add_save(seconds_since(start));
+  }
+
+  /// After another failure, which is the one to report.
+  void finish_save_quietly() {
+    try {
+      finish_save();
+    } catch (const AgreedFailure& error) {
+      log::error(error.what());
+    }
+  }
+
+  void saved(const SavedCheckpoint& checkpoint) {
+    stop_.save_took(checkpoint.seconds);
+    progress_.hide();
+    log::info(fmt::format("saved {} in {:.1f} s", checkpoint.folder, checkpoint.seconds));
   }
 
   void save_stopped() {
     state_.stopped = true;
     last_saved_ = -1;
     save();
+    finish_save();
     agree(communicator_, [&] {
       if (root())
         outputs_->ask_for_requeue(
@@ -272,6 +319,7 @@ class Run {
     // A checkpoint that is there already must be written again to say that it is the best.
     if (saves && last_evaluation_ && note_evaluation(state_, *last_evaluation_)) last_saved_ = -1;
     if (saves) save();
+    finish_save();
     engine_.finish_update();
     write_trace_file();
     if (options_.checkpoint.load_best_model_at_end) load_best_model();

@@ -54,7 +54,7 @@ TEST_P(ProgramTrained, MetricsHoldALineForEachLoggedStepAndOneForTheEvaluation) 
       expect_keys({"epoch", "grad_norm", "learning_rate", "skipped", "seconds_per_step", "tokens_per_second",
                    "samples_per_second", "device_bytes", "host_bytes", "nvme_read_bytes", "nvme_write_bytes",
                    "resources"});
-      for (const char* stall : {"h2d", "d2h", "nvme", "collective", "cpu_update"})
+      for (const char* stall : {"h2d", "d2h", "nvme", "collective", "cpu_update", "checkpoint"})
         EXPECT_TRUE(object.at("stall_seconds").contains(stall)) << stall;
     } else {
       expect_keys({"epoch", "eval_loss", "eval_bleu", "eval_gen_len", "eval_runtime", "eval_samples_per_second"});

@@ -99,7 +99,7 @@ TEST_P(Accounting, TimesAndMemory_AreThoseOfTheLines) {
   EXPECT_EQ(memory.at("measured"), lines[2].at("peak_host_bytes"));
   const json peaks = json_of(folder_.file("out/plan.json")).at("peak_bytes_of_one_rank");
   EXPECT_EQ(memory.at("planned").get<double>(), peaks.at("host").get<double>() + peaks.at("device").get<double>());
-  EXPECT_EQ(found.at("stall_seconds").size(), 5U);
+  EXPECT_EQ(found.at("stall_seconds").size(), 6U);
 }
 
 /// Lines as a GPU's run has them.

@@ -10,6 +10,7 @@
 #include "train/gpu_fixture.hpp"
 #include "train/long_run.hpp"
 #include "train/same_bits_suite.hpp"
+#include "train/saved_run.hpp"
 
 namespace spillway::test {
 namespace {
@@ -67,6 +68,29 @@ TEST_F(GpuTraining, WhoUpdatesWhatIsOutsideItsMemory_ChangesNoBit) {
     for (const Placement& placement : placements_beside_gpu())
       EXPECT_EQ(hashes(numerics, placement), expected) << placement;
   }
+}
+
+/// Files on nvme are real ones: a save reads them while training does.
+TEST_F(GpuTraining, SavesBesideTraining_WriteTheBytesOfBlockingOnes_AndChangeNoBit) {
+  using train::Precision, train::Saving, train::TierChoice;
+  std::vector<Placement> all = placements_beside_gpu();
+  for (const HostState state : kAllHostStates) all.push_back({.stage = 0, .host = state});
+  all.push_back({.stage = 0});
+  all.push_back({.stage = 0, .exp_avg = TierChoice::nvme, .exp_avg_sq = TierChoice::host});
+  for (const Numerics& numerics : {Numerics{.precision = Precision::bf16},
+                                   {.precision = Precision::bf16, .state_format = train::StateFormat::int8}}) {
+    SCOPED_TRACE(testing::Message() << numerics);
+    const auto run = [&](const Placement& placement, Saving saving) {
+      return run_and_save(folder_.path(), 1, numerics, placement, saving, gpu_.get());
+    };
+    const SavedRun expected = run({.stage = 0}, Saving::blocking);
+    for (const Placement& placement : all)
+      for (const Saving saving : {Saving::whole, Saving::in_pieces})
+        EXPECT_EQ(run(placement, saving), expected) << placement << (saving == Saving::whole ? "" : ", in pieces");
+  }
+  const Numerics adafactor{.precision = Precision::bf16, .optimizer = train::OptimizerName::adafactor};
+  EXPECT_EQ(run_and_save(folder_.path(), 1, adafactor, {.stage = 0}, Saving::whole, gpu_.get()),
+            run_and_save(folder_.path(), 1, adafactor, {.stage = 0}, Saving::blocking, gpu_.get()));
 }
 
 TEST_F(GpuTraining, SequencesOf2048Tokens_GiveTheSameBitsWithResidualsInHostMemory) {

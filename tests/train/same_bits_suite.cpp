@@ -16,7 +16,7 @@ using train::StateKind;
 using train::StoreChoice;
 using train::TierChoice;
 
-constexpr int kSteps = 10;
+constexpr int kSteps = kPlacedSteps;
 constexpr auto kDevice = TierChoice::device;
 constexpr auto kHost = TierChoice::host;
 constexpr auto kNvme = TierChoice::nvme;
@@ -192,8 +192,10 @@ std::vector<Placement> every_combination_of_tiers() {
 }
 
 StateHashes train_placed(const std::string& folder, const Numerics& numerics, const Placement& placement,
-                         comm::Communicator& communicator, Device* gpu, train::EngineSwitches switches) {
+                         comm::Communicator& communicator, Device* gpu, train::EngineSwitches switches,
+                         const Course& course) {
   train::RunOptions options = training_options(folder);
+  if (course.saving != train::Saving::blocking) options.checkpoint.save_steps = kSteps;
   set_numerics(options, numerics);
   options.zero.stage = placement.stage;
   options.offload.weight = placement.weight;
@@ -219,11 +221,16 @@ StateHashes train_placed(const std::string& folder, const Numerics& numerics, co
     EXPECT_EQ(job.plan.program.groups, numerics.two_groups ? 2 : 1);
     if (placement.spread != Spread::none) spread_state(job, placement.spread, shape);
     if (placement.host) move_to_host(job, *placement.host, shape);
+    add_snapshot(job, course.saving == train::Saving::in_pieces
+                          ? train::snapshot_layout(job).least_bytes() + train::snapshot_factor_bytes(job)
+                          : kPlenty);
+    EXPECT_EQ(train::saving_of(job), course.saving);
   };
   Trainee trainee(options, communicator, std::move(switches), replan,
                   comm::NodeLayout::filled(placement.nodes, communicator.size() / placement.nodes), gpu);
 
-  trainee.run(kSteps);
+  if (course.run) course.run(trainee);
+  else trainee.run(kSteps);
   const StateHashes hashes = trainee.hashes();
 
   EXPECT_GT(trainee.job().pass.dropout, 0.0F);

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <optional>
 #include <ostream>
 #include <string>
 #include <vector>
 
 #include "train/host_state.hpp"
+#include "train/snapshot_layout.hpp"
 #include "train/spread_state.hpp"
 #include "train/trainee.hpp"
 
@@ -59,10 +61,19 @@ std::ostream& operator<<(std::ostream& out, const Placement& placement);
 /// Weight, master and both moments each on device, host and nvme (files in memory, the fastest), the stages in turn.
 [[nodiscard]] std::vector<Placement> every_combination_of_tiers();
 
-/// Trains kSteps steps with a placement on this rank, with dropout and with clipping in every step, and expects that the tiers asked
+/// What happens besides the steps.
+struct Course {
+  train::Saving saving = train::Saving::blocking;  // what the plan has memory for
+  /// Instead of kSteps steps one after the other; must take as many.
+  std::function<void(Trainee&)> run = {};
+};
+/// Of a run.
+inline constexpr int kPlacedSteps = 10;
+
+/// Trains kPlacedSteps steps with a placement on this rank, with dropout and with clipping in every step, and expects that the tiers asked
 /// for were used. \return the hashes of all state. With `gpu` it trains there instead of on the host.
 [[nodiscard]] StateHashes train_placed(const std::string& folder, const Numerics& numerics, const Placement& placement,
                                        comm::Communicator& communicator, Device* gpu = nullptr,
-                                       train::EngineSwitches switches = {});
+                                       train::EngineSwitches switches = {}, const Course& course = {});
 
 }  // namespace spillway::test
