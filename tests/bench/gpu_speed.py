@@ -71,9 +71,10 @@ class Bench:
         """Every run of spillway finds the same profile where it looks for the machine's, and it is not to be written."""
         saved = self.work / "config" / "spillway" / "machine.json"
         saved.parent.mkdir(parents=True, exist_ok=True)
+        given = self.args.profile.read_bytes() if self.args.profile else None  # it may be the one that was saved here
         saved.unlink(missing_ok=True)
-        if self.args.profile:
-            shutil.copy(self.args.profile, saved)
+        if given is not None:
+            saved.write_bytes(given)
         else:
             folders = [word for folder in self.nvme for word in ("--nvme", folder)]
             for folder in self.nvme:
