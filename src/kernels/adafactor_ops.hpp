@@ -9,13 +9,18 @@
 
 namespace spillway::kernels {
 
-/// A contiguous piece of one matrix (or of a vector: rows 1), as a rank or an extent holds it. Sums over pieces may be taken in
-/// any number of ops, in ascending order: cut at multiples of 256 elements of the unit they have the same bits.
+/// Sums of a piece are made in fp64 in an order that many threads can follow and that depends on nothing but the piece. A block is 256
+/// numbers, number i of which goes to sum i % 8 before the eight are added, halves first. Blocks are added in order, and where a whole
+/// piece is summed in spans of 64 blocks first. Columns are added in spans of 64 rows first.
+inline constexpr std::int64_t kSumBlock = 256;
+inline constexpr std::int64_t kBlocksOfSpan = 64;
+inline constexpr std::int64_t kRowsOfSpan = 64;
+
+/// A contiguous piece of one matrix (or of a vector: rows 1), as a rank or an extent holds it.
 struct MatrixPiece {
   std::int64_t rows = 1, columns = 0;  // of the whole tensor
   std::int64_t tensor_begin = 0;       // flat index in the tensor of the piece's first element
   std::int64_t count = 0;              // elements of the piece, at least 1
-  std::int64_t first = 0;              // index in the unit of the piece's first element
 
   [[nodiscard]] std::int64_t first_row() const noexcept { return tensor_begin / columns; }
   /// Rows that the piece has any element of.
@@ -30,7 +35,8 @@ struct AdafactorGradient {
   float scale = 1.0F;      // clipping
 };
 
-/// Adds the piece's sums to what is there, in fp64 and in a fixed order:
+/// Adds the piece's sums to what is there. Blocks are counted from where a row or the piece begins, spans of rows from the first that the
+/// piece touches:
 ///   row_sums[r - first_row] += Σ (g² + eps1) over row r, column_sums[c] += Σ (g² + eps1) over column c, parameter_sum += Σ p²
 /// Whole-tensor means are these sums, over all pieces of all ranks in rank order, by columns, rows and elements.
 struct AdafactorSums {
@@ -46,6 +52,7 @@ struct AdafactorSums {
 /// The factored second moment of a matrix from its sums, and what its update needs of it (_approx_sq_grad):
 ///   exp_avg_sq_row = beta2 · exp_avg_sq_row + (1 - beta2) · row_sums / columns, exp_avg_sq_col likewise
 ///   row_factors = (exp_avg_sq_row / mean(exp_avg_sq_row))^-½, column_factors = exp_avg_sq_col^-½
+/// The mean is a sum of blocks.
 struct AdafactorFactors {
   ConstTensorView row_sums, column_sums;      // f64 (rows), (columns): of the whole tensor
   double beta2 = 0.0;                         // adafactor_beta2
@@ -69,7 +76,7 @@ struct AdafactorUpdate {
   ConstTensorView exp_avg_sq;                   // f32 (count); not given for matrices
 };
 
-/// Adds Σ u² over the piece to `sum`, f64 (1), in a fixed order.
+/// Adds Σ u² over the piece, in spans of blocks, to `sum`, f64 (1).
 struct AdafactorUpdateSum {
   AdafactorUpdate update;
   TensorView sum;

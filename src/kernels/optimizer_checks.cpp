@@ -62,11 +62,10 @@ class FlatChecker {
   }
 
   void require(const MatrixPiece& piece) const {
-    if (piece.rows < 1 || piece.columns < 1 || piece.count < 1 || piece.tensor_begin < 0 || piece.first < 0 ||
+    if (piece.rows < 1 || piece.columns < 1 || piece.count < 1 || piece.tensor_begin < 0 ||
         piece.tensor_begin + piece.count > piece.rows * piece.columns)
-      throw Error(fmt::format("{}: elements {} to {}, at {} of the unit, are no piece of a {} x {} matrix", op_,
-                              piece.tensor_begin, piece.tensor_begin + piece.count, piece.first, piece.rows,
-                              piece.columns));
+      throw Error(fmt::format("{}: elements {} to {} are no piece of a {} x {} matrix", op_,
+                              piece.tensor_begin, piece.tensor_begin + piece.count, piece.rows, piece.columns));
   }
 
   void require(const AdafactorUpdate& update) const {

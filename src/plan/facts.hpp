@@ -69,7 +69,7 @@ struct JobFacts {
   std::size_t gradient_sum_bytes = 0;       // besides, in any case
   std::size_t group_sum_bytes = 0;          // besides, with several groups of micro-batches
   std::size_t factor_bytes = 0;             // Adafactor's rows and columns
-  std::size_t step_factor_bytes = 0;        // what an update makes of them
+  std::size_t step_factor_bytes = 0;        // what an update makes of them, and its sums
   std::size_t parameter_bytes = 0;  // of a unit in fp32, where the update reads those that are not whole in one memory
   std::size_t program_bytes = 0;    // resident before anything is allocated
   std::size_t data_bytes = 0;

@@ -5,16 +5,29 @@
 #include <cmath>
 #include <cstring>
 
+#include <fmt/format.h>
+
+#include "core/error.hpp"
+
 namespace spillway::train {
 namespace {
 
 std::int64_t signed_size(std::size_t size) { return static_cast<std::int64_t>(size); }
 
+template <typename T>
+TensorView view(std::span<T> values) {
+  return TensorView(values, Shape{signed_size(values.size())});
+}
+template <typename T>
+TensorView view(std::span<T> values, std::size_t begin, std::size_t count) {
+  return view(values.subspan(begin, count));
+}
+
 }  // namespace
 
 Adafactor::Adafactor(const OptimizerParts& parts, const model::T5Layout& layout, kernels::AdafactorSettings settings,
-                     double weight_decay, AdafactorState& state, comm::Communicator& world,
-                     const std::vector<plan::UnitRole>& units)
+                     double weight_decay, AdafactorState& state, std::span<std::byte> device_sums,
+                     comm::Communicator& world, const std::vector<plan::UnitRole>& units)
     : Optimizer(parts),
       layout_(layout),
       settings_(settings),
@@ -26,39 +39,54 @@ Adafactor::Adafactor(const OptimizerParts& parts, const model::T5Layout& layout,
       sums_size_(sums_.size(), 0),
       steps_(parts.zero.map->tensors().size()) {
   const std::vector<TensorSpec>& tensors = parts_.zero.map->tensors();
+  std::vector<std::size_t> vectors(sums_.size(), 0);
   for (std::size_t i = 0; i < tensors.size(); ++i) {
-    std::size_t& size = sums_size_[static_cast<std::size_t>(tensors[i].unit)];
-    Sums sums{.tensor = static_cast<int>(i), .rows = size};
+    const auto unit = static_cast<std::size_t>(tensors[i].unit);
+    std::size_t& size = sums_size_[unit];
+    Sums sums{.tensor = static_cast<int>(i), .rows = size, .vector = vectors[unit]};
     size += static_cast<std::size_t>(tensors[i].shape[0]);
     sums.columns = size;
     if (is_matrix(sums.tensor)) size += static_cast<std::size_t>(tensors[i].shape[1]);
+    else vectors[unit] += static_cast<std::size_t>(tensors[i].shape.elements());
     sums.parameter = size++;
-    sums_[static_cast<std::size_t>(tensors[i].unit)].push_back(sums);
+    sums_[unit].push_back(sums);
   }
   bool all_in_memory = true;
   for (int unit = 0; unit < parts_.zero.map->units(); ++unit)
     if (units[static_cast<std::size_t>(unit)].trainable && !parts_.state.parameters_in_memory(unit))
       all_in_memory = false;
   const Workspace needed = workspace(parts_.zero, units, settings_.scale_parameter && !all_in_memory);
+  if (device_sums.size() < needed.sum_bytes())
+    throw Error(
+        fmt::format("Adafactor's sums: expected {} bytes, found {}", needed.sum_bytes(), device_sums.size()));
   memory_ = parts_.device.allocate(MemoryKind::pinned_host, needed.bytes());
-  auto* const floats = reinterpret_cast<float*>(memory_.data() + needed.sums * sizeof(double));
-  vector_ = {floats, needed.vector};
-  parameters_ = {floats + needed.vector, needed.parameters};
+  auto* const on_host = reinterpret_cast<double*>(memory_.data());
+  auto* const on_device = reinterpret_cast<double*>(device_sums.data());
+  sum_memory_ = {.host = {on_host, needed.sums}, .device = {on_device, needed.sums}};
+  update_sum_memory_ = {.host = {on_host + needed.sums, needed.tensors},
+                        .device = {on_device + needed.sums, needed.tensors}};
+  auto* const floats = reinterpret_cast<float*>(memory_.data() + needed.sum_bytes());
+  vectors_ = {floats, needed.vectors};
+  parameters_ = {floats + needed.vectors, needed.parameters};
 }
 
 Adafactor::Workspace Adafactor::workspace(const Zero& zero, const std::vector<plan::UnitRole>& units,
                                           bool collects_parameters) {
-  std::vector<std::size_t> sums(units.size(), 0);
-  Workspace needed;
+  std::vector<Workspace> of_units(units.size());
   for (const TensorSpec& tensor : zero.map->tensors()) {
     const bool matrix = tensor.shape.rank() == 2;
-    sums[static_cast<std::size_t>(tensor.unit)] +=
-        static_cast<std::size_t>(tensor.shape[0] + (matrix ? tensor.shape[1] : 0) + 1);
-    if (!matrix) needed.vector = std::max(needed.vector, static_cast<std::size_t>(tensor.shape.elements()));
+    Workspace& of_unit = of_units[static_cast<std::size_t>(tensor.unit)];
+    of_unit.sums += static_cast<std::size_t>(tensor.shape[0] + (matrix ? tensor.shape[1] : 0) + 1);
+    of_unit.tensors += 1;
+    if (!matrix) of_unit.vectors += static_cast<std::size_t>(tensor.shape.elements());
   }
+  Workspace needed;
   for (int unit = 0; unit < zero.map->units(); ++unit) {
     if (!units[static_cast<std::size_t>(unit)].trainable) continue;
-    needed.sums = std::max(needed.sums, sums[static_cast<std::size_t>(unit)]);
+    const Workspace& of_unit = of_units[static_cast<std::size_t>(unit)];
+    needed.sums = std::max(needed.sums, of_unit.sums);
+    needed.tensors = std::max(needed.tensors, of_unit.tensors);
+    needed.vectors = std::max(needed.vectors, of_unit.vectors);
     if (collects_parameters)
       needed.parameters = std::max(needed.parameters, static_cast<std::size_t>(zero.map->shard_elements(unit)));
   }
@@ -73,89 +101,105 @@ std::size_t Adafactor::workspace_bytes(const Zero& zero, const std::vector<plan:
   return needed.bytes() + copies * needed.sums * sizeof(double);
 }
 
+std::size_t Adafactor::sum_bytes(const Zero& zero, const std::vector<plan::UnitRole>& units) {
+  return workspace(zero, units, false).sum_bytes();
+}
+
 bool Adafactor::is_matrix(int tensor) const {
   return parts_.zero.map->tensors()[static_cast<std::size_t>(tensor)].shape.rank() == 2;
 }
 
-kernels::MatrixPiece Adafactor::matrix_piece(int tensor, std::int64_t tensor_begin, std::int64_t count,
-                                             std::int64_t first) const {
-  const Shape& shape = parts_.zero.map->tensors()[static_cast<std::size_t>(tensor)].shape;
-  return {.rows = is_matrix(tensor) ? shape[0] : 1,
-          .columns = is_matrix(tensor) ? shape[1] : shape.elements(),
-          .tensor_begin = tensor_begin,
-          .count = count,
-          .first = first};
+kernels::MatrixPiece Adafactor::matrix_piece(const TensorPiece& piece) const {
+  const Shape& shape = parts_.zero.map->tensors()[static_cast<std::size_t>(piece.tensor)].shape;
+  return {.rows = is_matrix(piece.tensor) ? shape[0] : 1,
+          .columns = is_matrix(piece.tensor) ? shape[1] : shape.elements(),
+          .tensor_begin = piece.tensor_begin,
+          .count = piece.count};
 }
 
 void Adafactor::prepare(int unit, const UpdateNumbers& numbers) {
   const std::vector<Sums>& of_unit = sums_[static_cast<std::size_t>(unit)];
+  const std::size_t size = sums_size_[static_cast<std::size_t>(unit)];
+  const SumMemory sums{sum_memory_.host.first(size), sum_memory_.device.first(size)};
+  const SumMemory update_sums{update_sum_memory_.host.first(of_unit.size()),
+                              update_sum_memory_.device.first(of_unit.size())};
   // Both are looked at where they rest.
   parts_.state.wait_until_back(*queue_, unit);
   queue_->wait(parts_.gradients.there(unit));
-  sum_piece(unit, numbers);
-  sum_over_pieces(sums_of_unit_);
-  update_factors(unit, numbers);
-  std::vector<double> parameter_sums;
-  for (const Sums& at : of_unit) parameter_sums.push_back(sums_of_unit_[at.parameter]);
-  sum_updates_of_piece(unit, numbers);
-  sum_over_pieces(sums_of_unit_);
+  sum_piece(unit, sums, numbers);
+  sum_over_pieces(sums.host);
+  update_factors(unit, sums, numbers);
+  sum_updates_of_piece(unit, update_sums, numbers);
+  sum_over_pieces(update_sums.host);
   for (std::size_t i = 0; i < of_unit.size(); ++i) {
     const auto tensor = static_cast<std::size_t>(of_unit[i].tensor);
     const auto elements = static_cast<double>(parts_.zero.map->tensors()[tensor].shape.elements());
+    const auto rms = [&](double sum) { return std::sqrt(sum / elements); };
     steps_[tensor] = {.learning_rate = kernels::adafactor_learning_rate(settings_, numbers.learning_rate, numbers.step,
-                                                                        std::sqrt(parameter_sums[i] / elements)),
-                      .divisor = kernels::adafactor_divisor(settings_, std::sqrt(sums_of_unit_[i] / elements))};
+                                                                        rms(sums.host[of_unit[i].parameter])),
+                      .divisor = kernels::adafactor_divisor(settings_, rms(update_sums.host[i]))};
   }
 }
 
-/// sums_of_unit_: `count` zeros.
-std::span<double> Adafactor::zeroed_sums(std::size_t count) {
-  sums_of_unit_ = {reinterpret_cast<double*>(memory_.data()), count};
-  std::ranges::fill(sums_of_unit_, 0.0);
-  return sums_of_unit_;
+/// Zeros on both sides, which the ops add to.
+void Adafactor::clear(const SumMemory& sums) {
+  std::ranges::fill(sums.host, 0.0);
+  copy(sums.host, sums.device);
+}
+
+void Adafactor::copy(std::span<double> from, std::span<double> to) {
+  parts_.device.copy_little(*queue_, reinterpret_cast<std::byte*>(to.data()),
+                            reinterpret_cast<const std::byte*>(from.data()), from.size_bytes());
 }
 
 /// Sums of this rank's piece; zero where it has no part of a tensor.
-void Adafactor::sum_piece(int unit, const UpdateNumbers& numbers) {
+void Adafactor::sum_piece(int unit, const SumMemory& sums, const UpdateNumbers& numbers) {
   const Zero& zero = parts_.zero;
   const Range mine = zero.map->shard(unit, zero.piece());
   const TensorView gradient = parts_.gradients.piece(unit);
   const kernels::ParameterView parameters = parameters_of_piece(unit);
-  const std::span<double> sums = zeroed_sums(sums_size_[static_cast<std::size_t>(unit)]);
-  const auto view = [&](std::size_t begin, std::int64_t count) {
-    return TensorView(sums.subspan(begin, static_cast<std::size_t>(count)), Shape{count});
+  const std::vector<Sums>& of_unit = sums_[static_cast<std::size_t>(unit)];
+  const std::vector<TensorPiece> pieces = zero.map->pieces(unit, mine);
+  const auto place_of = [&](const TensorPiece& piece) -> const Sums& {
+    return *std::ranges::find(of_unit, piece.tensor, &Sums::tensor);
   };
-  for (const TensorPiece& piece : zero.map->pieces(unit, mine)) {
-    const Sums& at = *std::ranges::find(sums_[static_cast<std::size_t>(unit)], piece.tensor, &Sums::tensor);
+  const auto values_of = [&](const TensorPiece& piece) {
+    return vectors_.subspan(place_of(piece).vector, static_cast<std::size_t>(piece.count));
+  };
+  clear(sums);
+  for (const TensorPiece& piece : pieces) {
+    const Sums& at = place_of(piece);
     const ConstTensorView part = gradient.flat(piece.range_begin, piece.count);
-    kernels::AdafactorSums op{
-        .piece = matrix_piece(piece.tensor, piece.tensor_begin, piece.count, mine.begin + piece.range_begin),
-        .gradient = {.values = part, .scale = numbers.gradient_scale},
-        .eps1 = settings_.eps1,
-        .row_sums = {},
-        .column_sums = {},
-        .parameter = {},
-        .parameter_sum = {}};
+    kernels::AdafactorSums op{.piece = matrix_piece(piece),
+                              .gradient = {.values = part, .scale = numbers.gradient_scale},
+                              .eps1 = settings_.eps1,
+                              .row_sums = {},
+                              .column_sums = {},
+                              .parameter = {},
+                              .parameter_sum = {}};
     if (is_matrix(piece.tensor)) {
-      op.row_sums = view(at.rows + static_cast<std::size_t>(op.piece.first_row()), op.piece.touched_rows());
-      op.column_sums = view(at.columns, op.piece.columns);
+      op.row_sums = view(sums.device, at.rows + static_cast<std::size_t>(op.piece.first_row()),
+                         static_cast<std::size_t>(op.piece.touched_rows()));
+      op.column_sums = view(sums.device, at.columns, static_cast<std::size_t>(op.piece.columns));
     } else {
-      // A vector is not summed over anything: all ranks get its gradient, exactly.
-      const std::span<float> values = vector_.first(static_cast<std::size_t>(piece.count));
       parts_.ops.decode_state(
           *queue_, {.state = {.values = TensorView(const_cast<std::byte*>(part.data()), part.dtype(), part.shape()),
                               .scales = {}},
-                    .values = TensorView(values, Shape{piece.count})});
-      queue_->synchronize();
-      std::copy(values.begin(), values.end(), sums.begin() + signed_size(at.rows) + piece.tensor_begin);
+                    .values = TensorView(values_of(piece), Shape{piece.count})});
     }
     if (settings_.scale_parameter) {
       op.parameter = parameters.flat(piece.range_begin, piece.count);
-      op.parameter_sum = view(at.parameter, 1);
+      op.parameter_sum = view(sums.device, at.parameter, 1);
     }
     parts_.ops.adafactor_sums(*queue_, op);
   }
+  copy(sums.device, sums.host);
   queue_->synchronize();
+  // A vector is not summed over anything: all ranks get its gradient, exactly.
+  for (const TensorPiece& piece : pieces)
+    if (!is_matrix(piece.tensor))
+      std::ranges::copy(values_of(piece),
+                        sums.host.begin() + signed_size(place_of(piece).rows) + piece.tensor_begin);
 }
 
 /// Nothing if parameters are not looked at. They are read where they lie, or collected in fp32 from where they do: sums over the
@@ -180,72 +224,68 @@ void Adafactor::sum_over_pieces(std::span<double> sums) {
   }
 }
 
-void Adafactor::update_factors(int unit, const UpdateNumbers& numbers) {
+/// From the sums over all pieces. The host's must stay as they are until the queue is done.
+void Adafactor::update_factors(int unit, const SumMemory& sums, const UpdateNumbers& numbers) {
   const double beta2 = kernels::adafactor_beta2(settings_, numbers.step);
-  const std::span<double> sums = sums_of_unit_;
-  const auto view = [](auto values, std::size_t begin, std::size_t count) {
-    return TensorView(values.subspan(begin, count), Shape{signed_size(count)});
-  };
+  copy(sums.host, sums.device);
   for (const Sums& at : sums_[static_cast<std::size_t>(unit)]) {
     const AdafactorState::Factors& factors = state_.factors(at.tensor);
     if (is_matrix(at.tensor)) {
       const std::size_t rows = factors.exp_avg_sq_row.size(), columns = factors.exp_avg_sq_col.size();
-      parts_.ops.adafactor_factors(*queue_, {.row_sums = view(sums, at.rows, rows),
-                                             .column_sums = view(sums, at.columns, columns),
+      parts_.ops.adafactor_factors(*queue_, {.row_sums = view(sums.device, at.rows, rows),
+                                             .column_sums = view(sums.device, at.columns, columns),
                                              .beta2 = beta2,
-                                             .exp_avg_sq_row = view(factors.exp_avg_sq_row, 0, rows),
-                                             .exp_avg_sq_col = view(factors.exp_avg_sq_col, 0, columns),
-                                             .row_factors = view(factors.row_factors, 0, rows),
-                                             .column_factors = view(factors.column_factors, 0, columns)});
+                                             .exp_avg_sq_row = view(factors.exp_avg_sq_row),
+                                             .exp_avg_sq_col = view(factors.exp_avg_sq_col),
+                                             .row_factors = view(factors.row_factors),
+                                             .column_factors = view(factors.column_factors)});
     } else {
       const std::size_t count = factors.exp_avg_sq.size();
-      std::ranges::transform(sums.subspan(at.rows, count), vector_.begin(),
+      const std::span<float> gradient = vectors_.subspan(at.vector, count);
+      std::ranges::transform(sums.host.subspan(at.rows, count), gradient.begin(),
                              [](double value) { return static_cast<float>(value); });
       parts_.ops.adafactor_second_moment(
-          *queue_, {.gradient = {.values = view(vector_, 0, count), .scale = numbers.gradient_scale},
+          *queue_, {.gradient = {.values = view(gradient), .scale = numbers.gradient_scale},
                     .beta2 = beta2,
                     .eps1 = settings_.eps1,
-                    .exp_avg_sq = view(factors.exp_avg_sq, 0, count)});
-      queue_->synchronize();  // the next vector takes the same memory
+                    .exp_avg_sq = view(factors.exp_avg_sq)});
     }
   }
-  queue_->synchronize();
 }
 
-kernels::AdafactorUpdate Adafactor::update_of(const TensorPiece& piece, std::int64_t unit_begin,
-                                              ConstTensorView gradient, float gradient_scale) const {
+kernels::AdafactorUpdate Adafactor::update_of(const TensorPiece& piece, ConstTensorView gradient,
+                                              float gradient_scale) const {
   const AdafactorState::Factors& factors = state_.factors(piece.tensor);
-  const auto view = [](std::span<float> values) { return TensorView(values, Shape{signed_size(values.size())}); };
-  kernels::AdafactorUpdate update{
-      .piece = matrix_piece(piece.tensor, piece.tensor_begin, piece.count, unit_begin + piece.range_begin),
-      .gradient = {.values = gradient, .scale = gradient_scale},
-      .row_factors = {},
-      .column_factors = {},
-      .exp_avg_sq = {}};
+  kernels::AdafactorUpdate update{.piece = matrix_piece(piece),
+                                  .gradient = {.values = gradient, .scale = gradient_scale},
+                                  .row_factors = {},
+                                  .column_factors = {},
+                                  .exp_avg_sq = {}};
   if (is_matrix(piece.tensor)) {
     update.row_factors = view(factors.row_factors);
     update.column_factors = view(factors.column_factors);
   } else {
-    update.exp_avg_sq = view(factors.exp_avg_sq.subspan(static_cast<std::size_t>(piece.tensor_begin),
-                                                        static_cast<std::size_t>(piece.count)));
+    update.exp_avg_sq = view(factors.exp_avg_sq, static_cast<std::size_t>(piece.tensor_begin),
+                             static_cast<std::size_t>(piece.count));
   }
   return update;
 }
 
 /// Σ u² of each tensor of the unit, in this rank's piece.
-void Adafactor::sum_updates_of_piece(int unit, const UpdateNumbers& numbers) {
+void Adafactor::sum_updates_of_piece(int unit, const SumMemory& sums, const UpdateNumbers& numbers) {
   const Zero& zero = parts_.zero;
   const Range mine = zero.map->shard(unit, zero.piece());
   const TensorView gradient = parts_.gradients.piece(unit);
   const std::vector<Sums>& of_unit = sums_[static_cast<std::size_t>(unit)];
-  const std::span<double> sums = zeroed_sums(of_unit.size());
+  clear(sums);
   for (const TensorPiece& piece : zero.map->pieces(unit, mine)) {
     const auto at = std::ranges::find(of_unit, piece.tensor, &Sums::tensor) - of_unit.begin();
     parts_.ops.adafactor_update_sum(
         *queue_,
-        {.update = update_of(piece, mine.begin, gradient.flat(piece.range_begin, piece.count), numbers.gradient_scale),
-         .sum = TensorView(sums.subspan(static_cast<std::size_t>(at), 1), Shape{1})});
+        {.update = update_of(piece, gradient.flat(piece.range_begin, piece.count), numbers.gradient_scale),
+         .sum = view(sums.device, static_cast<std::size_t>(at), 1)});
   }
+  copy(sums.device, sums.host);
   queue_->synchronize();
 }
 
@@ -257,8 +297,7 @@ void Adafactor::update_extent(const ExtentUpdate& update, const UpdateNumbers& n
     const Step& step = steps_[static_cast<std::size_t>(piece.tensor)];
     update.ops.adafactor_step(
         update.queue,
-        {.update = update_of(piece, in_unit.begin, update.views.gradient.flat(piece.range_begin, piece.count),
-                             numbers.gradient_scale),
+        {.update = update_of(piece, update.views.gradient.flat(piece.range_begin, piece.count), numbers.gradient_scale),
          .parameter = update.views.parameter.flat(piece.range_begin, piece.count),
          .learning_rate = step.learning_rate,
          .divisor = step.divisor,

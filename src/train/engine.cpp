@@ -191,13 +191,16 @@ void Engine::make_training(Runtime& runtime) {
                              .wait_at_once = wait_at_once_};
   if (job_.adafactor) {
     const TensorView means = arena_.bytes(plan::entry::kFactors), factors = arena_.bytes(plan::entry::kStepFactors);
-    job_.adafactor->bind({means.data(), means.bytes()}, {factors.data(), factors.bytes()});
+    const std::size_t sum_bytes = Adafactor::sum_bytes(job_.zero, job_.units);
+    const std::span<std::byte> on_device(factors.data(), factors.bytes());
+    job_.adafactor->bind({means.data(), means.bytes()}, on_device.subspan(sum_bytes));
     optimizer_ = std::make_unique<Adafactor>(parts, *job_.layout,
                                              kernels::AdafactorSettings{.clip_threshold = o.clip_threshold,
                                                                         .scale_parameter = o.scale_parameter,
                                                                         .relative_step = o.relative_step,
                                                                         .warmup_init = o.warmup_init},
-                                             o.weight_decay, *job_.adafactor, groups_->world(), job_.units);
+                                             o.weight_decay, *job_.adafactor, on_device.first(sum_bytes), groups_->world(),
+                                             job_.units);
   } else {
     optimizer_ =
         std::make_unique<AdamW>(parts, *job_.layout, AdamWSettings{o.betas[0], o.betas[1], o.eps, o.weight_decay});

@@ -168,7 +168,7 @@ void add_training_facts(plan::JobFacts& facts, const Job& job) {
   facts.group_sum_bytes = sums(true) - sums(false);
   if (job.adafactor) {
     facts.factor_bytes = job.adafactor->mean_bytes();
-    facts.step_factor_bytes = job.adafactor->factor_bytes();
+    facts.step_factor_bytes = Adafactor::sum_bytes(job.zero, job.units) + job.adafactor->factor_bytes();
     const auto workspace = [&](bool collects) { return Adafactor::workspace_bytes(job.zero, job.units, collects); };
     facts.workspace_bytes += workspace(false);
     if (job.options.optimizer.scale_parameter) facts.parameter_bytes = workspace(true) - workspace(false);

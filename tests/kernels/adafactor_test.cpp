@@ -18,10 +18,10 @@ using test::instruction_sets;
 using test::normals;
 using test::same_bits;
 
-/// One tensor under Adafactor, cut into pieces whose sums are made in `order` of ranks, as training does it.
+/// One tensor under Adafactor, cut into pieces as ranks and extents are.
 struct Tensor {
-  Tensor(std::int64_t row_count, std::int64_t column_count, std::vector<float> start, std::int64_t place_in_unit = 0)
-      : rows(row_count), columns(column_count), first(place_in_unit), parameter(std::move(start)) {
+  Tensor(std::int64_t row_count, std::int64_t column_count, std::vector<float> start)
+      : rows(row_count), columns(column_count), parameter(std::move(start)) {
     if (vector()) exp_avg_sq.resize(parameter.size());
     row.resize(static_cast<std::size_t>(rows));
     column.resize(static_cast<std::size_t>(columns));
@@ -31,17 +31,18 @@ struct Tensor {
   [[nodiscard]] bool vector() const { return rows == 1; }
   [[nodiscard]] std::int64_t count() const { return rows * columns; }
   [[nodiscard]] MatrixPiece piece(std::int64_t begin, std::int64_t end) const {
-    return {.rows = rows, .columns = columns, .tensor_begin = begin, .count = end - begin, .first = first + begin};
+    return {.rows = rows, .columns = columns, .tensor_begin = begin, .count = end - begin};
   }
 
-  std::int64_t rows, columns, first;
+  std::int64_t rows, columns;
   std::vector<float> parameter, gradient, exp_avg_sq, row, column, row_factors, column_factors;
 };
 
 struct How {
   int threads = 1;
   InstructionSet set = InstructionSet::baseline;
-  std::int64_t cut = 1 << 30;     // pieces end where the unit's index is a multiple of this
+  std::int64_t sum_cut = 1 << 30;  // elements of a rank's piece
+  std::int64_t cut = 1 << 30;      // elements of an extent
   bool split_parameters = false;  // parameters in 2 + 2 bytes
   float gradient_scale = 1.0F;
 };
@@ -49,7 +50,7 @@ struct How {
 std::vector<MatrixPiece> pieces_of(const Tensor& tensor, std::int64_t cut) {
   std::vector<MatrixPiece> pieces;
   for (std::int64_t begin = 0; begin < tensor.count();) {
-    const std::int64_t end = std::min(tensor.count(), ((tensor.first + begin) / cut + 1) * cut - tensor.first);
+    const std::int64_t end = std::min(tensor.count(), begin + cut);
     pieces.push_back(tensor.piece(begin, end));
     begin = end;
   }
@@ -73,8 +74,8 @@ void step(Tensor& tensor, const AdafactorSettings& settings, double weight_decay
   const auto gradient_of = [&](const MatrixPiece& piece) {
     return AdafactorGradient{flat(tensor.gradient).flat(piece.tensor_begin, piece.count), how.gradient_scale};
   };
-  const std::vector<MatrixPiece> pieces = pieces_of(tensor, how.cut);
-  for (const MatrixPiece& piece : pieces) {
+  const std::vector<MatrixPiece> of_ranks = pieces_of(tensor, how.sum_cut);
+  for (const MatrixPiece& piece : of_ranks) {
     AdafactorSums sums{.piece = piece, .gradient = gradient_of(piece), .eps1 = settings.eps1};
     if (!tensor.vector()) {
       sums.row_sums = flat(row_sums).flat(piece.first_row(), piece.touched_rows());
@@ -99,7 +100,7 @@ void step(Tensor& tensor, const AdafactorSettings& settings, double weight_decay
     else update.row_factors = flat(tensor.row_factors), update.column_factors = flat(tensor.column_factors);
     return update;
   };
-  for (const MatrixPiece& piece : pieces) {
+  for (const MatrixPiece& piece : of_ranks) {
     if (tensor.vector())
       adafactor_second_moment(pool,
                               {.gradient = gradient_of(piece),
@@ -111,7 +112,7 @@ void step(Tensor& tensor, const AdafactorSettings& settings, double weight_decay
   }
   const double rate = adafactor_learning_rate(settings, given_rate, t, std::sqrt(parameter_sum[0] / count));
   const double divisor = adafactor_divisor(settings, std::sqrt(update_sum[0] / count));
-  for (const MatrixPiece& piece : pieces)
+  for (const MatrixPiece& piece : pieces_of(tensor, how.cut))
     adafactor_step(pool,
                    {.update = update_of(piece),
                     .parameter = parameter.flat(piece.tensor_begin, piece.count),
@@ -202,13 +203,13 @@ TEST(Adafactor, FollowsItsFormulaInDoublePrecision_AtAnyShape) {
   for (const AdafactorSettings& settings : kSettings)
     for (const auto& [rows, columns] : {std::pair{1, 700}, {32, 8}, {3, 515}, {300, 7}, {64, 256}}) {
       const auto count = static_cast<std::size_t>(rows * columns);
-      Tensor tensor(rows, columns, normals(count, 1), 131);
+      Tensor tensor(rows, columns, normals(count, 1));
       PlainTensor plain(tensor);
       for (int t = 1; t <= 5; ++t) {
         tensor.gradient = normals(count, 10 + static_cast<std::uint64_t>(t));
         for (std::size_t i = 0; i < count; ++i) tensor.gradient[i] *= static_cast<float>(i % 13) * 1e-3F;
 
-        step(tensor, settings, 0.01, 3e-3, t, {.threads = 2, .set = widest_instruction_set(), .gradient_scale = 0.25F});
+        step(tensor, settings, 0.01, 3e-3, t, {.threads = 2, .set = widest_instruction_set(), .sum_cut = 1000, .gradient_scale = 0.25F});
         plain.step(tensor.gradient, settings, 0.01, 3e-3, t, 0.25);
       }
       for (std::size_t i = 0; i < count; ++i)
@@ -216,14 +217,14 @@ TEST(Adafactor, FollowsItsFormulaInDoublePrecision_AtAnyShape) {
     }
 }
 
-TEST(Adafactor, OnEveryInstructionSet_AnyThreads_AndInPiecesCutAtBlocks_GivesTheSameBits) {
+TEST(Adafactor, OnEveryInstructionSet_AnyThreads_AndInExtentsOfAnySize_GivesTheSameBits) {
   for (const AdafactorSettings& settings : kSettings)
     for (const auto& [rows, columns] : {std::pair{1, 1500}, {40, 8}, {70, 515}, {1030, 513}}) {
       const auto count = static_cast<std::size_t>(rows * columns);
       const bool large = count > 100'000;  // more than one chunk
       if (large && !settings.scale_parameter) continue;
       const auto run = [&](const How& how) {
-        Tensor tensor(rows, columns, normals(count, 1), 131);
+        Tensor tensor(rows, columns, normals(count, 1));
         for (std::int64_t t = 1; t <= 2; ++t) {
           tensor.gradient = normals(count, 10 + static_cast<std::uint64_t>(t));
           step(tensor, settings, 0.01, 3e-3, t, how);
@@ -255,7 +256,7 @@ TEST(Adafactor, AGradientInBf16_CountsAsTheSameNumbersInFp32) {
     gradient[i] = float_from_bf16(rounded[i]);
   }
   std::vector<double> rows(2), columns(600), bf16_rows(2), bf16_columns(600);
-  const MatrixPiece piece{.rows = 2, .columns = 600, .tensor_begin = 0, .count = 1200, .first = 256};
+  const MatrixPiece piece{.rows = 2, .columns = 600, .tensor_begin = 0, .count = 1200};
 
   adafactor_sums(
       pool, {.piece = piece, .gradient = {flat(gradient), 0.5F}, .row_sums = flat(rows), .column_sums = flat(columns)});

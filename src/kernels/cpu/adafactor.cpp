@@ -61,7 +61,12 @@ void adafactor_factors(const AdafactorFactors& op) {
   decay_towards_means(op.column_sums, rows, op.beta2, op.exp_avg_sq_col);
   const std::span<const float> row = op.exp_avg_sq_row.as<float>(), column = op.exp_avg_sq_col.as<float>();
   double mean = 0.0;
-  for (const float value : row) mean += static_cast<double>(value);
+  for (std::size_t begin = 0; begin < row.size(); begin += kSumBlock) {
+    WideSum of_block;
+    for (std::size_t r = begin; r < std::min(row.size(), begin + kSumBlock); ++r)
+      of_block.add(static_cast<std::int64_t>(r - begin), static_cast<double>(row[r]));
+    mean += of_block.total();
+  }
   mean /= static_cast<double>(rows);
   const std::span<float> row_factors = op.row_factors.as<float>(), column_factors = op.column_factors.as<float>();
   for (std::size_t r = 0; r < row.size(); ++r)
@@ -77,11 +82,10 @@ void adafactor_second_moment(ThreadPool& pool, const AdafactorSecondMoment& op, 
 }
 
 void adafactor_update_sum(ThreadPool& pool, const AdafactorUpdateSum& op, InstructionSet set) {
-  const MatrixPiece& piece = op.update.piece;
-  add_block_sums(pool, piece.first, piece.count, op.sum.as<double>().data(),
-                 [&](std::int64_t begin, std::int64_t end, double* sum) {
-                   vectorised_for<sum_update>(set, op.update, begin, end, sum);
-                 });
+  add_span_sums(pool, op.update.piece.count, op.sum.as<double>().data(),
+                [&](std::int64_t begin, std::int64_t end, double* sum) {
+                  vectorised_for<sum_update>(set, op.update, begin, end, sum);
+                });
 }
 
 void adafactor_step(ThreadPool& pool, const AdafactorStep& op, InstructionSet set) {

@@ -12,32 +12,22 @@
 
 namespace spillway::kernels::cpu {
 
-/// Sums are made over these blocks of the unit and then added in order, so that pieces cut at their edges have the same bits.
-inline constexpr std::int64_t kSumBlock = 256;
-
-/// The end of the block that element `i` of a piece lies in, counted from the piece's start.
-/// \param first  index in the unit of the piece's first element
-[[gnu::always_inline]] inline std::int64_t sum_block_end(std::int64_t first, std::int64_t i) {
-  return (first + i) / kSumBlock * kSumBlock + kSumBlock - first;
-}
-
-/// Adds to `sum` what block_sum(begin, end, double*) gives for each block of a piece, in order.
+/// Adds to `sum` what block_sum(begin, end, double*) gives for each block of a piece of `count` elements, in spans.
 template <typename BlockSum>
-void add_block_sums(ThreadPool& pool, std::int64_t first, std::int64_t count, double* sum, const BlockSum& block_sum) {
-  constexpr std::int64_t kBlocks = 4096, kBlocksOfTask = 64;
-  std::array<double, kBlocks> sums;
-  const std::int64_t offset = first % kSumBlock;  // of the piece in its first block
-  const std::int64_t blocks = (offset + count + kSumBlock - 1) / kSumBlock;
-  for (std::int64_t chunk = 0; chunk < blocks; chunk += kBlocks) {
-    const std::int64_t here = std::min(kBlocks, blocks - chunk);
-    parallel_blocks(pool, here, kBlocksOfTask, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t block = begin; block < end; ++block) {
-        const std::int64_t start = (chunk + block) * kSumBlock - offset;
-        block_sum(std::max<std::int64_t>(0, start), std::min(count, start + kSumBlock),
-                  &sums[static_cast<std::size_t>(block)]);
+void add_span_sums(ThreadPool& pool, std::int64_t count, double* sum, const BlockSum& block_sum) {
+  constexpr std::int64_t kSpans = 1024, kSpan = kBlocksOfSpan * kSumBlock;
+  std::array<double, kSpans> sums;
+  for (std::int64_t chunk = 0; chunk < count; chunk += kSpans * kSpan) {
+    const std::int64_t here = std::min(kSpans * kSpan, count - chunk);
+    parallel_blocks(pool, here, kSpan, [&](std::int64_t begin, std::int64_t end) {
+      double& of_span = sums[static_cast<std::size_t>(begin / kSpan)] = 0.0;
+      for (std::int64_t at = begin; at < end; at += kSumBlock) {
+        double of_block = 0.0;
+        block_sum(chunk + at, chunk + std::min(end, at + kSumBlock), &of_block);
+        of_span += of_block;
       }
     });
-    for (std::int64_t block = 0; block < here; ++block) *sum += sums[static_cast<std::size_t>(block)];
+    for (std::int64_t span = 0; span * kSpan < here; ++span) *sum += sums[static_cast<std::size_t>(span)];
   }
 }
 

@@ -4,11 +4,12 @@
 #include "core/cuda/check.hpp"
 #include "kernels/cuda/adafactor.hpp"
 #include "kernels/cuda/adafactor_update.cuh"
+#include "kernels/cuda/wide_sum.cuh"
 
 namespace spillway::kernels::cuda {
 namespace {
 
-constexpr int kThreads = 32 * kEightWarps;
+constexpr int kThreads = 32 * kEightWarps, kMeanThreads = 512;
 
 /// A side of a factored second moment.
 struct Side {
@@ -27,29 +28,37 @@ struct Side {
 
 __device__ float inverse_root(double x) { return __double2float_rn(__ddiv_rn(1.0, __dsqrt_rn(x))); }
 
+/// Leaves the rows' moments where their factors will be.
 __global__ void __launch_bounds__(kThreads) decay_sides(Side row, Side column, double beta2, double rest) {
   const std::int64_t i = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (i < row.size) row.decay(i, beta2, rest);
+  if (i < row.size) row.factors[i] = row.decay(i, beta2, rest);
   if (i < column.size) column.factors[i] = inverse_root(static_cast<double>(column.decay(i, beta2, rest)));
 }
 
-/// One thread block: the mean of all rows is a sum in their order.
-__global__ void __launch_bounds__(kThreads) make_row_factors(Side row) {
-  __shared__ float tile[kThreads];
-  __shared__ double mean;
-  double sum = 0.0;
-  for (std::int64_t begin = 0; begin < row.size; begin += kThreads) {
-    const int count = static_cast<int>(min(std::int64_t{kThreads}, row.size - begin));
-    if (threadIdx.x < count) tile[threadIdx.x] = row.moment[begin + threadIdx.x];
+/// One thread block, eight threads for each block of numbers.
+__global__ void __launch_bounds__(kMeanThreads) make_mean(const float* numbers, std::int64_t size, double* mean) {
+  constexpr int kBlocks = kMeanThreads / 8;
+  __shared__ double of_blocks[kBlocks];
+  double total = 0.0;
+  for (std::int64_t begin = 0; begin < size; begin += kBlocks * kSumBlock) {
+    const std::int64_t start = begin + threadIdx.x / 8 * kSumBlock, end = min(size, start + kSumBlock);
+    double sum = 0.0;
+#pragma unroll 8
+    for (std::int64_t i = start + threadIdx.x % 8; i < end; i += 8)
+      sum = __dadd_rn(sum, static_cast<double>(numbers[i]));
+    sum = total_of_eight(sum);
+    if (threadIdx.x % 8 == 0) of_blocks[threadIdx.x / 8] = sum;
     __syncthreads();
     if (threadIdx.x == 0)
-      for (int i = 0; i < count; ++i) sum = __dadd_rn(sum, static_cast<double>(tile[i]));
+      for (int i = 0; i < kBlocks; ++i) total = __dadd_rn(total, of_blocks[i]);  // a missing 0 changes nothing
     __syncthreads();
   }
-  if (threadIdx.x == 0) mean = __ddiv_rn(sum, static_cast<double>(row.size));
-  __syncthreads();
-  for (std::int64_t r = threadIdx.x; r < row.size; r += kThreads)
-    row.factors[r] = inverse_root(__ddiv_rn(static_cast<double>(row.moment[r]), mean));
+  if (threadIdx.x == 0) *mean = __ddiv_rn(total, static_cast<double>(size));
+}
+
+__global__ void __launch_bounds__(kThreads) make_row_factors(Side row, const double* mean) {
+  const std::int64_t r = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (r < row.size) row.factors[r] = inverse_root(__ddiv_rn(static_cast<double>(row.factors[r]), *mean));
 }
 
 struct Decay {
@@ -90,15 +99,17 @@ Side side(const ConstTensorView& sums, const TensorView& moment, const TensorVie
 
 }  // namespace
 
-void adafactor_factors(cudaStream_t stream, const AdafactorFactors& op) {
+void adafactor_factors(cudaStream_t stream, const AdafactorFactors& op, std::span<double> partial_sums) {
   const std::int64_t rows = op.row_sums.elements(), columns = op.column_sums.elements();
   const Side row = side(op.row_sums, op.exp_avg_sq_row, op.row_factors, columns);
   const Side column = side(op.column_sums, op.exp_avg_sq_col, op.column_factors, rows);
-  const auto blocks = static_cast<unsigned>((std::max(rows, columns) + kThreads - 1) / kThreads);
-  decay_sides<<<blocks, kThreads, 0, stream>>>(row, column, op.beta2, 1.0 - op.beta2);
-  spillway::cuda::check(cudaGetLastError(), "adafactor_factors");
-  make_row_factors<<<1, kThreads, 0, stream>>>(row);
-  spillway::cuda::check(cudaGetLastError(), "adafactor_factors");
+  const auto blocks = [](std::int64_t threads) { return static_cast<unsigned>((threads + kThreads - 1) / kThreads); };
+  decay_sides<<<blocks(std::max(rows, columns)), kThreads, 0, stream>>>(row, column, op.beta2, 1.0 - op.beta2);
+  spillway::cuda::check(cudaGetLastError(), "adafactor_factors: means");
+  make_mean<<<1, kMeanThreads, 0, stream>>>(row.factors, rows, partial_sums.data());
+  spillway::cuda::check(cudaGetLastError(), "adafactor_factors: mean of all rows");
+  make_row_factors<<<blocks(rows), kThreads, 0, stream>>>(row, partial_sums.data());
+  spillway::cuda::check(cudaGetLastError(), "adafactor_factors: rows");
 }
 
 void adafactor_second_moment(cudaStream_t stream, const AdafactorSecondMoment& op) {

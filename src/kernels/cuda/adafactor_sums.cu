@@ -10,7 +10,7 @@ namespace spillway::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr std::int64_t kSumBlock = 256;  // of the unit: pieces cut at its edges have the same bits
+constexpr int kSpanThreads = 8 * kBlocksOfSpan;
 
 /// Every eighth of some numbers.
 struct ParameterWalk {
@@ -42,22 +42,28 @@ struct UpdateWalk {
   }
 };
 
-/// Σ x² of each of `blocks` blocks of a piece from block `chunk` on, by eight threads each.
-/// \param offset  of the piece in its first block
+/// Σ x² of each span of a piece from span `chunk` on, by a thread block: eight threads for each block of the span.
 template <typename Walk>
-__global__ void __launch_bounds__(kThreads) sum_blocks(Walk walk, std::int64_t offset, std::int64_t count,
-                                                       std::int64_t chunk, std::int64_t blocks, double* sums) {
-  const std::int64_t block = (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) / 8;
-  const std::int64_t start = (chunk + block) * kSumBlock - offset;
-  const std::int64_t begin = max(std::int64_t{0}, start) + threadIdx.x % 8, end = min(count, start + kSumBlock);
+__global__ void __launch_bounds__(kSpanThreads)
+    sum_spans(Walk walk, std::int64_t count, std::int64_t chunk, double* of_spans) {
+  __shared__ double of_blocks[kBlocksOfSpan];
+  const int block = static_cast<int>(threadIdx.x) / 8;
+  const std::int64_t start = ((chunk + blockIdx.x) * kBlocksOfSpan + block) * kSumBlock;
+  const std::int64_t begin = start + threadIdx.x % 8, end = min(count, start + kSumBlock);
   double sum = 0.0;
-  if (block < blocks && begin < end) {
+  if (begin < end) {
     walk.start(begin);
-#pragma unroll 4
+#pragma unroll 8
     for (std::int64_t i = begin; i < end; i += 8) sum = __dadd_rn(sum, squared(walk.next()));
   }
   sum = total_of_eight(sum);
-  if (block < blocks && threadIdx.x % 8 == 0) sums[block] = sum;
+  if (threadIdx.x % 8 == 0) of_blocks[block] = sum;
+  __syncthreads();
+  if (threadIdx.x > 0) return;
+  double total = 0.0;
+#pragma unroll 8
+  for (int i = 0; i < kBlocksOfSpan; ++i) total = __dadd_rn(total, of_blocks[i]);  // a missing 0 changes nothing
+  of_spans[blockIdx.x] = total;
 }
 
 /// Adds numbers to `sum` in order: one thread does, the others bring them.
@@ -79,27 +85,26 @@ __global__ void __launch_bounds__(kThreads) add_in_order(const double* numbers, 
 }
 
 template <typename Walk>
-void add_block_sums(cudaStream_t stream, const Walk& walk, const MatrixPiece& piece, const TensorView& sum,
-                    std::span<double> block_sums) {
-  const std::int64_t offset = piece.first % kSumBlock;
-  const std::int64_t blocks = (offset + piece.count + kSumBlock - 1) / kSumBlock;
-  const auto at_once = static_cast<std::int64_t>(block_sums.size());
-  for (std::int64_t chunk = 0; chunk < blocks; chunk += at_once) {
-    const std::int64_t here = std::min(at_once, blocks - chunk);
-    sum_blocks<<<static_cast<unsigned>((here * 8 + kThreads - 1) / kThreads), kThreads, 0, stream>>>(
-        walk, offset, piece.count, chunk, here, block_sums.data());
-    spillway::cuda::check(cudaGetLastError(), "adafactor: sums of blocks");
-    add_in_order<<<1, kThreads, 0, stream>>>(block_sums.data(), here, reinterpret_cast<double*>(sum.data()));
-    spillway::cuda::check(cudaGetLastError(), "adafactor: sum of the blocks");
+void add_span_sums(cudaStream_t stream, const Walk& walk, std::int64_t count, const TensorView& sum,
+                   std::span<double> partial_sums) {
+  constexpr std::int64_t kSpan = kBlocksOfSpan * kSumBlock;
+  const std::int64_t spans = (count + kSpan - 1) / kSpan;
+  const auto at_once = static_cast<std::int64_t>(partial_sums.size());
+  for (std::int64_t chunk = 0; chunk < spans; chunk += at_once) {
+    const std::int64_t here = std::min(at_once, spans - chunk);
+    sum_spans<<<static_cast<unsigned>(here), kSpanThreads, 0, stream>>>(walk, count, chunk, partial_sums.data());
+    spillway::cuda::check(cudaGetLastError(), "adafactor: sums of spans");
+    add_in_order<<<1, kThreads, 0, stream>>>(partial_sums.data(), here, reinterpret_cast<double*>(sum.data()));
+    spillway::cuda::check(cudaGetLastError(), "adafactor: sum of the spans");
   }
 }
 
 /// A piece as the sums over its rows and columns see it.
 struct Grid {
-  std::int64_t columns, tensor_begin, count, first, first_row, rows;
+  std::int64_t columns, tensor_begin, count, first_row, rows;
 
   static Grid of(const MatrixPiece& piece) {
-    return {piece.columns, piece.tensor_begin, piece.count, piece.first, piece.first_row(), piece.touched_rows()};
+    return {piece.columns, piece.tensor_begin, piece.count, piece.first_row(), piece.touched_rows()};
   }
   /// Counted from the piece's start; may be before it.
   [[nodiscard]] __device__ std::int64_t row_begin(std::int64_t row) const {
@@ -113,14 +118,13 @@ __global__ void __launch_bounds__(kThreads) add_rows(Grid grid, ScaledNumbers gr
   if (row >= grid.rows) return;
   const std::int64_t row_begin = grid.row_begin(row);
   const std::int64_t begin = max(std::int64_t{0}, row_begin), end = min(grid.count, row_begin + grid.columns);
-  const std::int64_t edge = (grid.first + begin) / kSumBlock * kSumBlock + kSumBlock - grid.first;
   double total = row_sums[row];
-  for (std::int64_t done = edge - kSumBlock; done < end; done += 4 * kSumBlock) {
+  for (std::int64_t done = begin; done < end; done += 4 * kSumBlock) {
     const std::int64_t start = done + threadIdx.x % 32 / 8 * kSumBlock;
     const std::int64_t stop = min(end, start + kSumBlock);
     double sum = 0.0;
-#pragma unroll 4
-    for (std::int64_t i = max(begin, start) + threadIdx.x % 8; i < stop; i += 8)
+#pragma unroll 8
+    for (std::int64_t i = start + threadIdx.x % 8; i < stop; i += 8)
       sum = __dadd_rn(sum, __dadd_rn(squared(gradient.at(i)), eps1));
     sum = total_of_eight(sum);
     for (int block = 0; block < 4; ++block) {
@@ -131,60 +135,88 @@ __global__ void __launch_bounds__(kThreads) add_rows(Grid grid, ScaledNumbers gr
   if (threadIdx.x % 32 == 0) row_sums[row] = total;
 }
 
-/// A thread block for 32 columns: eight warps bring 64 rows, the first adds them in order while the next are under way.
+/// Some of the columns, in some of the spans of rows.
+struct ColumnPart {
+  std::int64_t first_column, columns, first_span, spans;
+};
+
+/// A thread block for 32 columns of a span: eight warps bring its rows, the first adds them in order.
 __global__ void __launch_bounds__(kThreads)
-    add_columns(Grid grid, ScaledNumbers gradient, double eps1, double* column_sums) {
-  constexpr int kWarps = kThreads / 32, kOfWarp = 8;
-  __shared__ double tile[kWarps * kOfWarp][32];
+    sum_columns(Grid grid, ScaledNumbers gradient, double eps1, ColumnPart part, double* of_spans) {
+  constexpr int kWarps = kThreads / 32, kOfWarp = static_cast<int>(kRowsOfSpan) / kWarps;
+  __shared__ double tile[kRowsOfSpan][32];
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
-  const std::int64_t column = std::int64_t{blockIdx.x} * 32 + lane;
+  const std::int64_t in_part = std::int64_t{blockIdx.x} * 32 + lane, column = part.first_column + in_part;
+  const std::int64_t first_row = (part.first_span + blockIdx.y) * kRowsOfSpan;
   float values[kOfWarp];
   bool given[kOfWarp];
-  const auto read = [&](std::int64_t from) {
-    for (int i = 0; i < kOfWarp; ++i) {
-      const std::int64_t row = from + i * kWarps + warp;
-      const std::int64_t element = grid.row_begin(row) + column;
-      given[i] = row < grid.rows && column < grid.columns && element >= 0 && element < grid.count;
-      values[i] = given[i] ? gradient.at(element) : 0.0F;
-    }
-  };
-  read(0);
-  double total = warp == 0 && column < grid.columns ? column_sums[column] : 0.0;
-  for (std::int64_t from = 0; from < grid.rows; from += kWarps * kOfWarp) {
-    for (int i = 0; i < kOfWarp; ++i)
-      tile[i * kWarps + warp][lane] = given[i] ? __dadd_rn(squared(values[i]), eps1) : 0.0;
-    __syncthreads();
-    read(from + kWarps * kOfWarp);
-    if (warp == 0) {
-#pragma unroll 8
-      for (int i = 0; i < kWarps * kOfWarp; ++i)
-        total = __dadd_rn(total, tile[i][lane]);  // a missing 0 changes nothing
-    }
-    __syncthreads();
+#pragma unroll
+  for (int i = 0; i < kOfWarp; ++i) {
+    const std::int64_t row = first_row + i * kWarps + warp;
+    const std::int64_t element = grid.row_begin(row) + column;
+    given[i] = row < grid.rows && in_part < part.columns && element >= 0 && element < grid.count;
+    values[i] = given[i] ? gradient.at(element) : 0.0F;
   }
-  if (warp == 0 && column < grid.columns) column_sums[column] = total;
+#pragma unroll
+  for (int i = 0; i < kOfWarp; ++i)
+    tile[i * kWarps + warp][lane] = given[i] ? __dadd_rn(squared(values[i]), eps1) : 0.0;
+  __syncthreads();
+  if (warp > 0 || in_part >= part.columns) return;
+  double total = 0.0;
+#pragma unroll 8
+  for (int i = 0; i < kRowsOfSpan; ++i) total = __dadd_rn(total, tile[i][lane]);  // a missing 0 changes nothing
+  of_spans[blockIdx.y * part.columns + in_part] = total;
+}
+
+/// A thread adds the spans of a column in order.
+__global__ void add_columns(ColumnPart part, const double* of_spans, double* column_sums) {
+  const std::int64_t in_part = std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (in_part >= part.columns) return;
+  double total = column_sums[part.first_column + in_part];
+#pragma unroll 16
+  for (std::int64_t span = 0; span < part.spans; ++span)
+    total = __dadd_rn(total, of_spans[span * part.columns + in_part]);
+  column_sums[part.first_column + in_part] = total;
+}
+
+void add_column_sums(cudaStream_t stream, const Grid& grid, const AdafactorSums& op, std::span<double> partial_sums) {
+  constexpr std::int64_t kOfBlock = 64, kMostSpans = 65535;  // of a grid's second dimension
+  const auto room = static_cast<std::int64_t>(partial_sums.size());
+  const std::int64_t columns_at_once = std::min(grid.columns, room);
+  const std::int64_t spans = (grid.rows + kRowsOfSpan - 1) / kRowsOfSpan;
+  const std::int64_t spans_at_once = std::min({spans, kMostSpans, room / columns_at_once});
+  auto* const sums = reinterpret_cast<double*>(op.column_sums.data());
+  for (std::int64_t column = 0; column < grid.columns; column += columns_at_once)
+    for (std::int64_t span = 0; span < spans; span += spans_at_once) {
+      const ColumnPart part{column, std::min(columns_at_once, grid.columns - column), span,
+                            std::min(spans_at_once, spans - span)};
+      const dim3 blocks(static_cast<unsigned>((part.columns + 31) / 32), static_cast<unsigned>(part.spans));
+      sum_columns<<<blocks, kThreads, 0, stream>>>(grid, ScaledNumbers::of(op.gradient), op.eps1, part,
+                                                   partial_sums.data());
+      spillway::cuda::check(cudaGetLastError(), "adafactor_sums: columns of spans");
+      add_columns<<<static_cast<unsigned>((part.columns + kOfBlock - 1) / kOfBlock), kOfBlock, 0, stream>>>(
+          part, partial_sums.data(), sums);
+      spillway::cuda::check(cudaGetLastError(), "adafactor_sums: columns");
+    }
 }
 
 }  // namespace
 
-void adafactor_sums(cudaStream_t stream, const AdafactorSums& op, std::span<double> block_sums) {
+void adafactor_sums(cudaStream_t stream, const AdafactorSums& op, std::span<double> partial_sums) {
   if (op.row_sums) {
     const Grid grid = Grid::of(op.piece);
-    const ScaledNumbers gradient = ScaledNumbers::of(op.gradient);
     add_rows<<<static_cast<unsigned>((grid.rows * 32 + kThreads - 1) / kThreads), kThreads, 0, stream>>>(
-        grid, gradient, op.eps1, reinterpret_cast<double*>(op.row_sums.data()));
+        grid, ScaledNumbers::of(op.gradient), op.eps1, reinterpret_cast<double*>(op.row_sums.data()));
     spillway::cuda::check(cudaGetLastError(), "adafactor_sums: rows");
-    add_columns<<<static_cast<unsigned>((grid.columns + 31) / 32), kThreads, 0, stream>>>(
-        grid, gradient, op.eps1, reinterpret_cast<double*>(op.column_sums.data()));
-    spillway::cuda::check(cudaGetLastError(), "adafactor_sums: columns");
+    add_column_sums(stream, grid, op, partial_sums);
   }
   if (op.parameter_sum)
-    add_block_sums(stream, ParameterWalk{Parameters::of(op.parameter)}, op.piece, op.parameter_sum, block_sums);
+    add_span_sums(stream, ParameterWalk{Parameters::of(op.parameter)}, op.piece.count, op.parameter_sum, partial_sums);
 }
 
-void adafactor_update_sum(cudaStream_t stream, const AdafactorUpdateSum& op, std::span<double> block_sums) {
-  add_block_sums(stream, UpdateWalk{Update::of(op.update), ScaledNumbers::of(op.update.gradient)}, op.update.piece,
-                 op.sum, block_sums);
+void adafactor_update_sum(cudaStream_t stream, const AdafactorUpdateSum& op, std::span<double> partial_sums) {
+  add_span_sums(stream, UpdateWalk{Update::of(op.update), ScaledNumbers::of(op.update.gradient)}, op.update.piece.count,
+                op.sum, partial_sums);
 }
 
 }  // namespace spillway::kernels::cuda

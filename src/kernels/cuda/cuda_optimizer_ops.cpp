@@ -19,7 +19,7 @@ class CudaOptimizerOps : public OptimizerOps {
  public:
   CudaOptimizerOps(Queue& setup, std::span<std::byte> workspace)
       : codes_(upload_state_codes(stream_of(setup), workspace.data())),
-        block_sums_(reinterpret_cast<double*>(workspace.data() + kTableBytes), kAdafactorBlockSums) {}
+        partial_sums_(reinterpret_cast<double*>(workspace.data() + kTableBytes), kAdafactorPartialSums) {}
 
   void adamw(Queue& queue, const AdamWStep& op) override {
     check(op);
@@ -32,11 +32,11 @@ class CudaOptimizerOps : public OptimizerOps {
 
   void adafactor_sums(Queue& queue, const AdafactorSums& op) override {
     check(op);
-    cuda::adafactor_sums(stream_of(queue), op, block_sums_);
+    cuda::adafactor_sums(stream_of(queue), op, partial_sums_);
   }
   void adafactor_factors(Queue& queue, const AdafactorFactors& op) override {
     check(op);
-    cuda::adafactor_factors(stream_of(queue), op);
+    cuda::adafactor_factors(stream_of(queue), op, partial_sums_);
   }
   void adafactor_second_moment(Queue& queue, const AdafactorSecondMoment& op) override {
     check(op);
@@ -44,7 +44,7 @@ class CudaOptimizerOps : public OptimizerOps {
   }
   void adafactor_update_sum(Queue& queue, const AdafactorUpdateSum& op) override {
     check(op);
-    cuda::adafactor_update_sum(stream_of(queue), op, block_sums_);
+    cuda::adafactor_update_sum(stream_of(queue), op, partial_sums_);
   }
   void adafactor_step(Queue& queue, const AdafactorStep& op) override {
     check(op);
@@ -70,7 +70,7 @@ class CudaOptimizerOps : public OptimizerOps {
 
  private:
   const StateCodeTables* codes_;
-  std::span<double> block_sums_;
+  std::span<double> partial_sums_;
 };
 
 }  // namespace

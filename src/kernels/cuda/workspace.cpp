@@ -35,7 +35,7 @@ std::size_t model_ops_workspace_bytes(const ModelOpsSizes& sizes) noexcept {
                    attention_workspace_bytes(sizes.attention), kProductBytes + kPieceBytes});
 }
 
-std::size_t optimizer_workspace_bytes() noexcept { return kTableBytes + kAdafactorBlockSums * sizeof(double); }
+std::size_t optimizer_workspace_bytes() noexcept { return kTableBytes + kAdafactorPartialSums * sizeof(double); }
 
 std::size_t top_continuations_workspace_bytes(std::int64_t items, std::int64_t beams, std::int64_t count) noexcept {
   const auto parts = static_cast<std::size_t>(items * beams * kRowParts);

@@ -21,8 +21,8 @@ inline constexpr std::size_t kProductBytes = std::size_t{32} << 20;
 /// For the pieces of an f32 gradient that meets bf16 weights or activations (mixed_products.hpp), some rows of it at a time.
 inline constexpr std::size_t kPieceBytes = std::size_t{32} << 20;
 
-/// Sums of 256 elements each that Adafactor adds at a time.
-inline constexpr std::size_t kAdafactorBlockSums = 65536;
+/// Sums of spans (adafactor_ops.hpp) that Adafactor adds at a time: those of the columns of 16384 rows of 1024.
+inline constexpr std::size_t kAdafactorPartialSums = 262144;
 
 /// DynamicCodes as the GPU reads it: small enough to stay in the first-level cache.
 struct StateCodes {
@@ -36,7 +36,7 @@ struct StateCodeTables {
   StateCodes either, nonnegative;
 };
 
-/// The tables, and on to where the block sums of Adafactor begin.
+/// The tables, and on to where the partial sums of Adafactor begin.
 inline constexpr std::size_t kTableBytes = (sizeof(StateCodeTables) + 15) / 16 * 16;
 
 /// One of the best continuations of a row.

@@ -17,13 +17,14 @@ using test::same_bits;
 class AdafactorOnGpu : public test::GpuTest {
  protected:
   /// Few, so that sums are made in several goes.
-  std::span<double> block_sums() { return {reinterpret_cast<double*>(allocate(3 * sizeof(double))), 3}; }
+  std::span<double> partial_sums() { return {reinterpret_cast<double*>(allocate(3 * sizeof(double))), 3}; }
 };
 
 const MatrixPiece kPieces[] = {{.rows = 1, .columns = 1, .count = 1},
                                {.rows = 3, .columns = 700, .count = 2100},
-                               {.rows = 200, .columns = 33, .tensor_begin = 50, .count = 6000, .first = 1234},
-                               {.rows = 70, .columns = 520, .tensor_begin = 519, .count = 30002, .first = 255}};
+                               {.rows = 200, .columns = 33, .tensor_begin = 50, .count = 6000},
+                               {.rows = 70, .columns = 520, .tensor_begin = 519, .count = 30002},
+                               {.rows = 150, .columns = 700, .tensor_begin = 0, .count = 105000}};
 
 TEST_F(AdafactorOnGpu, Matrices_HaveTheBitsOfTheCpu) {
   cpu::ThreadPool pool(2);
@@ -48,7 +49,7 @@ TEST_F(AdafactorOnGpu, Matrices_HaveTheBitsOfTheCpu) {
     sums.parameter = {.weight = on_gpu(flat(parameter_found))};
     sums.parameter_sum = on_gpu(flat(sum_found));
 
-    adafactor_sums(stream_, sums, block_sums());
+    adafactor_sums(stream_, sums, partial_sums());
 
     collect();
     EXPECT_TRUE(same_bits(rows_found, rows)) << piece.columns;
@@ -74,7 +75,7 @@ TEST_F(AdafactorOnGpu, Matrices_HaveTheBitsOfTheCpu) {
     step.update = update;
     step.parameter = {.weight = on_gpu(flat(parameter_found))};
 
-    adafactor_update_sum(stream_, {update, on_gpu(flat(sum_found))}, block_sums());
+    adafactor_update_sum(stream_, {update, on_gpu(flat(sum_found))}, partial_sums());
     adafactor_step(stream_, step);
 
     collect();
@@ -83,7 +84,7 @@ TEST_F(AdafactorOnGpu, Matrices_HaveTheBitsOfTheCpu) {
   }
 }
 
-constexpr std::pair<std::size_t, std::size_t> kSizes[] = {{1, 1}, {300, 7}, {5, 1025}};
+constexpr std::pair<std::size_t, std::size_t> kSizes[] = {{1, 1}, {300, 7}, {5, 1025}, {40000, 3}};
 
 TEST_F(AdafactorOnGpu, Factors_HaveTheBitsOfTheCpu) {
   for (const auto& [row_count, column_count] : kSizes) {
@@ -108,7 +109,8 @@ TEST_F(AdafactorOnGpu, Factors_HaveTheBitsOfTheCpu) {
                                 .exp_avg_sq_row = on_gpu(flat(found[0])),
                                 .exp_avg_sq_col = on_gpu(flat(found[1])),
                                 .row_factors = on_gpu(flat(found[2])),
-                                .column_factors = on_gpu(flat(found[3]))});
+                                .column_factors = on_gpu(flat(found[3]))},
+                      partial_sums());
 
     collect();
     for (int i = 0; i < 4; ++i) EXPECT_TRUE(same_bits(found[i], expected[i])) << i;
@@ -123,7 +125,7 @@ TEST_F(AdafactorOnGpu, Vectors_HaveTheBitsOfTheCpu) {
     std::vector<float> parameter_found = parameter;
     std::vector<double> sum(1), sum_found(1);
     const auto columns = static_cast<std::int64_t>(count);
-    const MatrixPiece piece{.columns = columns, .count = columns, .first = 100};
+    const MatrixPiece piece{.columns = columns, .count = columns};
     cpu::adafactor_second_moment(pool, {.gradient = {flat(gradient)}, .beta2 = 0.9, .exp_avg_sq = flat(moment)});
     AdafactorUpdate update{.piece = piece, .gradient = {flat(gradient)}, .exp_avg_sq = flat(moment)};
     cpu::adafactor_update_sum(pool, {update, flat(sum)});
@@ -134,7 +136,7 @@ TEST_F(AdafactorOnGpu, Vectors_HaveTheBitsOfTheCpu) {
     update.gradient = on_the_gpu;
     update.exp_avg_sq = second_moment;
     adafactor_second_moment(stream_, {.gradient = on_the_gpu, .beta2 = 0.9, .exp_avg_sq = second_moment});
-    adafactor_update_sum(stream_, {update, on_gpu(flat(sum_found))}, block_sums());
+    adafactor_update_sum(stream_, {update, on_gpu(flat(sum_found))}, partial_sums());
     adafactor_step(stream_,
                    {.update = update, .parameter = {.weight = on_gpu(flat(parameter_found))}, .learning_rate = 0.01});
 
