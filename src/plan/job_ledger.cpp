@@ -102,6 +102,10 @@ Ledger make_ledger(const JobFacts& job, const Shape& shape, const Placement& pla
   ledger.add({.name = entry::kBatches, .tier = Tier::device, .bytes = group * job.batch_bytes});
   if (!job.gpu.present) return ledger;
   ledger.add({.name = entry::kContext, .tier = Tier::device, .bytes = job.gpu.context_bytes});
+  ledger.add(
+      {.name = entry::kPageTables,
+       .tier = Tier::device,
+       .bytes = placement.page_table_bytes(job) + ledger.bytes(entry::kHostResiduals, Tier::host) / kPinnedOfTables});
   ledger.add({.name = entry::kLinkRing, .tier = Tier::device, .bytes = placement.link_ring_bytes(job)});
   ledger.add({.name = entry::kCpuRing, .tier = Tier::host, .bytes = cpu_ring_bytes(job, placement)});
   ledger.add({.name = entry::kKernels, .tier = Tier::device, .bytes = job.gpu.workspace_bytes});

@@ -33,6 +33,7 @@ inline constexpr const char* kSnapshot = "snapshot of a checkpoint";
 inline constexpr const char* kTransfer = "state on its way to files";
 inline constexpr const char* kResults = "results of kernels";
 // Of a GPU alone.
+inline constexpr const char* kPageTables = "page tables of pinned memory";
 inline constexpr const char* kContext = "context and libraries of the GPU";
 inline constexpr const char* kKernels = "workspace of the GPU's kernels";
 inline constexpr const char* kLinkRing = "ring of state from host memory";

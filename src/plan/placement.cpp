@@ -169,6 +169,13 @@ std::vector<std::size_t> Placement::link_offsets(const JobFacts& job) const {
   return ends;
 }
 
+std::size_t Placement::page_table_bytes(const JobFacts& job) const {
+  if (!job.gpu.present) return 0;
+  std::size_t pinned = ring_bytes(job) + cpu_ring_bytes(job, *this);
+  for (std::size_t kind = 0; kind < job.kinds.size(); ++kind) pinned += bytes(job, kind, Tier::host);
+  return pinned / kPinnedOfTables;
+}
+
 std::size_t Placement::link_ring_bytes(const JobFacts& job) const {
   std::size_t passing = 0;
   for (std::size_t extent = 0; extent < job.extent_units.size() && passing < job.link_places; ++extent)
@@ -237,7 +244,8 @@ Placement place_nearest(const JobFacts& job, Room room, const std::vector<bool>&
            cpu_ring_bytes(job, placement);
   };
   const auto on_device = [&](const Placement& placement) {
-    return placement.link_ring_bytes(job) + placement.gathered_bytes(job) + placement.gradient_slot_bytes(job);
+    return placement.link_ring_bytes(job) + placement.gathered_bytes(job) + placement.gradient_slot_bytes(job) +
+           placement.page_table_bytes(job);
   };
   std::size_t host = 0, device = 0;
   Placement placement = place(job, room, on_cpu);

@@ -21,7 +21,8 @@ Room room_for_state(const JobFacts& job, const Budgets& budgets, const Shape& sh
   const Placement nearest = Placement::wished(job);
   const Ledger ledger = make_ledger(job, shape, nearest);
   const std::size_t device = ledger.peak(Tier::device) - movable_bytes(job) - nearest.link_ring_bytes(job) -
-                             nearest.gathered_bytes(job) - nearest.gradient_slot_bytes(job);
+                             nearest.gathered_bytes(job) - nearest.gradient_slot_bytes(job) -
+                             nearest.page_table_bytes(job);
   const std::size_t host = ledger.peak(Tier::host) - nearest.ring_bytes(job) - nearest.parameter_bytes(job) -
                            nearest.weight_staging_bytes(job) + (job.gpu.present ? 0 : device);
   const auto left = [](std::size_t budget, std::size_t taken) { return budget - std::min(budget, taken); };

@@ -7,8 +7,9 @@ namespace spillway::train {
 
 Arena::Arena(Device& device, const plan::Ledger& ledger) {
   // What others allocate, and is in the ledger because it takes memory too.
-  const std::set<std::string> elsewhere = {plan::entry::kProgram, plan::entry::kData,      plan::entry::kReduce,
-                                           plan::entry::kStaging, plan::entry::kWorkspace, plan::entry::kContext};
+  const std::set<std::string> elsewhere = {plan::entry::kProgram,   plan::entry::kData,      plan::entry::kReduce,
+                                           plan::entry::kStaging,   plan::entry::kWorkspace, plan::entry::kContext,
+                                           plan::entry::kPageTables};
   for (const plan::LedgerEntry& entry : ledger.entries()) {
     if (entry.tier == plan::Tier::nvme || elsewhere.contains(entry.name)) continue;
     const MemoryKind kind = entry.tier == plan::Tier::device ? MemoryKind::device : MemoryKind::pinned_host;
