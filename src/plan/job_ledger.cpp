@@ -105,7 +105,7 @@ Ledger make_ledger(const JobFacts& job, const Shape& shape, const Placement& pla
   ledger.add(
       {.name = entry::kPageTables,
        .tier = Tier::device,
-       .bytes = placement.page_table_bytes(job) + ledger.bytes(entry::kHostResiduals, Tier::host) / kPinnedOfTables});
+       .bytes = placement.page_table_bytes(job) + job.gpu.table_bytes(ledger.bytes(entry::kHostResiduals))});
   ledger.add({.name = entry::kLinkRing, .tier = Tier::device, .bytes = placement.link_ring_bytes(job)});
   ledger.add({.name = entry::kCpuRing, .tier = Tier::host, .bytes = cpu_ring_bytes(job, placement)});
   ledger.add({.name = entry::kKernels, .tier = Tier::device, .bytes = job.gpu.workspace_bytes});

@@ -170,10 +170,9 @@ std::vector<std::size_t> Placement::link_offsets(const JobFacts& job) const {
 }
 
 std::size_t Placement::page_table_bytes(const JobFacts& job) const {
-  if (!job.gpu.present) return 0;
   std::size_t pinned = ring_bytes(job) + cpu_ring_bytes(job, *this);
   for (std::size_t kind = 0; kind < job.kinds.size(); ++kind) pinned += bytes(job, kind, Tier::host);
-  return pinned / kPinnedOfTables;
+  return job.gpu.table_bytes(pinned);
 }
 
 std::size_t Placement::link_ring_bytes(const JobFacts& job) const {

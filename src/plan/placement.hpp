@@ -8,9 +8,6 @@
 
 namespace spillway::plan {
 
-/// Bytes of pinned host memory for which a GPU's page tables take a byte of its own, as measured on an H200: 8 bytes for 4 KiB.
-inline constexpr std::size_t kPinnedOfTables = 512;
-
 /// Where every extent of every kind of state lies. An extent that a kind has no bytes of counts as on the device.
 struct Placement {
   std::vector<std::vector<Tier>> tiers;  // [kind][extent], as in JobFacts::kinds
@@ -37,7 +34,7 @@ struct Placement {
   /// there are no more places than extents. 0 without a GPU. What is on nvme makes its extent pass through the other ring, and what the CPU
   /// updates through the CPU's.
   [[nodiscard]] std::size_t link_ring_bytes(const JobFacts& job) const;
-  /// Device memory of a GPU's page tables for the state in pinned host memory, see kPinnedOfTables.
+  /// Device memory of a GPU's page tables for the state in pinned host memory, see GpuFacts.
   [[nodiscard]] std::size_t page_table_bytes(const JobFacts& job) const;
   /// Where a kind begins in such a place.
   [[nodiscard]] std::vector<std::size_t> link_offsets(const JobFacts& job) const;

@@ -231,6 +231,23 @@ TEST(PlaceNearest, GradientsAndWeights_LeaveByUnitWhenNoMomentIsLeft) {
   EXPECT_EQ(tiers_of(nothing, kGrad), "dhhhhhhhhh");
 }
 
+TEST(PlaceNearest, PageTablesOfPinnedMemory_TakeRoomOfTheDevice) {
+  JobFacts job = streaming_facts();
+  const Budgets budgets{.device = 19 * kEach, .host = 100 * kEach, .host_source = "memory.host"};
+  const Candidate without = place(job, budgets, {.group_size = 2});
+  job.gpu.pinned_to_a_byte_of_tables = 16;
+
+  const Candidate with = place(job, budgets, {.group_size = 2});
+
+  std::size_t pinned = with.placement.ring_bytes(job);
+  for (std::size_t kind = 0; kind < job.kinds.size(); ++kind) pinned += with.placement.bytes(job, kind, Tier::host);
+  EXPECT_EQ(without.ledger.bytes(entry::kPageTables), 0U);
+  EXPECT_GT(pinned, 0U);
+  EXPECT_EQ(with.ledger.bytes(entry::kPageTables), pinned / 16);
+  EXPECT_LE(with.ledger.peak(Tier::device), *budgets.device);
+  EXPECT_GT(with.ledger.peak(Tier::host), without.ledger.peak(Tier::host));
+}
+
 TEST(PlaceNearest, Gradients_NeverGoToNvme) {
   const Placement placement = place_nearest(streaming_facts(), {.device = 0, .host = 7 * kEach});
 
