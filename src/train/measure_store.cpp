@@ -25,6 +25,8 @@ using Clock = std::chrono::steady_clock;
 constexpr std::size_t kBlock = std::size_t{4} << 20;
 constexpr std::uint64_t kMostFile = std::uint64_t{1} << 30;
 constexpr std::array kDepths = {4, 16, 32};
+constexpr int kLeastUnsettled = 8, kMostUnsettled = 20;  // times that are not measured
+constexpr double kSettled = 0.95;                        // of what the time before gave
 
 enum class Traffic { read, write, both };
 
@@ -79,6 +81,16 @@ class Files {
   std::vector<offload::ScratchFolder> folders_;
   std::vector<offload::ScratchFile> files_;
 };
+
+/// Reads and writes until that no longer becomes slower.
+void settle(Files& files, std::span<std::byte> memory, std::chrono::duration<double> each) {
+  double before = files.run(Traffic::write, memory, each);  // what was never written is not on the drive
+  for (int time = 1; time < kMostUnsettled; ++time) {
+    const double rate = files.run(Traffic::both, memory, each);
+    if (time + 1 >= kLeastUnsettled && rate >= kSettled * before) return;
+    before = rate;
+  }
+}
 
 /// Whether the page cache is bypassed there.
 bool direct(const std::string& directory) {
@@ -142,7 +154,7 @@ StoreMeasures measure_store(const std::vector<std::string>& directories, std::ch
     const std::span<std::byte> buffers(memory.data(), static_cast<std::size_t>(depth) * kBlock);
     (void)store->register_buffer(buffers);
     Files files(*store, good, bytes);
-    // Written first: what was never written is not on the drive.
+    if (depth == kDepths.front()) settle(files, buffers, each);
     const double write = files.run(Traffic::write, buffers, each);
     measures.depths.push_back({.depth = depth,
                                .read = files.run(Traffic::read, buffers, each),

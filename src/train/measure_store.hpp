@@ -24,7 +24,8 @@ struct StoreMeasures {
 };
 
 /// Measures the directories together, as `train` stripes over them: blocks of 4 MiB through the store that it would take, past the page
-/// cache where that is possible. Writes a file of at most 1 GiB in each, which is gone afterwards; takes about nine times `each`.
+/// cache where that is possible. Writes a file of at most 1 GiB in each, which is gone afterwards. Measures once the drives have settled:
+/// what a cache takes, or a cloud's credit for bursts, is not what a long run gets. Takes 17 to 29 times `each`.
 /// \param each  seconds for reading, writing and both, at each depth
 /// \param findings  are added to: a directory in memory, one that is not there, no O_DIRECT, no io_uring
 [[nodiscard]] StoreMeasures measure_store(const std::vector<std::string>& directories,
