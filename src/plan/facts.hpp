@@ -39,7 +39,8 @@ struct GpuFacts {
   std::size_t context_bytes = 0;    // of CUDA and its libraries, in device memory
   std::size_t workspace_bytes = 0;  // of kernels, in device memory
   std::size_t batch_bytes = 0;      // of a micro-batch's copy in host memory
-  std::size_t pinned_to_a_byte_of_tables = 0;  // pinned host memory for which page tables take a byte of the device's; 0: none do
+  std::size_t pinned_to_a_byte_of_tables =
+      0;  // pinned host memory for which page tables take a byte of the device's; 0: none do
 
   [[nodiscard]] std::size_t table_bytes(std::size_t pinned) const noexcept {
     return pinned_to_a_byte_of_tables == 0 ? 0 : pinned / pinned_to_a_byte_of_tables;

@@ -57,8 +57,7 @@ Adafactor::Adafactor(const OptimizerParts& parts, const model::T5Layout& layout,
       all_in_memory = false;
   const Workspace needed = workspace(parts_.zero, units, settings_.scale_parameter && !all_in_memory);
   if (device_sums.size() < needed.sum_bytes())
-    throw Error(
-        fmt::format("Adafactor's sums: expected {} bytes, found {}", needed.sum_bytes(), device_sums.size()));
+    throw Error(fmt::format("Adafactor's sums: expected {} bytes, found {}", needed.sum_bytes(), device_sums.size()));
   memory_ = parts_.device.allocate(MemoryKind::pinned_host, needed.bytes());
   auto* const on_host = reinterpret_cast<double*>(memory_.data());
   auto* const on_device = reinterpret_cast<double*>(device_sums.data());
@@ -198,8 +197,7 @@ void Adafactor::sum_piece(int unit, const SumMemory& sums, const UpdateNumbers& 
   // A vector is not summed over anything: all ranks get its gradient, exactly.
   for (const TensorPiece& piece : pieces)
     if (!is_matrix(piece.tensor))
-      std::ranges::copy(values_of(piece),
-                        sums.host.begin() + signed_size(place_of(piece).rows) + piece.tensor_begin);
+      std::ranges::copy(values_of(piece), sums.host.begin() + signed_size(place_of(piece).rows) + piece.tensor_begin);
 }
 
 /// Nothing if parameters are not looked at. They are read where they lie, or collected in fp32 from where they do: sums over the
@@ -244,11 +242,11 @@ void Adafactor::update_factors(int unit, const SumMemory& sums, const UpdateNumb
       const std::span<float> gradient = vectors_.subspan(at.vector, count);
       std::ranges::transform(sums.host.subspan(at.rows, count), gradient.begin(),
                              [](double value) { return static_cast<float>(value); });
-      parts_.ops.adafactor_second_moment(
-          *queue_, {.gradient = {.values = view(gradient), .scale = numbers.gradient_scale},
-                    .beta2 = beta2,
-                    .eps1 = settings_.eps1,
-                    .exp_avg_sq = view(factors.exp_avg_sq)});
+      parts_.ops.adafactor_second_moment(*queue_,
+                                         {.gradient = {.values = view(gradient), .scale = numbers.gradient_scale},
+                                          .beta2 = beta2,
+                                          .eps1 = settings_.eps1,
+                                          .exp_avg_sq = view(factors.exp_avg_sq)});
     }
   }
 }
@@ -265,8 +263,8 @@ kernels::AdafactorUpdate Adafactor::update_of(const TensorPiece& piece, ConstTen
     update.row_factors = view(factors.row_factors);
     update.column_factors = view(factors.column_factors);
   } else {
-    update.exp_avg_sq = view(factors.exp_avg_sq, static_cast<std::size_t>(piece.tensor_begin),
-                             static_cast<std::size_t>(piece.count));
+    update.exp_avg_sq =
+        view(factors.exp_avg_sq, static_cast<std::size_t>(piece.tensor_begin), static_cast<std::size_t>(piece.count));
   }
   return update;
 }
@@ -281,9 +279,8 @@ void Adafactor::sum_updates_of_piece(int unit, const SumMemory& sums, const Upda
   for (const TensorPiece& piece : zero.map->pieces(unit, mine)) {
     const auto at = std::ranges::find(of_unit, piece.tensor, &Sums::tensor) - of_unit.begin();
     parts_.ops.adafactor_update_sum(
-        *queue_,
-        {.update = update_of(piece, gradient.flat(piece.range_begin, piece.count), numbers.gradient_scale),
-         .sum = view(sums.device, static_cast<std::size_t>(at), 1)});
+        *queue_, {.update = update_of(piece, gradient.flat(piece.range_begin, piece.count), numbers.gradient_scale),
+                  .sum = view(sums.device, static_cast<std::size_t>(at), 1)});
   }
   copy(sums.device, sums.host);
   queue_->synchronize();

@@ -199,8 +199,8 @@ void Engine::make_training(Runtime& runtime) {
                                                                         .scale_parameter = o.scale_parameter,
                                                                         .relative_step = o.relative_step,
                                                                         .warmup_init = o.warmup_init},
-                                             o.weight_decay, *job_.adafactor, on_device.first(sum_bytes), groups_->world(),
-                                             job_.units);
+                                             o.weight_decay, *job_.adafactor, on_device.first(sum_bytes),
+                                             groups_->world(), job_.units);
   } else {
     optimizer_ =
         std::make_unique<AdamW>(parts, *job_.layout, AdamWSettings{o.betas[0], o.betas[1], o.eps, o.weight_decay});

@@ -43,7 +43,7 @@ struct How {
   InstructionSet set = InstructionSet::baseline;
   std::int64_t sum_cut = 1 << 30;  // elements of a rank's piece
   std::int64_t cut = 1 << 30;      // elements of an extent
-  bool split_parameters = false;  // parameters in 2 + 2 bytes
+  bool split_parameters = false;   // parameters in 2 + 2 bytes
   float gradient_scale = 1.0F;
 };
 
@@ -209,7 +209,8 @@ TEST(Adafactor, FollowsItsFormulaInDoublePrecision_AtAnyShape) {
         tensor.gradient = normals(count, 10 + static_cast<std::uint64_t>(t));
         for (std::size_t i = 0; i < count; ++i) tensor.gradient[i] *= static_cast<float>(i % 13) * 1e-3F;
 
-        step(tensor, settings, 0.01, 3e-3, t, {.threads = 2, .set = widest_instruction_set(), .sum_cut = 1000, .gradient_scale = 0.25F});
+        step(tensor, settings, 0.01, 3e-3, t,
+             {.threads = 2, .set = widest_instruction_set(), .sum_cut = 1000, .gradient_scale = 0.25F});
         plain.step(tensor.gradient, settings, 0.01, 3e-3, t, 0.25);
       }
       for (std::size_t i = 0; i < count; ++i)

@@ -85,10 +85,9 @@ void adafactor_sums(ThreadPool& pool, const AdafactorSums& op, InstructionSet se
     }
   }
   if (op.parameter_sum)
-    add_span_sums(pool, piece.count, doubles(op.parameter_sum),
-                  [&](std::int64_t begin, std::int64_t end, double* sum) {
-                    vectorised_for<sum_parameters>(set, op.parameter, begin, end, sum);
-                  });
+    add_span_sums(pool, piece.count, doubles(op.parameter_sum), [&](std::int64_t begin, std::int64_t end, double* sum) {
+      vectorised_for<sum_parameters>(set, op.parameter, begin, end, sum);
+    });
 }
 
 }  // namespace spillway::kernels::cpu

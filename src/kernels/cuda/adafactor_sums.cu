@@ -4,6 +4,7 @@
 #include "core/cuda/check.hpp"
 #include "kernels/cuda/adafactor.hpp"
 #include "kernels/cuda/adafactor_update.cuh"
+#include "kernels/cuda/storage.cuh"
 #include "kernels/cuda/wide_sum.cuh"
 
 namespace spillway::kernels::cuda {
@@ -24,9 +25,12 @@ struct ParameterWalk {
     return value;
   }
 };
+/// \tparam kWide  of a matrix of at least eight columns: moving on passes one row's end at most
+template <typename T, bool kWide>
 struct UpdateWalk {
   Update update;
-  ScaledNumbers gradient;
+  const T* gradient;
+  float scale;
   std::int64_t i = 0;
   Update::Place place{};
 
@@ -35,10 +39,12 @@ struct UpdateWalk {
     place = update.place_of(begin);
   }
   __device__ float next() {
-    const float value = update.make(gradient.at(i), i, place);
+    const float value = __fmul_rn(scale, widen(gradient[i]));
+    const float made = kWide ? update.of_matrix(value, place) : update.make(value, i, place);
     i += 8;
-    place.advance(8, update.columns);
-    return value;
+    if constexpr (kWide) place.advance_once(8, update.columns);
+    else place.advance(8, update.columns);
+    return made;
   }
 };
 
@@ -113,7 +119,9 @@ struct Grid {
 };
 
 /// A warp for each row: four blocks at a time, whose sums are then added in order.
-__global__ void __launch_bounds__(kThreads) add_rows(Grid grid, ScaledNumbers gradient, double eps1, double* row_sums) {
+template <typename T>
+__global__ void __launch_bounds__(kThreads)
+    add_rows(Grid grid, const T* gradient, float scale, double eps1, double* row_sums) {
   const std::int64_t row = (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) / 32;
   if (row >= grid.rows) return;
   const std::int64_t row_begin = grid.row_begin(row);
@@ -125,7 +133,7 @@ __global__ void __launch_bounds__(kThreads) add_rows(Grid grid, ScaledNumbers gr
     double sum = 0.0;
 #pragma unroll 8
     for (std::int64_t i = start + threadIdx.x % 8; i < stop; i += 8)
-      sum = __dadd_rn(sum, __dadd_rn(squared(gradient.at(i)), eps1));
+      sum = __dadd_rn(sum, __dadd_rn(squared(__fmul_rn(scale, widen(gradient[i]))), eps1));
     sum = total_of_eight(sum);
     for (int block = 0; block < 4; ++block) {
       const double its = __shfl_sync(0xFFFFFFFFU, sum, 8 * block);
@@ -141,8 +149,9 @@ struct ColumnPart {
 };
 
 /// A thread block for 32 columns of a span: eight warps bring its rows, the first adds them in order.
+template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    sum_columns(Grid grid, ScaledNumbers gradient, double eps1, ColumnPart part, double* of_spans) {
+    sum_columns(Grid grid, const T* gradient, float scale, double eps1, ColumnPart part, double* of_spans) {
   constexpr int kWarps = kThreads / 32, kOfWarp = static_cast<int>(kRowsOfSpan) / kWarps;
   __shared__ double tile[kRowsOfSpan][32];
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
@@ -155,7 +164,7 @@ __global__ void __launch_bounds__(kThreads)
     const std::int64_t row = first_row + i * kWarps + warp;
     const std::int64_t element = grid.row_begin(row) + column;
     given[i] = row < grid.rows && in_part < part.columns && element >= 0 && element < grid.count;
-    values[i] = given[i] ? gradient.at(element) : 0.0F;
+    values[i] = given[i] ? __fmul_rn(scale, widen(gradient[element])) : 0.0F;
   }
 #pragma unroll
   for (int i = 0; i < kOfWarp; ++i)
@@ -191,8 +200,10 @@ void add_column_sums(cudaStream_t stream, const Grid& grid, const AdafactorSums&
       const ColumnPart part{column, std::min(columns_at_once, grid.columns - column), span,
                             std::min(spans_at_once, spans - span)};
       const dim3 blocks(static_cast<unsigned>((part.columns + 31) / 32), static_cast<unsigned>(part.spans));
-      sum_columns<<<blocks, kThreads, 0, stream>>>(grid, ScaledNumbers::of(op.gradient), op.eps1, part,
-                                                   partial_sums.data());
+      visit_storage(op.gradient.values.dtype(), [&]<typename T>(std::type_identity<T>) {
+        sum_columns<<<blocks, kThreads, 0, stream>>>(grid, elements<T>(op.gradient.values), op.gradient.scale, op.eps1,
+                                                     part, partial_sums.data());
+      });
       spillway::cuda::check(cudaGetLastError(), "adafactor_sums: columns of spans");
       add_columns<<<static_cast<unsigned>((part.columns + kOfBlock - 1) / kOfBlock), kOfBlock, 0, stream>>>(
           part, partial_sums.data(), sums);
@@ -205,8 +216,11 @@ void add_column_sums(cudaStream_t stream, const Grid& grid, const AdafactorSums&
 void adafactor_sums(cudaStream_t stream, const AdafactorSums& op, std::span<double> partial_sums) {
   if (op.row_sums) {
     const Grid grid = Grid::of(op.piece);
-    add_rows<<<static_cast<unsigned>((grid.rows * 32 + kThreads - 1) / kThreads), kThreads, 0, stream>>>(
-        grid, ScaledNumbers::of(op.gradient), op.eps1, reinterpret_cast<double*>(op.row_sums.data()));
+    visit_storage(op.gradient.values.dtype(), [&]<typename T>(std::type_identity<T>) {
+      add_rows<<<static_cast<unsigned>((grid.rows * 32 + kThreads - 1) / kThreads), kThreads, 0, stream>>>(
+          grid, elements<T>(op.gradient.values), op.gradient.scale, op.eps1,
+          reinterpret_cast<double*>(op.row_sums.data()));
+    });
     spillway::cuda::check(cudaGetLastError(), "adafactor_sums: rows");
     add_column_sums(stream, grid, op, partial_sums);
   }
@@ -215,8 +229,14 @@ void adafactor_sums(cudaStream_t stream, const AdafactorSums& op, std::span<doub
 }
 
 void adafactor_update_sum(cudaStream_t stream, const AdafactorUpdateSum& op, std::span<double> partial_sums) {
-  add_span_sums(stream, UpdateWalk{Update::of(op.update), ScaledNumbers::of(op.update.gradient)}, op.update.piece.count,
-                op.sum, partial_sums);
+  const AdafactorUpdate& update = op.update;
+  visit_storage(update.gradient.values.dtype(), [&]<typename T>(std::type_identity<T>) {
+    const T* const gradient = elements<T>(update.gradient.values);
+    const auto add = [&](const auto& walk) { add_span_sums(stream, walk, update.piece.count, op.sum, partial_sums); };
+    if (update.row_factors && update.piece.columns >= 8)
+      add(UpdateWalk<T, true>{Update::of(update), gradient, update.gradient.scale});
+    else add(UpdateWalk<T, false>{Update::of(update), gradient, update.gradient.scale});
+  });
 }
 
 }  // namespace spillway::kernels::cuda

@@ -38,12 +38,22 @@ struct Update {
     __device__ void advance(std::int64_t by, std::int64_t columns) {
       for (column += by; column >= columns; column -= columns) ++row;
     }
+    /// By at most a row.
+    __device__ void advance_once(std::int64_t by, std::int64_t columns) {
+      column += by;
+      const bool passes = column >= columns;
+      row += passes ? 1 : 0;
+      column -= passes ? columns : 0;
+    }
   };
   [[nodiscard]] __device__ Place place_of(std::int64_t i) const {
     return {(tensor_begin + i) / columns, (tensor_begin + i) % columns};
   }
   [[nodiscard]] __device__ float make(float gradient, std::int64_t i, const Place& place) const {
     if (exp_avg_sq != nullptr) return __fdiv_rn(gradient, __fsqrt_rn(exp_avg_sq[i]));
+    return of_matrix(gradient, place);
+  }
+  [[nodiscard]] __device__ float of_matrix(float gradient, const Place& place) const {
     return __fmul_rn(gradient, __fmul_rn(row_factors[place.row], column_factors[place.column]));
   }
 };
