@@ -53,7 +53,8 @@ enum class UpdateOn { gpu, automatic, cpu, split };
 /// The update on the CPU beside a GPU; nothing of it where device memory is host memory.
 struct CpuUpdateFacts {
   UpdateOn who = UpdateOn::gpu;
-  std::size_t places = 4;  // in pinned memory, for what comes from the device and goes back
+  std::size_t places =
+      16;  // in pinned memory, for what comes from the device and goes back: copies of other queues go first
 };
 
 /// Activation checkpointing. host: on, with what stages that run again keep in host memory; without a GPU as on.

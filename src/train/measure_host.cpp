@@ -52,7 +52,8 @@ double memory_rate(kernels::cpu::ThreadPool& pool, Device& host) {
   return 2.0 * kBytes / seconds;
 }
 
-/// AdamW over so many parameters that no cache holds them.
+/// AdamW over so many parameters that no cache holds them: in fp32, or for moments in other formats, which there are beside a GPU above
+/// all, with weights in bf16, their masters, and gradients in bf16.
 class HostAdamW {
  public:
   static constexpr std::int64_t kParameters = std::int64_t{32} << 20;
@@ -60,15 +61,17 @@ class HostAdamW {
   HostAdamW(kernels::OptimizerOps& ops, Device& host, DType moments) : ops_(ops), moments_(moments) {
     constexpr std::size_t kBytes = static_cast<std::size_t>(kParameters) * sizeof(float);
     for (std::size_t i = 0; i < buffers_.size(); ++i) {
-      buffers_[i] = host.allocate(MemoryKind::device, i < 4 ? kBytes : kBytes / kernels::kStateBlock);
+      buffers_[i] = host.allocate(MemoryKind::device, i < 5 ? kBytes : kBytes / kernels::kStateBlock);
       fill(buffers_[i], 0.01F);
     }
   }
   void update(Queue& queue) {
-    ops_.adamw(queue, {.parameter = {.weight = view(0, DType::f32), .master = {}},
+    const bool split = moments_ != DType::f32;
+    ops_.adamw(queue, {.parameter = {.weight = view(0, split ? DType::bf16 : DType::f32),
+                                     .master = split ? view(4, DType::i16) : TensorView()},
                        .exp_avg = moment(1),
                        .exp_avg_sq = moment(2),
-                       .gradient = view(3, DType::f32),
+                       .gradient = view(3, split ? DType::bf16 : DType::f32),
                        .learning_rate = 1e-3});
   }
 
@@ -77,11 +80,11 @@ class HostAdamW {
   [[nodiscard]] kernels::StateView moment(std::size_t i) const {
     if (moments_ != DType::u8) return {.values = view(i, moments_), .scales = {}};
     return {.values = view(i, moments_),
-            .scales = {buffers_[i + 3].data(), DType::f32, {kParameters / kernels::kStateBlock}}};
+            .scales = {buffers_[i + 4].data(), DType::f32, {kParameters / kernels::kStateBlock}}};
   }
   kernels::OptimizerOps& ops_;
   DType moments_;
-  std::array<Buffer, 6> buffers_;
+  std::array<Buffer, 7> buffers_;
 };
 
 double adamw_rate(kernels::OptimizerOps& ops, Device& host, Queue& queue, DType moments) {
@@ -117,8 +120,9 @@ plan::HostProfile measure_host(int threads) {
   profile.memory_rate = std::max(memory_rate(*pool, *host), profile.adamw_rate * plan::kHostAdamWBytes);
   profile.product_flops = product_flops(*kernels::cpu::make_model_ops(pool), *host, *queue);
   profile.source = fmt::format(
-      "measured with {} threads: a copy of 256 MiB, AdamW with moments in fp32, bf16 and int8, beside a GPU with "
-      "copies to and from it too, a product of 2048 cubed",
+      "measured with {} threads: a copy of 256 MiB, AdamW with all in fp32, and with bf16 weights and moments in bf16 "
+      "and "
+      "int8, beside a GPU with copies to and from it too, a product of 2048 cubed",
       threads);
   return profile;
 }
