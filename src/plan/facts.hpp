@@ -54,7 +54,7 @@ enum class UpdateOn { gpu, automatic, cpu, split };
 struct CpuUpdateFacts {
   UpdateOn who = UpdateOn::gpu;
   std::size_t places =
-      16;  // in pinned memory, for what comes from the device and goes back: copies of other queues go first
+      8;  // in pinned memory, for what comes from the device and goes back: copies of other queues go first
 };
 
 /// Activation checkpointing. host: on, with what stages that run again keep in host memory; without a GPU as on.

@@ -341,6 +341,7 @@ void Engine::weights_changed() {
 }
 
 std::span<const float> Engine::begin_snapshot() {
+  optimizer_->start_all();
   StateSnapshot::Settled settled{.updated = {}, .back = state_->back_on_host(), .written = optimizer_->written_back()};
   for (int unit = 0; unit < job_.map->units(); ++unit) settled.updated.push_back(parameters_->updated(unit));
   snapshot_->begin(std::move(settled));

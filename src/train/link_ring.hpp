@@ -14,7 +14,7 @@ namespace spillway::train {
 /// Places in a GPU's memory that extents pass through whose state lies in host memory: one queue brings them, the update works on them,
 /// another queue takes them back, so that both directions of the link are busy while the GPU computes. Kernels could reach into pinned
 /// memory themselves, but moved a fifth of what copies do (10 of 50 GB/s each way on an H200).
-/// One thread at a time. Nothing blocks but synchronize().
+/// One thread at a time. Nothing blocks but wait_for_room() and synchronize().
 class LinkRing {
  public:
   /// What of an extent lies in one piece of host memory, and where in its place it goes.
@@ -34,6 +34,10 @@ class LinkRing {
   LinkRing(const LinkRing&) = delete;
   LinkRing& operator=(const LinkRing&) = delete;
 
+  /// Whether the extent that is brought next need not wait for one before it.
+  [[nodiscard]] bool has_room() const { return free_[next_].ready(); }
+  /// Blocks until then.
+  void wait_for_room() const { free_[next_].wait(); }
   /// Where the extent that is brought next goes.
   [[nodiscard]] std::byte* next_place() const { return memory_.data() + next_ * place_bytes_; }
   /// Starts to bring an extent to the next place, after `after`, where what `queue` is given from now on finds it. Until take_back() there is

@@ -10,40 +10,11 @@
 #include "core/device_meters.hpp"
 #include "core/error.hpp"
 #include "core/profiler_range.hpp"
+#include "train/update_events.hpp"
 
 namespace spillway::train {
 
 namespace {
-
-/// Two queues' work.
-class BothEvents final : public EventState {
- public:
-  BothEvents(Event one, Event other) : one_(std::move(one)), other_(std::move(other)) {}
-  void wait() override {
-    one_.wait();
-    other_.wait();
-  }
-  [[nodiscard]] bool ready() override { return one_.ready() && other_.ready(); }
-
- private:
-  Event one_, other_;
-};
-
-/// What the optimizer's thread was given, and then the copies that it left behind.
-class WithCopies final : public EventState {
- public:
-  /// \param copies  written before `work` is over
-  WithCopies(Event work, std::shared_ptr<const Event> copies) : work_(std::move(work)), copies_(std::move(copies)) {}
-  void wait() override {
-    work_.wait();
-    copies_->wait();
-  }
-  [[nodiscard]] bool ready() override { return work_.ready() && copies_->ready(); }
-
- private:
-  Event work_;
-  std::shared_ptr<const Event> copies_;
-};
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -70,32 +41,64 @@ Optimizer::Optimizer(const OptimizerParts& parts)
   if (!of_cpu_.empty() && parts.cpu_ops == nullptr) throw Error("extents are to be updated on the CPU without its ops");
   if (of_cpu_.empty() && !parts.state.uses_ring()) return;
   ring_queue_ = parts.device.create_compute_queue();
-  marks_queue_ = parts.device.create_compute_queue();
   cpu_queue_ = make_host_device()->create_compute_queue();
 }
 
 void Optimizer::update(int unit, const UpdateNumbers& numbers) {
+  if (!waiting_.empty() && waiting_.front().numbers.step != numbers.step) start_all();
   prepare(unit, numbers);
   const Trace::UpdateMarks marks = parts_.trace != nullptr ? parts_.trace->update(unit) : Trace::UpdateMarks();
-  Event done;
-  if (host_) {
-    done = start_on_worker(unit, numbers, marks, Part::all, {});
-  } else if (!has(unit, Part::on_worker)) {
-    marks.begin(*queue_);
-    update_part(*queue_, unit, numbers, Part::on_queue, step_state());
-    marks.end(*queue_);
-    done = queue_->record();
-  } else if (!has(unit, Part::on_queue)) {
-    done = start_on_worker(unit, numbers, marks, Part::on_worker, {});
-  } else {
-    marks.begin(*queue_);
-    update_part(*queue_, unit, numbers, Part::on_queue, step_state());
-    const Event on_queue = queue_->record();
-    const Event on_worker = start_on_worker(unit, numbers, marks, Part::on_worker, on_queue);
-    done = Event(std::make_shared<BothEvents>(on_queue, on_worker));
+  const bool on_queue = !host_ && has(unit, Part::on_queue);
+  Event on_worker;
+  if (host_ || has(unit, Part::on_worker))
+    on_worker =
+        give_worker(unit, numbers, on_queue ? Trace::UpdateMarks() : marks, host_ ? Part::all : Part::on_worker);
+  if (!on_queue) {
+    if (parts_.wait_at_once) on_worker.wait();
+    return parts_.parameters.updating(unit, on_worker);
   }
-  if (parts_.wait_at_once) done.wait();
-  parts_.parameters.updating(unit, done);
+  parts_.parameters.updating(unit, not_started(unit));
+  waiting_.push_back({.unit = unit, .numbers = numbers, .step = step_state(), .marks = marks, .on_worker = on_worker});
+  if (!parts_.wait_at_once) return start_what_goes();
+  start_until(unit);
+  parts_.parameters.updated(unit).wait();
+}
+
+void Optimizer::start_what_goes() {
+  while (!waiting_.empty() && start_first(false)) {
+  }
+}
+
+void Optimizer::start_until(int unit) {
+  while (std::ranges::find(waiting_, unit, &Waiting::unit) != waiting_.end()) (void)start_first(true);
+}
+
+void Optimizer::start_all() {
+  while (!waiting_.empty()) (void)start_first(true);
+}
+
+/// Gives the queue what is left of the first unit that waits. \return whether it has all of it now
+bool Optimizer::start_first(bool may_block) {
+  Waiting& first = waiting_.front();
+  const ProfilerRange range(parts_.names.update(first.unit).c_str());
+  const std::vector<ShardState::Stretch>& stretches = parts_.state.stretches_of(first.unit);
+  for (; first.next < stretches.size(); ++first.next) {
+    const ShardState::Stretch& stretch = stretches[first.next];
+    if (is_of_worker(stretch)) continue;
+    // Copies wait here and not in the device's queues: those have an end, at which the driver lets no other thread in either.
+    if (stretch.over_link && !parts_.state.link_has_room()) {
+      if (!may_block) return false;
+      parts_.state.wait_for_link_room();
+    }
+    if (!std::exchange(first.begun, true)) first.marks.begin(*queue_);
+    update_stretch(*queue_, stretch, first.numbers, first.step);
+  }
+  first.marks.end(*queue_);
+  const Event on_queue = queue_->record();
+  const bool split = has(first.unit, Part::on_worker);
+  parts_.parameters.updating(first.unit, split ? both(on_queue, first.on_worker) : on_queue);
+  waiting_.pop_front();
+  return true;
 }
 
 bool Optimizer::has(int unit, Part part) const {
@@ -104,49 +107,49 @@ bool Optimizer::has(int unit, Part part) const {
   });
 }
 
-/// \param on_queue  the rest of the unit's update, which has been marked as begun
-Event Optimizer::start_on_worker(int unit, const UpdateNumbers& numbers, const Trace::UpdateMarks& marks, Part part,
-                                 const std::optional<Event>& on_queue) {
+Event Optimizer::give_worker(int unit, const UpdateNumbers& numbers, const Trace::UpdateMarks& marks, Part part) {
   const auto copies = std::make_shared<Event>();
-  worker_->submit([this, unit, numbers, marks, part, on_queue, copies, step = step_state()] {
+  worker_->submit([this, unit, numbers, marks, part, copies, step = step_state()] {
     Queue& queue = host_ ? *queue_ : *ring_queue_;
-    if (!on_queue) marks.begin(queue);
-    update_part(queue, unit, numbers, part, step);
+    marks.begin(queue);
+    update_on_worker(queue, unit, numbers, part, step);
     *copies = parts_.state.back_on_device();
-    Queue& last = on_queue ? *marks_queue_ : queue;
-    if (on_queue) last.wait(*on_queue);
-    last.wait(*copies);
-    marks.end(last);
+    if (parts_.trace != nullptr) queue.wait(*copies);
+    marks.end(queue);
     nvme_seconds_ = parts_.state.nvme_seconds();
   });
-  return Event(std::make_shared<WithCopies>(worker_->record(), copies));
+  return with_copies(worker_->record(), copies);
 }
 
-void Optimizer::update_part(Queue& queue, int unit, const UpdateNumbers& numbers, Part part, const StepState& step) {
+void Optimizer::update_on_worker(Queue& queue, int unit, const UpdateNumbers& numbers, Part part,
+                                 const StepState& step) {
   const ProfilerRange range(parts_.names.update(unit).c_str());
   try {
     for (const ShardState::Stretch& stretch : parts_.state.stretches_of(unit)) {
-      if (part != Part::all && is_of_worker(stretch) != (part == Part::on_worker)) continue;
-      if (stretch.on_cpu) {
-        update_on_cpu(stretch, numbers, step);
-        continue;
-      }
-      if (parts_.snapshot != nullptr) parts_.snapshot->wait_until_copied(change_of(stretch, step), queue);
-      ShardState::Lease lease = parts_.state.acquire(stretch, queue, part_of(step.gradients, stretch));
-      const auto start = std::chrono::steady_clock::now();
-      update_extent({.queue = queue, .ops = parts_.ops, .extent = stretch.whole, .views = lease.views()}, numbers);
-      if (host_) cpu_seconds_ += seconds_since(start);
-      else if (stretch.through_ring) count_in_place(stretch);
-      // What the ring writes back must be updated.
-      if (stretch.through_ring) queue.synchronize();
-      lease.release();
+      if (part != Part::all && !is_of_worker(stretch)) continue;
+      if (stretch.on_cpu) update_on_cpu(stretch, numbers, step);
+      else update_stretch(queue, stretch, numbers, step);
     }
     // Moments that are still being written back need not be waited for: the next step's reads find them in order. Weights are
     // read past the ring.
-    if (part != Part::on_queue && parts_.state.on_nvme(StateKind::weight)) parts_.state.flush();
+    if (parts_.state.on_nvme(StateKind::weight)) parts_.state.flush();
   } catch (const IoError& error) {
     throw IoError(fmt::format("optimizer step {}, update of unit {}: {}", numbers.step, unit, error.what()));
   }
+}
+
+/// Of all that the CPU does not update beside a GPU.
+void Optimizer::update_stretch(Queue& queue, const ShardState::Stretch& stretch, const UpdateNumbers& numbers,
+                               const StepState& step) {
+  if (parts_.snapshot != nullptr) parts_.snapshot->wait_until_copied(change_of(stretch, step), queue);
+  ShardState::Lease lease = parts_.state.acquire(stretch, queue, part_of(step.gradients, stretch));
+  const auto start = std::chrono::steady_clock::now();
+  update_extent({.queue = queue, .ops = parts_.ops, .extent = stretch.whole, .views = lease.views()}, numbers);
+  if (host_) cpu_seconds_ += seconds_since(start);
+  else if (stretch.through_ring) count_in_place(stretch);
+  // What the ring writes back must be updated.
+  if (stretch.through_ring) queue.synchronize();
+  lease.release();
 }
 
 Optimizer::StepState Optimizer::step_state() const {
@@ -185,6 +188,7 @@ void Optimizer::count_in_place(const ShardState::Stretch& stretch) {
 }
 
 void Optimizer::wait_for_updates() {
+  start_all();
   worker_->synchronize();
   queue_->synchronize();
 }

@@ -3,8 +3,8 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <memory>
-#include <optional>
 #include <vector>
 
 #include "core/device.hpp"
@@ -60,9 +60,15 @@ class Optimizer {
   Optimizer(const Optimizer&) = delete;
   Optimizer& operator=(const Optimizer&) = delete;
 
-  /// Starts the update of a trainable unit, once its gradient is summed; parameters.updating tells the others. Units in forward order.
-  /// Collective where `prepare` is.
+  /// Begins the update of a trainable unit, once its gradient is summed; parameters.updating tells the others. Units in forward order.
+  /// Collective where `prepare` is. What is to pass over a GPU's link is started once there is room for it on the device, by the
+  /// three below; everything else at once.
   void update(int unit, const UpdateNumbers& numbers);
+  /// Starts updates that there is room for now. Does not block for any.
+  void start_what_goes();
+  /// Starts the unit's update and those before it, if they wait; blocks until there is room. Before anybody waits for parameters.updated.
+  void start_until(int unit);
+  void start_all();
   /// Blocks until all updates and write-backs are over. \throws IoError
   void finish();
   /// When what the updates started so far change on nvme is written there.
@@ -97,20 +103,31 @@ class Optimizer {
     std::uint64_t snapshots = 0;            // begun so far
   };
   [[nodiscard]] StepState step_state() const;
+  /// A unit's part that the queue is to update, and how much of it the queue has.
+  struct Waiting {
+    int unit;
+    UpdateNumbers numbers;
+    StepState step;
+    Trace::UpdateMarks marks;
+    Event on_worker;       // the rest of the unit
+    std::size_t next = 0;  // stretch
+    bool begun = false;
+  };
   [[nodiscard]] bool has(int unit, Part part) const;
-  Event start_on_worker(int unit, const UpdateNumbers& numbers, const Trace::UpdateMarks& marks, Part part,
-                        const std::optional<Event>& on_queue);
-  void update_part(Queue& queue, int unit, const UpdateNumbers& numbers, Part part, const StepState& step);
-
+  bool start_first(bool may_block);
+  Event give_worker(int unit, const UpdateNumbers& numbers, const Trace::UpdateMarks& marks, Part part);
+  void update_on_worker(Queue& queue, int unit, const UpdateNumbers& numbers, Part part, const StepState& step);
+  void update_stretch(Queue& queue, const ShardState::Stretch& stretch, const UpdateNumbers& numbers,
+                      const StepState& step);
   void update_on_cpu(const ShardState::Stretch& stretch, const UpdateNumbers& numbers, const StepState& step);
   void fetch_ahead(const std::vector<GradientAtRest>& gradients);
   [[nodiscard]] StateSnapshot::Change change_of(const ShardState::Stretch& stretch, const StepState& step) const;
 
   bool host_;
-  std::unique_ptr<Queue> queue_;        // of extents in memory, and on the host of all
-  std::unique_ptr<Queue> ring_queue_;   // a GPU's, of extents that pass through the ring
-  std::unique_ptr<Queue> cpu_queue_;    // beside a GPU: inline, on the optimizer's thread
-  std::unique_ptr<Queue> marks_queue_;  // a GPU's, where the trace marks the end of both
+  std::unique_ptr<Queue> queue_;       // of extents in memory, and on the host of all
+  std::unique_ptr<Queue> ring_queue_;  // a GPU's, of extents that pass through the ring
+  std::unique_ptr<Queue> cpu_queue_;   // beside a GPU: inline, on the optimizer's thread
+  std::deque<Waiting> waiting_;        // a GPU's, in forward order
   // What the CPU updates beside a GPU, in the order of a step, and how far it is there. Only the optimizer's thread looks at it.
   std::vector<ShardState::Stretch> of_cpu_;
   std::size_t fetched_ = 0, updated_ = 0;

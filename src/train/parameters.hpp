@@ -42,6 +42,8 @@ class Parameters : public model::ParameterSource {
 
   /// The unit's owned weights are being changed until `done`: copies are void, later use waits and gathers anew.
   void updating(int unit, Event done);
+  /// Whether the unit's weights are where they are used, or on their way: prefetch() would do nothing.
+  [[nodiscard]] bool holds(int unit) { return find(unit) != nullptr; }
   /// When the unit's last update is over.
   [[nodiscard]] const Event& updated(int unit) const { return updated_.at(static_cast<std::size_t>(unit)); }
   /// Whether the compute queue has waited for the unit's last update: nothing will wait again.

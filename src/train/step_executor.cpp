@@ -75,6 +75,7 @@ void StepExecutor::run_op(const Op& op, const StepInput& input, StepResult& resu
       if (batch.empty()) break;
       const StepClock::Span span(clock_, Activity::compute);
       forward(op.stage, batch, input.pass);
+      optimizer_.start_what_goes();
       if (t5_.stages()[static_cast<std::size_t>(op.stage)].kind != model::StageKind::head) break;
       input.batches->fetch_losses(op.slot);
       break;
@@ -95,7 +96,7 @@ void StepExecutor::run_op(const Op& op, const StepInput& input, StepResult& resu
       if (result.overflow) break;
       const double copies_before = optimizer_.snapshot_seconds();
       const auto start = std::chrono::steady_clock::now();
-      optimizer_.update(op.unit, numbers);  // only the hand-over, unless something is waited for
+      optimizer_.update(op.unit, numbers);  // only the hand-over
       count_update(seconds_since(start), copies_before);
       break;
     }
@@ -145,6 +146,12 @@ void StepExecutor::collect_losses(const StepInput& input, StepResult& result) {
 }
 
 void StepExecutor::start_gather(int unit) {
+  if (!parameters_.holds(unit)) {
+    const double copies_before = optimizer_.snapshot_seconds();
+    const auto start = std::chrono::steady_clock::now();
+    optimizer_.start_until(unit);
+    count_update(seconds_since(start), copies_before);
+  }
   const StepClock::Span span(clock_, Activity::collective);
   parameters_.prefetch(unit);
   if (wait_at_once_) parameters_.wait_for_gather(unit);
@@ -182,6 +189,7 @@ void StepExecutor::wait_for_update(int unit) {
   const auto start = std::chrono::steady_clock::now();
   {
     const StallClock::Span stall(stalls_, Activity::cpu_update);
+    optimizer_.start_until(unit);
     parameters_.wait_for_update(unit);
   }
   const double waited = seconds_since(start);

@@ -3,10 +3,13 @@
 
 #include <array>
 #include <cstring>
+#include <future>
 
 #include <gtest/gtest.h>
 
 #include "core/error.hpp"
+#include "support/separate_device.hpp"
+#include "train/update_events.hpp"
 
 namespace spillway::train {
 namespace {
@@ -71,6 +74,34 @@ TEST_P(LinkRingTest, WhatOnlyTheUpdateReads_DoesNotComeBack) {
 
   EXPECT_EQ(on_host(3, 0)[0], std::byte{9});
   EXPECT_EQ(on_host(3, 1)[0], std::byte{7});
+}
+
+TEST(LinkRingOfAnotherDevice, HasRoom_OnceWhatIsInItsNextPlaceIsBack) {
+  const auto device = test::make_separate_device();
+  const Buffer places = device->allocate(MemoryKind::device, kPlaces * kPlaceBytes);
+  const Buffer host = device->allocate(MemoryKind::pinned_host, kExtents * kBytes);
+  const auto queue = device->create_compute_queue();
+  LinkRing ring(*device, TensorView(places.data(), DType::u8, {static_cast<std::int64_t>(places.bytes())}), kPlaceBytes,
+                kExtents, false);
+  std::promise<void> go;
+  queue->submit([over = go.get_future().share()] { over.wait(); });
+  for (std::size_t extent = 0; extent < kPlaces; ++extent) {
+    EXPECT_TRUE(ring.has_room()) << extent;
+    ring.bring(*queue, extent,
+               {{.on_host = host.data() + extent * kBytes, .on_device = ring.next_place(), .bytes = kBytes}});
+    ring.take_back(*queue);
+  }
+
+  EXPECT_FALSE(ring.has_room());
+  go.set_value();
+  ring.wait_for_room();
+
+  EXPECT_TRUE(ring.has_room());
+}
+
+TEST(UpdateEvents, WhatWasNotStarted_IsNotWaitedFor) {
+  EXPECT_FALSE(not_started(3).ready());
+  EXPECT_THROW(not_started(3).wait(), Error);
 }
 
 TEST_P(LinkRingTest, ASecondExtent_IsRefusedWhileOneIsThere) {
