@@ -133,9 +133,9 @@ void measure(const CudaGpu& gpu, int threads, plan::MachineProfile& profile, std
     measures.gpu.host_bytes = after - std::min(before, after);
     profile.gpu = std::move(measures.gpu);
     profile.pcie = std::move(measures.pcie);
+    // Beside a GPU that is what counts.
     profile.host.memory_rate =
-        std::max(profile.host.memory_rate,
-                 train::memory_rate_beside_copies(*device, train::threads_beside_gpu({.threads = threads}).threads));
+        train::memory_rate_beside_copies(*device, train::threads_beside_gpu({.threads = threads}).threads);
   } catch (const Error& error) {
     findings.push_back({error.what(),
                         "look at nvidia-smi: end what else runs on the GPU, or choose another one with "

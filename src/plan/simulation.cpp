@@ -159,7 +159,10 @@ class Simulator {
         if (gradient_on_host(unit) > 0.0) take_down_gradient(unit);
         break;
       case OpKind::norm: norm(); break;
-      case OpKind::update: waiting_.push_back(unit); break;
+      case OpKind::update:
+        compute(costs_.units[unit].prepare);
+        waiting_.push_back(unit);
+        break;
       case OpKind::begin_gradient:
         if (gradient_on_host(unit) > 0.0) wait_until(gradient_slots_[next_gradient_slot_]);
         break;

@@ -42,7 +42,8 @@ struct UnitCosts {
   std::int64_t parameters = 0;     // that the rank owns
   double gradient_bytes = 0.0;     // at rest: the norm reads it
   double update_read_bytes = 0.0;  // that the update reads besides the state: the gradient, as often as it needs it
-  Work reduce;                     // zeros, rounding and summing of gradients, once a group of micro-batches
+  Work prepare;  // of the update, before any of the unit is updated and before the next forward pass is started
+  Work reduce;   // zeros, rounding and summing of gradients, once a group of micro-batches
   double reduce_link_bytes = 0.0;  // that a reduction sends to other ranks
   double gather_link_bytes = 0.0;  // that a gather sends to other ranks
 };

@@ -15,6 +15,10 @@ constexpr double kAttentionBackward = 10.0;  // likewise
 constexpr double kGradientBytes = 4.0;       // of what products write weight gradients in
 constexpr double kStreamBytes = 4.0;         // of the residual stream and its gradient
 constexpr double kLogitBytes = 4.0;
+// Of Adafactor, before it updates anything of a unit: sums over rows, columns, the update and perhaps the parameters, and factors. Short
+// kernels one after the other, some of them on one multiprocessor, counted as what they take on an H200.
+constexpr double kMatrixKernels = 18.0;
+constexpr double kVectorKernels = 6.0;
 
 /// The width of a model's tensors, as numbers to multiply with.
 struct Widths {
@@ -141,6 +145,9 @@ plan::UnitCosts unit_costs(const Job& job, int unit) {
   costs.gradient_bytes = piece * at_rest;
   // Adafactor reads the gradient for its means, for the size of its update, and for the update.
   costs.update_read_bytes = owned * at_rest * (job.adafactor ? 3.0 : 1.0);
+  if (job.adafactor)
+    for (const TensorSpec& tensor : job.map->tensors())
+      if (tensor.unit == unit) costs.prepare.kernels += tensor.shape.rank() == 2 ? kMatrixKernels : kVectorKernels;
   if (!job.gradients.in_place(unit))
     costs.reduce = {.bytes = whole * ((persistent ? kGradientBytes : 0.0) + kGradientBytes + wire), .kernels = 1.0};
   costs.reduce_link_bytes = piece * (ranks - 1.0) * wire + piece * static_cast<double>(job.zero.copies() - 1) * at_rest;

@@ -27,6 +27,15 @@ LinkRing::~LinkRing() {
   for (const Event& back : back_) back.wait_quietly();
 }
 
+bool LinkRing::has_room() {
+  while (!on_their_way_.empty() && on_their_way_.front().ready()) on_their_way_.pop_front();
+  return on_their_way_.size() < kMostOnTheirWay;
+}
+
+void LinkRing::wait_for_room() {
+  while (!has_room()) on_their_way_.front().wait();
+}
+
 void LinkRing::bring(Queue& queue, std::size_t extent, std::vector<Piece> pieces, const Event& after) {
   if (open_) throw Error(fmt::format("extent {} is brought while extent {} is still there", extent, open_->extent));
   const std::size_t place = std::exchange(next_, (next_ + 1) % free_.size());
@@ -46,6 +55,7 @@ void LinkRing::take_back(Queue& queue) {
   for (const Piece& piece : open.pieces)
     if (piece.comes_back) device_.copy(*down_, piece.on_host, piece.on_device, piece.bytes);
   free_[open.place] = back_[open.extent] = down_->record();
+  on_their_way_.push_back(back_[open.extent]);
   if (wait_at_once_) back_[open.extent].wait();
 }
 

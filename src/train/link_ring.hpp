@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -34,10 +35,13 @@ class LinkRing {
   LinkRing(const LinkRing&) = delete;
   LinkRing& operator=(const LinkRing&) = delete;
 
-  /// Whether the extent that is brought next need not wait for one before it.
-  [[nodiscard]] bool has_room() const { return free_[next_].ready(); }
+  /// Extents that are better not exceeded on their way at a time: a few for each place, so that copies follow each other without the caller,
+  /// and so few that the driver's queues do not fill. A thread that fills them waits inside the driver and lets no other in.
+  static constexpr std::size_t kMostOnTheirWay = 16;
+  /// Whether fewer are on their way.
+  [[nodiscard]] bool has_room();
   /// Blocks until then.
-  void wait_for_room() const { free_[next_].wait(); }
+  void wait_for_room();
   /// Where the extent that is brought next goes.
   [[nodiscard]] std::byte* next_place() const { return memory_.data() + next_ * place_bytes_; }
   /// Starts to bring an extent to the next place, after `after`, where what `queue` is given from now on finds it. Until take_back() there is
@@ -64,6 +68,7 @@ class LinkRing {
   std::unique_ptr<Queue> up_, down_;  // to the GPU, from it
   std::vector<Event> free_;           // of each place: what was there is back
   std::vector<Event> back_;           // of each extent
+  std::deque<Event> on_their_way_;    // of the extents that were given: each back
   std::size_t next_ = 0;              // place
   std::optional<Open> open_;
 };

@@ -52,26 +52,31 @@ double memory_rate(kernels::cpu::ThreadPool& pool, Device& host) {
   return 2.0 * kBytes / seconds;
 }
 
-/// AdamW over so many parameters that no cache holds them: in fp32, or for moments in other formats, which there are beside a GPU above
-/// all, with weights in bf16, their masters, and gradients in bf16.
+/// AdamW over so many parameters that no cache holds them.
 class HostAdamW {
  public:
   static constexpr std::int64_t kParameters = std::int64_t{32} << 20;
   /// \param moments  what they are stored in: int8's codes have a scale for each kStateBlock of them
-  HostAdamW(kernels::OptimizerOps& ops, Device& host, DType moments) : ops_(ops), moments_(moments) {
+  /// \param split  weights in bf16 with their masters, and gradients in bf16, as there are beside a GPU
+  HostAdamW(kernels::OptimizerOps& ops, Device& host, DType moments, bool split)
+      : ops_(ops), moments_(moments), split_(split) {
     constexpr std::size_t kBytes = static_cast<std::size_t>(kParameters) * sizeof(float);
     for (std::size_t i = 0; i < buffers_.size(); ++i) {
       buffers_[i] = host.allocate(MemoryKind::device, i < 5 ? kBytes : kBytes / kernels::kStateBlock);
       fill(buffers_[i], 0.01F);
     }
   }
+  /// Bytes that the update of a parameter reads and writes.
+  [[nodiscard]] double bytes() const {
+    const double moment = static_cast<double>(size_of(moments_));
+    return split_ ? 10.0 + 4.0 * moment : 12.0 + 4.0 * moment;
+  }
   void update(Queue& queue) {
-    const bool split = moments_ != DType::f32;
-    ops_.adamw(queue, {.parameter = {.weight = view(0, split ? DType::bf16 : DType::f32),
-                                     .master = split ? view(4, DType::i16) : TensorView()},
+    ops_.adamw(queue, {.parameter = {.weight = view(0, split_ ? DType::bf16 : DType::f32),
+                                     .master = split_ ? view(4, DType::i16) : TensorView()},
                        .exp_avg = moment(1),
                        .exp_avg_sq = moment(2),
-                       .gradient = view(3, split ? DType::bf16 : DType::f32),
+                       .gradient = view(3, split_ ? DType::bf16 : DType::f32),
                        .learning_rate = 1e-3});
   }
 
@@ -84,11 +89,12 @@ class HostAdamW {
   }
   kernels::OptimizerOps& ops_;
   DType moments_;
+  bool split_;
   std::array<Buffer, 7> buffers_;
 };
 
 double adamw_rate(kernels::OptimizerOps& ops, Device& host, Queue& queue, DType moments) {
-  HostAdamW adamw(ops, host, moments);
+  HostAdamW adamw(ops, host, moments, moments != DType::f32);
   return HostAdamW::kParameters / shortest_seconds(3, [&] { adamw.update(queue); });
 }
 
@@ -134,7 +140,7 @@ double memory_rate_beside_copies(Device& device, int threads) {
   const auto cpu = host->create_compute_queue(), up = device.create_compute_queue(),
              down = device.create_compute_queue();
   const auto ops = kernels::cpu::make_optimizer_ops(kernels::cpu::make_thread_pool(threads));
-  HostAdamW adamw(*ops, *host, DType::f32);
+  HostAdamW adamw(*ops, *host, DType::f32, true);
   const Buffer there = device.allocate(MemoryKind::device, 2 * kPieces * kPiece);
   const Buffer here = device.allocate(MemoryKind::pinned_host, 2 * kPieces * kPiece);
   adamw.update(*cpu);
@@ -165,7 +171,7 @@ double memory_rate_beside_copies(Device& device, int threads) {
   over = true;
   copies.join();
   if (error) std::rethrow_exception(error);
-  return (static_cast<double>(bytes) + kUpdates * HostAdamW::kParameters * plan::kHostAdamWBytes) / seconds;
+  return (static_cast<double>(bytes) + kUpdates * HostAdamW::kParameters * adamw.bytes()) / seconds;
 }
 
 }  // namespace spillway::train

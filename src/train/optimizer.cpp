@@ -25,6 +25,8 @@ GradientAtRest part_of(const std::vector<GradientAtRest>& gradients, const Shard
   return {.values = whole.values.flat(stretch.whole.range.begin, stretch.whole.range.size()), .there = whole.there};
 }
 
+constexpr int kAtOnce = 4;  // units that are started before the next forward pass
+
 bool is_of_worker(const ShardState::Stretch& stretch) { return stretch.through_ring || stretch.on_cpu; }
 
 }  // namespace
@@ -45,7 +47,10 @@ Optimizer::Optimizer(const OptimizerParts& parts)
 }
 
 void Optimizer::update(int unit, const UpdateNumbers& numbers) {
-  if (!waiting_.empty() && waiting_.front().numbers.step != numbers.step) start_all();
+  if (std::exchange(step_, numbers.step) != numbers.step) {
+    start_all();
+    begun_ = 0;
+  }
   prepare(unit, numbers);
   const Trace::UpdateMarks marks = parts_.trace != nullptr ? parts_.trace->update(unit) : Trace::UpdateMarks();
   const bool on_queue = !host_ && has(unit, Part::on_queue);
@@ -59,14 +64,18 @@ void Optimizer::update(int unit, const UpdateNumbers& numbers) {
   }
   parts_.parameters.updating(unit, not_started(unit));
   waiting_.push_back({.unit = unit, .numbers = numbers, .step = step_state(), .marks = marks, .on_worker = on_worker});
-  if (!parts_.wait_at_once) return start_what_goes();
+  if (!parts_.wait_at_once) {
+    if (waiting_.size() == 1 && begun_++ < kAtOnce) (void)start_first(false);
+    return;
+  }
   start_until(unit);
   parts_.parameters.updated(unit).wait();
 }
 
-void Optimizer::start_what_goes() {
-  while (!waiting_.empty() && start_first(false)) {
-  }
+void Optimizer::start_some() {
+  constexpr int kSome = 3;  // of a unit the forward pass takes longer than the update, and both should be started ahead
+  for (int unit = 0; unit < kSome && !waiting_.empty(); ++unit)
+    if (!start_first(false)) return;
 }
 
 void Optimizer::start_until(int unit) {

@@ -62,10 +62,10 @@ class Optimizer {
 
   /// Begins the update of a trainable unit, once its gradient is summed; parameters.updating tells the others. Units in forward order.
   /// Collective where `prepare` is. What is to pass over a GPU's link is started once there is room for it on the device, by the
-  /// three below; everything else at once.
+  /// three below, as is all beyond the first units: the next forward pass need not wait until everything is started.
   void update(int unit, const UpdateNumbers& numbers);
-  /// Starts updates that there is room for now. Does not block for any.
-  void start_what_goes();
+  /// Starts updates of the next few units, as far as there is room now. Does not block.
+  void start_some();
   /// Starts the unit's update and those before it, if they wait; blocks until there is room. Before anybody waits for parameters.updated.
   void start_until(int unit);
   void start_all();
@@ -128,6 +128,8 @@ class Optimizer {
   std::unique_ptr<Queue> ring_queue_;  // a GPU's, of extents that pass through the ring
   std::unique_ptr<Queue> cpu_queue_;   // beside a GPU: inline, on the optimizer's thread
   std::deque<Waiting> waiting_;        // a GPU's, in forward order
+  std::int64_t step_ = 0;              // of the last update
+  int begun_ = 0;                      // units of it that were started at once
   // What the CPU updates beside a GPU, in the order of a step, and how far it is there. Only the optimizer's thread looks at it.
   std::vector<ShardState::Stretch> of_cpu_;
   std::size_t fetched_ = 0, updated_ = 0;

@@ -115,10 +115,10 @@ class ShardState {
   /// The same for all of a stretch, which `queue` is going to update: what is in host memory is on its way to a GPU, without blocking.
   /// \param gradient  of the stretch; where the plan has it in host memory it comes with the rest
   [[nodiscard]] Lease acquire(const Stretch& stretch, Queue& queue, const GradientAtRest& gradient = {});
-  /// Whether a stretch that passes over the link would not wait for one before it on the device.
-  [[nodiscard]] bool link_has_room() const { return link_->has_room(); }
+  /// Whether another stretch may be given to the link, see LinkRing.
+  [[nodiscard]] bool link_has_room() { return link_->has_room(); }
   /// Blocks until then.
-  void wait_for_link_room() const { link_->wait_for_room(); }
+  void wait_for_link_room() { link_->wait_for_room(); }
   /// Whether another stretch can be fetched for the CPU.
   [[nodiscard]] bool can_fetch() const { return cpu_ring_->has_room(); }
   /// Starts to bring what the GPU has of a stretch that the CPU updates. Nobody may change that until it is released.

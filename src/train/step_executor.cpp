@@ -75,7 +75,7 @@ void StepExecutor::run_op(const Op& op, const StepInput& input, StepResult& resu
       if (batch.empty()) break;
       const StepClock::Span span(clock_, Activity::compute);
       forward(op.stage, batch, input.pass);
-      optimizer_.start_what_goes();
+      optimizer_.start_some();
       if (t5_.stages()[static_cast<std::size_t>(op.stage)].kind != model::StageKind::head) break;
       input.batches->fetch_losses(op.slot);
       break;

@@ -98,6 +98,16 @@ TEST(Simulate, EveryKernel_CostsItsStart) {
   EXPECT_DOUBLE_EQ(job.run(slow).seconds, 3.0 + 1.0 + 2 * 0.25);
 }
 
+TEST(Simulate, WhatAnUpdateNeedsFirst_ComesBeforeTheNextForwardPass) {
+  Job job(2);
+  job.costs.units[1].prepare.kernels = 4.0;
+  job.costs.units[2].prepare.bytes = 5.0;
+  MachineProfile slow = profile();
+  slow.gpu->kernel_seconds = 0.25;
+
+  EXPECT_DOUBLE_EQ(job.run(slow).seconds, 6.0 + 3 * 0.25 + 1.0 + 0.5);
+}
+
 TEST(Simulate, StagesThatKeepNothing_RunAgain) {
   const Job job(2);
 
