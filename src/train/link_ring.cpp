@@ -28,12 +28,15 @@ LinkRing::~LinkRing() {
 }
 
 bool LinkRing::has_room() {
-  while (!on_their_way_.empty() && on_their_way_.front().ready()) on_their_way_.pop_front();
-  return on_their_way_.size() < kMostOnTheirWay;
+  while (!on_their_way_.empty() && on_their_way_.front().back.ready()) {
+    bytes_on_their_way_ -= on_their_way_.front().bytes;
+    on_their_way_.pop_front();
+  }
+  return on_their_way_.size() < kMostOnTheirWay && bytes_on_their_way_ < free_.size() * place_bytes_;
 }
 
 void LinkRing::wait_for_room() {
-  while (!has_room()) on_their_way_.front().wait();
+  while (!has_room()) on_their_way_.front().back.wait();
 }
 
 void LinkRing::bring(Queue& queue, std::size_t extent, std::vector<Piece> pieces, const Event& after) {
@@ -52,10 +55,14 @@ void LinkRing::bring(Queue& queue, std::size_t extent, std::vector<Piece> pieces
 void LinkRing::take_back(Queue& queue) {
   const Open open = std::exchange(open_, std::nullopt).value();
   down_->wait(queue.record());
-  for (const Piece& piece : open.pieces)
+  std::size_t bytes = 0;
+  for (const Piece& piece : open.pieces) {
+    bytes += piece.bytes;
     if (piece.comes_back) device_.copy(*down_, piece.on_host, piece.on_device, piece.bytes);
+  }
   free_[open.place] = back_[open.extent] = down_->record();
-  on_their_way_.push_back(back_[open.extent]);
+  on_their_way_.push_back({.back = back_[open.extent], .bytes = bytes});
+  bytes_on_their_way_ += bytes;
   if (wait_at_once_) back_[open.extent].wait();
 }
 

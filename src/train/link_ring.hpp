@@ -35,8 +35,9 @@ class LinkRing {
   LinkRing(const LinkRing&) = delete;
   LinkRing& operator=(const LinkRing&) = delete;
 
-  /// Extents that are better not exceeded on their way at a time: a few for each place, so that copies follow each other without the caller,
-  /// and so few that the driver's queues do not fill. A thread that fills them waits inside the driver and lets no other in.
+  /// No more are better on their way at a time, nor more bytes than the places hold: enough for copies to follow each other without the
+  /// caller. What other queues copy waits behind all that was given, and a thread that fills the driver's queues waits inside the driver
+  /// and lets no other in.
   static constexpr std::size_t kMostOnTheirWay = 16;
   /// Whether fewer are on their way.
   [[nodiscard]] bool has_room();
@@ -61,6 +62,11 @@ class LinkRing {
     std::size_t place, extent;
     std::vector<Piece> pieces;
   };
+  /// An extent that was given.
+  struct OnItsWay {
+    Event back;
+    std::size_t bytes;
+  };
   Device& device_;
   TensorView memory_;
   std::size_t place_bytes_;
@@ -68,8 +74,9 @@ class LinkRing {
   std::unique_ptr<Queue> up_, down_;  // to the GPU, from it
   std::vector<Event> free_;           // of each place: what was there is back
   std::vector<Event> back_;           // of each extent
-  std::deque<Event> on_their_way_;    // of the extents that were given: each back
-  std::size_t next_ = 0;              // place
+  std::deque<OnItsWay> on_their_way_;
+  std::size_t bytes_on_their_way_ = 0;
+  std::size_t next_ = 0;  // place
   std::optional<Open> open_;
 };
 
