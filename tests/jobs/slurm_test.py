@@ -10,7 +10,8 @@ import time
 import unittest
 
 import slurm_cluster
-import slurm_workplace
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+import small_run  # noqa: E402
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "jobs" / "train.sbatch"
 CHECK_SECONDS = 30  # slurmctld looks at time limits so often, counted from its start
@@ -29,7 +30,7 @@ class TwoNodes(unittest.TestCase):
         cls.cluster = cluster
         cls.work = cluster.base / "work"
         tier = "device" if in_memory(cluster.base) else "nvme"  # nothing is offloaded to what is memory itself
-        slurm_workplace.make(cls.work, steps=100_000_000, save_steps=0, tier=tier)
+        small_run.make(cls.work, steps=100_000_000, save_steps=0, tier=tier)
         os.chdir(cls.work)
         cls.local = cluster.base / "disk" / "nvme"
 
