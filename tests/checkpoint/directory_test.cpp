@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/directory.hpp"
 
+#include <chrono>
+#include <csignal>
 #include <filesystem>
+#include <thread>
 
 #include <gmock/gmock.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "checkpoint/fixtures.hpp"
+#include "checkpoint/reader.hpp"
 #include "core/error.hpp"
 
 namespace spillway::checkpoint {
@@ -133,6 +139,43 @@ TEST(Directory, Prune_NeverRemovesTheNewestAndZeroKeepsAll) {
   EXPECT_THAT(steps_in(root.path()), ElementsAre(9, 1));
   prune(root.path(), 1, {});
   EXPECT_THAT(steps_in(root.path()), ElementsAre(1));
+}
+
+/// Kills a process that prunes, after some microseconds. \return whether it was still at it
+bool killed_while_pruning(const std::string& root, int microseconds) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    (void)prune(root, 1, {});
+    ::_exit(0);
+  }
+  std::this_thread::sleep_for(std::chrono::microseconds(microseconds));
+  ::kill(child, SIGKILL);
+  int status = 0;
+  EXPECT_EQ(::waitpid(child, &status, 0), child);
+  return WIFSIGNALED(status);
+}
+
+TEST(Directory, AKillInTheMiddleOfADeletionLeavesAValidSet) {
+  const ScratchFolder folder;
+  for (const std::int64_t step : {1, 2, 3, 4, 5, 6}) save(folder / "whole", step, small_tensors(), 3);
+  int killed = 0;
+  for (int microseconds = 0; microseconds < 2000; microseconds += 50) {
+    const std::string root = folder / std::to_string(microseconds);
+    fs::copy(folder / "whole", root, fs::copy_options::recursive);
+
+    killed += killed_while_pruning(root, microseconds) ? 1 : 0;
+
+    const std::vector<CheckpointEntry> left = list(root);
+    ASSERT_FALSE(left.empty());
+    EXPECT_EQ(left.back().step, 6);
+    for (const CheckpointEntry& entry : left) {
+      PlainStorage storage;
+      EXPECT_THAT(CheckpointReader(entry.path).verify(storage), IsEmpty()) << entry.path;
+    }
+    fs::remove_all(prepare_folder(root, 7));
+    for (const std::string& name : names_in(root)) EXPECT_FALSE(name.ends_with(".tmp")) << name;
+  }
+  EXPECT_GT(killed, 0);
 }
 
 TEST(Directory, ARootThatIsAFileIsNamed) {
