@@ -284,6 +284,43 @@ TEST_P(ProgramCheckpoint, Show_KnowsTheBestOfTheFinalEvaluation) {
   EXPECT_THAT(result.out, MatchesRegex(".*\nbest bleu so far: [0-9.]+ at step 6\n.*"));
 }
 
+TEST_P(ProgramCheckpoint, SavedBesideTraining_HasTheBytesOfOneThatTrainingWaitedFor) {
+  std::vector<std::string> outputs;
+  for (const char* beside : {"true", "false"}) {
+    outputs.push_back(output());
+    const ProgramResult result =
+        place_.train(GetParam(), {std::string("checkpoint.async=") + beside, "checkpoint.save_steps=1",
+                                  "checkpoint.save_total_limit=0", "train.output_dir=" + outputs.back()});
+    ASSERT_EQ(result.exit_code, 0) << describe(result);
+  }
+
+  for (int step = 1; step <= 6; ++step)
+    for (int rank = 0; rank < GetParam(); ++rank) {
+      const std::string file = "/checkpoints/step-00000000" + std::to_string(step) + "/rank-0000" +
+                               std::to_string(rank) + "-of-0000" + std::to_string(GetParam()) + ".h5";
+      EXPECT_TRUE(place_.read(outputs[0] + file) == place_.read(outputs[1] + file)) << file;
+    }
+  EXPECT_TRUE(place_.read(outputs[0] + "/model/model.safetensors") ==
+              place_.read(outputs[1] + "/model/model.safetensors"));
+}
+
+TEST_P(ProgramCheckpoint, UnderWayWhenTrainingDiverges_IsFinishedFirst) {
+  const std::string diverged = output();
+
+  // The first update makes weights that fp16 has no numbers for.
+  const ProgramResult result = place_.train(
+      GetParam(), {"train.precision=fp16", "loss_scale.initial_scale_power=0", "loss_scale.hysteresis=1",
+                   "optimizer.learning_rate=1e9", "checkpoint.save_steps=1", "train.output_dir=" + diverged});
+
+  EXPECT_EQ(result.exit_code, 5) << describe(result);
+  const std::size_t saved = result.err.find("saved " + diverged + "/checkpoints/step-000000001");
+  const std::size_t failed = result.err.find("training has diverged");
+  EXPECT_NE(saved, std::string::npos) << result.err;
+  EXPECT_NE(failed, std::string::npos) << result.err;
+  EXPECT_LT(saved, failed);
+  EXPECT_EQ(checkpoint({"verify", diverged + "/checkpoints/step-000000001"}).exit_code, 0);
+}
+
 /// A folder for each of two ranks, as nodes without a shared file system have them.
 class TwoFolders : public testing::Test {
  protected:
