@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cmath>
 #include <filesystem>
-#include <iostream>
 #include <map>
 
 #include <fmt/format.h>
@@ -57,6 +56,7 @@ class Resume : public ::testing::Test {
     result.train.global_batch_size = 5;
     result.train.output_dir = folder_.file(output);
     result.zero.stage = test_case.stage;
+    result.optimizer.learning_rate = 1e-2;  // the curve falls from 6.3 to 3.6
     set_numerics(result, test_case.numerics);
     if (test_case.nodes > 1) result.zero.shard_group = train::ShardGroup::node;
     result.offload.placement = test_case.moments;
@@ -130,10 +130,10 @@ TEST_F(Resume, WithOtherStagesAndTiers_GivesTheSameBitsToo) {
   EXPECT_EQ(hashes_of(checkpoint_of(resumed, kSteps)), hashes_of(checkpoint_of(whole, kSteps)));
 }
 
-/// Expects losses of steps up to `last`, from `first` on, and that they are those of another run to a part in ten thousand.
-void expect_curve(const RunOptions& run, int first, const std::map<int, double>& expected, int last = kSteps) {
+/// Expects the losses of all steps from `first` on, and that they are those of another run to a part in ten thousand.
+void expect_curve(const RunOptions& run, int first, const std::map<int, double>& expected) {
   const auto found = losses_of(run);
-  ASSERT_EQ(found.size(), static_cast<std::size_t>(last - first + 1));
+  ASSERT_EQ(found.size(), static_cast<std::size_t>(kSteps - first + 1));
   EXPECT_EQ(found.begin()->first, first);
   for (const auto& [step, loss] : found)
     EXPECT_NEAR(loss, expected.at(step), 1e-4 * expected.at(step)) << "step " << step;
@@ -191,7 +191,6 @@ TEST_F(Resume, WithMomentsInAnotherFormat_ContinuesTheCurve) {
       const RunOptions resumed = resumed_from(whole, 4, after);
       train_to_the_end(resumed, after.ranks);
 
-      std::cout << losses_of(whole).at(10) << " " << losses_of(resumed).at(10) << "\n";
       expect_curve(resumed, 5, losses_of(whole));
     }
 }
