@@ -58,8 +58,8 @@ class Plan:
     beside: bool  # whether training goes on while it saves
 
     @staticmethod
-    def drawn(draw, number):
-        return Plan(ranks=1 + (number + 1) % 3, stage=draw.randrange(4), tier=draw.choice(["device", "nvme"]), steps=draw.randrange(40, 80),
+    def drawn(draw, number, tiers):
+        return Plan(ranks=1 + (number + 1) % 3, stage=draw.randrange(4), tier=draw.choice(tiers), steps=draw.randrange(40, 80),
                     save_steps=draw.choice([1, 2, 3, 7]), kept=draw.choice([1, 2, 0]), beside=draw.random() < 0.6)
 
     def command(self, program, output):
@@ -176,7 +176,7 @@ class Soak:
         """Any moment from the start on, one of training, or one of a save. False if the run was over before."""
         kind = self.draw.choices(["start", "training", "save"], [1, 3, 2])[0]
         met = {"start": lambda: True, "training": lambda: "\nstep " in attempt.log(), "save": attempt.saves}[kind]
-        after = {"start": 1.0, "training": max(left, 0.05), "save": 0.01}[kind] * self.draw.random()
+        after = {"start": 1.0, "training": left / 2, "save": 0.01}[kind] * self.draw.random()
         if not attempt.wait_for(attempt.all_ranks) or not attempt.wait_for(met):
             return False
         time.sleep(after)
@@ -195,7 +195,7 @@ class Soak:
         return now
 
     def run(self, number):
-        plan = Plan.drawn(self.draw, number)
+        plan = Plan.drawn(self.draw, number, ["device"] if small_run.in_memory(self.work) else ["device", "nvme"])
         folder = self.work / f"run-{number}"
         small_run.make(folder, steps=plan.steps, save_steps=plan.save_steps, tier=plan.tier)
         (folder / "nvme").mkdir()
@@ -228,7 +228,7 @@ def main():
     parser.add_argument("spillway")
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--directory", default=".", help="on a disk")
+    parser.add_argument("--directory", default=".", help="where they train")
     options = parser.parse_args()
     children.stop_with_children()
     start = time.monotonic()
