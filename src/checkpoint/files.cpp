@@ -94,7 +94,8 @@ std::optional<std::uint64_t> free_bytes(const std::string& path) {
   struct statvfs facts {};
   // Some file systems give zeros for "unknown".
   if (::statvfs(path.c_str(), &facts) != 0 || facts.f_blocks == 0) return std::nullopt;
-  return static_cast<std::uint64_t>(facts.f_bavail) * facts.f_frsize;
+  const std::uint64_t blocks = ::geteuid() == 0 ? facts.f_bfree : facts.f_bavail;  // some are root's alone
+  return blocks * facts.f_frsize;
 }
 
 std::string read_text(const std::string& path) {

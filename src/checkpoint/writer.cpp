@@ -52,7 +52,7 @@ void describe(const std::vector<StateKind>& kinds, Manifest& manifest) {
   }
 }
 
-/// Whether the state's values alone have no room; the rest is small beside them. \throws IoError
+/// There must be room for the state's values; the rest is small beside them. \throws IoError
 void require_room(const std::string& root, const std::vector<StateKind>& kinds) {
   std::uint64_t bytes = 0;
   for (const auto& [kind, layout] : kinds)
