@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/directory.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <filesystem>
-#include <thread>
+#include <iterator>
 
 #include <gmock/gmock.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "checkpoint/fixtures.hpp"
+#include "checkpoint/layout.hpp"
 #include "checkpoint/reader.hpp"
 #include "core/error.hpp"
 
@@ -141,41 +143,60 @@ TEST(Directory, Prune_NeverRemovesTheNewestAndZeroKeepsAll) {
   EXPECT_THAT(steps_in(root.path()), ElementsAre(1));
 }
 
-/// Kills a process that prunes, after some microseconds. \return whether it was still at it
-bool killed_while_pruning(const std::string& root, int microseconds) {
+/// A process that prunes, killed after a while unless it is done. \return how long it lived
+std::chrono::microseconds prune_and_kill(const std::string& root, std::chrono::microseconds after) {
+  const auto start = std::chrono::steady_clock::now();
   const pid_t child = ::fork();
   if (child == 0) {
     (void)prune(root, 1, {});
     ::_exit(0);
   }
-  std::this_thread::sleep_for(std::chrono::microseconds(microseconds));
-  ::kill(child, SIGKILL);
   int status = 0;
-  EXPECT_EQ(::waitpid(child, &status, 0), child);
-  return WIFSIGNALED(status);
+  while (::waitpid(child, &status, WNOHANG) == 0)
+    if (std::chrono::steady_clock::now() - start > after) ::kill(child, SIGKILL);
+  return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - start);
+}
+
+/// The files in a folder and in those below it.
+std::ptrdiff_t files_below(const std::string& root) {
+  return std::distance(fs::recursive_directory_iterator(root), fs::recursive_directory_iterator());
 }
 
 TEST(Directory, AKillInTheMiddleOfADeletionLeavesAValidSet) {
+  constexpr int kKills = 60;
   const ScratchFolder folder;
   for (const std::int64_t step : {1, 2, 3, 4, 5, 6}) save(folder / "whole", step, small_tensors(), 3);
-  int killed = 0;
-  for (int microseconds = 0; microseconds < 2000; microseconds += 50) {
-    const std::string root = folder / std::to_string(microseconds);
+  const auto copied = [&](int number) {
+    std::string root = folder / std::to_string(number);
     fs::copy(folder / "whole", root, fs::copy_options::recursive);
+    return root;
+  };
+  const std::chrono::microseconds all = prune_and_kill(copied(kKills), std::chrono::hours(1));
+  const std::ptrdiff_t none_gone = files_below(folder / "whole"),
+                       all_gone = files_below(folder / std::to_string(kKills));
+  int in_the_middle = 0;
+  for (int i = 0; i < kKills; ++i) {
+    const std::string root = copied(i);
 
-    killed += killed_while_pruning(root, microseconds) ? 1 : 0;
+    (void)prune_and_kill(root, all * i / kKills);
 
-    const std::vector<CheckpointEntry> left = list(root);
-    ASSERT_FALSE(left.empty());
-    EXPECT_EQ(left.back().step, 6);
-    for (const CheckpointEntry& entry : left) {
+    const std::ptrdiff_t left = files_below(root);
+    in_the_middle += left < none_gone && left > all_gone ? 1 : 0;
+    const std::vector<CheckpointEntry> entries = list(root);
+    ASSERT_FALSE(entries.empty());
+    EXPECT_EQ(entries.back().step, 6);
+    const auto names = names_in(root);
+    EXPECT_EQ(std::ranges::count_if(names, [](const std::string& name) { return step_of_name(name).has_value(); }),
+              std::ssize(entries))
+        << "half of one is left under a name that counts";
+    for (const CheckpointEntry& entry : entries) {
       PlainStorage storage;
       EXPECT_THAT(CheckpointReader(entry.path).verify(storage), IsEmpty()) << entry.path;
     }
     fs::remove_all(prepare_folder(root, 7));
     for (const std::string& name : names_in(root)) EXPECT_FALSE(name.ends_with(".tmp")) << name;
   }
-  EXPECT_GT(killed, 0);
+  EXPECT_GT(in_the_middle, 0);
 }
 
 TEST(Directory, ARootThatIsAFileIsNamed) {
