@@ -143,9 +143,16 @@ TEST(Directory, Prune_NeverRemovesTheNewestAndZeroKeepsAll) {
   EXPECT_THAT(steps_in(root.path()), ElementsAre(1));
 }
 
-/// A process that prunes, killed after a while unless it is done. \return how long it lived
-std::chrono::microseconds prune_and_kill(const std::string& root, std::chrono::microseconds after) {
-  const auto start = std::chrono::steady_clock::now();
+/// What is in a folder and in those below it, while another process removes it.
+int entries_below(const std::string& root) {
+  std::error_code gone;
+  int count = 0;
+  for (fs::recursive_directory_iterator entry(root, gone), end; !gone && entry != end; entry.increment(gone)) ++count;
+  return count;
+}
+
+/// A process that prunes, killed when no more than so much is left.
+void prune_and_kill(const std::string& root, int left) {
   const pid_t child = ::fork();
   if (child == 0) {
     (void)prune(root, 1, {});
@@ -153,35 +160,22 @@ std::chrono::microseconds prune_and_kill(const std::string& root, std::chrono::m
   }
   int status = 0;
   while (::waitpid(child, &status, WNOHANG) == 0)
-    if (std::chrono::steady_clock::now() - start > after) ::kill(child, SIGKILL);
-  return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - start);
-}
-
-/// The files in a folder and in those below it.
-std::ptrdiff_t files_below(const std::string& root) {
-  return std::distance(fs::recursive_directory_iterator(root), fs::recursive_directory_iterator());
+    if (entries_below(root) <= left) ::kill(child, SIGKILL);
 }
 
 TEST(Directory, AKillInTheMiddleOfADeletionLeavesAValidSet) {
-  constexpr int kKills = 60;
   const ScratchFolder folder;
   for (const std::int64_t step : {1, 2, 3, 4, 5, 6}) save(folder / "whole", step, small_tensors(), 3);
-  const auto copied = [&](int number) {
-    std::string root = folder / std::to_string(number);
-    fs::copy(folder / "whole", root, fs::copy_options::recursive);
-    return root;
-  };
-  const std::chrono::microseconds all = prune_and_kill(copied(kKills), std::chrono::hours(1));
-  const std::ptrdiff_t none_gone = files_below(folder / "whole"),
-                       all_gone = files_below(folder / std::to_string(kKills));
+  const int all = entries_below(folder / "whole");
+  const int kept = 2 + entries_below(folder / "whole/step-000000006");  // LATEST and the folder itself
   int in_the_middle = 0;
-  for (int i = 0; i < kKills; ++i) {
-    const std::string root = copied(i);
+  for (int goal = all - 1; goal > kept; --goal) {
+    const std::string root = folder / std::to_string(goal);
+    fs::copy(folder / "whole", root, fs::copy_options::recursive);
 
-    (void)prune_and_kill(root, all * i / kKills);
+    prune_and_kill(root, goal);
 
-    const std::ptrdiff_t left = files_below(root);
-    in_the_middle += left < none_gone && left > all_gone ? 1 : 0;
+    in_the_middle += entries_below(root) > kept ? 1 : 0;
     const std::vector<CheckpointEntry> entries = list(root);
     ASSERT_FALSE(entries.empty());
     EXPECT_EQ(entries.back().step, 6);
