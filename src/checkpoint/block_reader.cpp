@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -33,9 +34,9 @@ void BlockReader::read(const StoredDataset& dataset, std::int64_t begin, std::sp
     if (loaded_ != &dataset || block < first_ || block >= end_) {
       load(dataset, block, (start + bytes.size() - 1) / kHashBlock);
       for (std::size_t i = first_; i < end_; ++i) {
-        if (std::string text = difference(dataset, i); !text.empty()) {
+        if (const auto damage = difference(dataset, i)) {
           loaded_ = nullptr;
-          throw DataError(text);
+          throw *damage;
         }
       }
     }
@@ -48,12 +49,12 @@ void BlockReader::read(const StoredDataset& dataset, std::int64_t begin, std::sp
   }
 }
 
-std::vector<std::string> BlockReader::check(const StoredDataset& dataset) {
-  std::vector<std::string> differences;
+std::vector<DamagedBlock> BlockReader::check(const StoredDataset& dataset) {
+  std::vector<DamagedBlock> differences;
   for (std::size_t block = 0; block < dataset.hashes.size(); block = end_) {
     load(dataset, block, dataset.hashes.size() - 1);
     for (std::size_t i = first_; i < end_; ++i)
-      if (std::string text = difference(dataset, i); !text.empty()) differences.push_back(std::move(text));
+      if (auto damage = difference(dataset, i)) differences.push_back(*std::move(damage));
   }
   loaded_ = nullptr;
   return differences;
@@ -70,13 +71,15 @@ void BlockReader::load(const StoredDataset& dataset, std::size_t first, std::siz
   end_ = end;
 }
 
-std::string BlockReader::difference(const StoredDataset& dataset, std::size_t block) const {
+std::optional<DamagedBlock> BlockReader::difference(const StoredDataset& dataset, std::size_t block) const {
   const std::uint64_t size = dataset.block_bytes(block);
   const std::uint64_t found = hash_of(staging_.bytes().subspan((block - first_) * kHashBlock, size));
-  if (found == dataset.hashes[block]) return {};
+  if (found == dataset.hashes[block]) return std::nullopt;
   const std::uint64_t offset = dataset.offset + block * kHashBlock;
-  return fmt::format("{}: MiB {} of {} (bytes {} to {} of the file) is damaged: hash {}, expected {}", dataset.path,
-                     block, dataset.name, offset, offset + size, hash_text(found), hash_text(dataset.hashes[block]));
+  return DamagedBlock(
+      fmt::format("{}: MiB {} of {} (bytes {} to {} of the file) is damaged: hash {}, expected {}", dataset.path, block,
+                  dataset.name, offset, offset + size, hash_text(found), hash_text(dataset.hashes[block])),
+      block);
 }
 
 }  // namespace spillway::checkpoint

@@ -3,11 +3,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "checkpoint/damage.hpp"
 #include "checkpoint/ports.hpp"
 #include "checkpoint/rank_file.hpp"
 #include "checkpoint/staging.hpp"
@@ -25,15 +27,15 @@ class BlockReader {
   BlockReader& operator=(const BlockReader&) = delete;
 
   /// Elements [begin, begin + to.size()) of `dataset`, which must outlive the reader.
-  /// \throws DataError with file, MiB and dataset if a hash differs, IoError
+  /// \throws DamagedBlock with file, MiB and dataset if a hash differs, IoError
   void read(const StoredDataset& dataset, std::int64_t begin, std::span<float> to);
 
-  /// Checks every block. \return a line for each that differs  \throws IoError
-  [[nodiscard]] std::vector<std::string> check(const StoredDataset& dataset);
+  /// Checks every block. \return those that differ  \throws IoError
+  [[nodiscard]] std::vector<DamagedBlock> check(const StoredDataset& dataset);
 
  private:
   void load(const StoredDataset& dataset, std::size_t first, std::size_t last);
-  [[nodiscard]] std::string difference(const StoredDataset& dataset, std::size_t block) const;
+  [[nodiscard]] std::optional<DamagedBlock> difference(const StoredDataset& dataset, std::size_t block) const;
 
   BulkStorage& bulk_;
   Staging staging_;

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "core/error.hpp"
@@ -87,6 +88,14 @@ std::uint64_t size_of_file(const std::string& path) {
   struct stat facts {};
   if (::stat(path.c_str(), &facts) != 0) throw IoError(fmt::format("{}: cannot be read", path), errno);
   return static_cast<std::uint64_t>(facts.st_size);
+}
+
+std::optional<std::uint64_t> free_bytes(const std::string& path) {
+  struct statvfs facts {};
+  // Some file systems give zeros for "unknown".
+  if (::statvfs(path.c_str(), &facts) != 0 || facts.f_blocks == 0) return std::nullopt;
+  const std::uint64_t blocks = ::geteuid() == 0 ? facts.f_bfree : facts.f_bavail;  // some are root's alone
+  return blocks * facts.f_frsize;
 }
 
 std::string read_text(const std::string& path) {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -41,6 +42,9 @@ void reserve_file(const FileDescriptor& file, const std::string& path, std::uint
 /// \throws IoError
 [[nodiscard]] std::uint64_t size_of_file(const std::string& path);
 [[nodiscard]] std::string read_text(const std::string& path);
+
+/// What this user may still write to the file system that holds a path; nothing where it does not say.
+[[nodiscard]] std::optional<std::uint64_t> free_bytes(const std::string& path);
 
 /// fsync of a file or a folder. \throws IoError
 void sync_path(const std::string& path);

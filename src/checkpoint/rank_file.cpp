@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
+#include "checkpoint/damage.hpp"
 #include "checkpoint/files.hpp"
 #include "checkpoint/hash.hpp"
 #include "checkpoint/hdf5.hpp"
@@ -147,15 +148,15 @@ StoredDataset read_dataset(hid_t file, const std::string& path, std::uint64_t fi
   using hdf5::check;
   // Before anything as large as the manifest says is allocated.
   if (static_cast<std::uint64_t>(dataset_elements(elements)) > file_bytes / sizeof(float))
-    throw DataError(fmt::format("{}, {}: the manifest's tensors ask for {} elements, the file has {} bytes", path,
-                                dataset_name(kind, unit), dataset_elements(elements), file_bytes));
+    throw Damage(fmt::format("{}, {}: the manifest's tensors ask for {} elements, the file has {} bytes", path,
+                             dataset_name(kind, unit), dataset_elements(elements), file_bytes));
   StoredDataset entry{path, dataset_name(kind, unit), kind, unit, 0, 0, {}};
   entry.bytes = static_cast<std::uint64_t>(dataset_elements(elements)) * sizeof(float);
   const std::string what = describe(path, entry.name);
   const auto open = [&](const std::string& name, std::uint64_t bytes) {
     hdf5::Dataset dataset(check(H5Dopen2(file, name.c_str(), H5P_DEFAULT), "H5Dopen2", what));
     const auto found = H5Dget_storage_size(dataset.get());
-    if (found != bytes) throw DataError(fmt::format("{}, {}: {} bytes, expected {}", path, name, found, bytes));
+    if (found != bytes) throw Damage(fmt::format("{}, {}: {} bytes, expected {}", path, name, found, bytes));
     return dataset;
   };
   const hdf5::Dataset dataset = open(entry.name, entry.bytes);
@@ -210,21 +211,21 @@ void check_metadata(const std::string& folder, const FileRecord& record) {
     found_bytes = size_of_file(path);
     file = open_file(path, O_RDONLY);
   } catch (const IoError& error) {
-    throw DataError(error.what());
+    throw Damage(error.what());
   }
   if (found_bytes != record.bytes)
-    throw DataError(fmt::format("{}: {} bytes, expected {}", path, found_bytes, record.bytes));
+    throw Damage(fmt::format("{}: {} bytes, expected {}", path, found_bytes, record.bytes));
   std::vector<std::byte> block(kHashBlock);
   for (const MetadataRegion& region : record.metadata) {
     if (region.bytes > kHashBlock || region.offset > record.bytes || region.bytes > record.bytes - region.offset)
-      throw DataError(fmt::format("{}: the manifest has metadata outside the file: {} bytes at {}", path, region.bytes,
-                                  region.offset));
+      throw Damage(fmt::format("{}: the manifest has metadata outside the file: {} bytes at {}", path, region.bytes,
+                               region.offset));
     const auto bytes = std::span(block).first(region.bytes);
     read_fully(file, path, region.offset, bytes);
     if (const std::uint64_t found = hash_of(bytes); found != region.hash)
-      throw DataError(fmt::format("{}: MiB {} (metadata, bytes {} to {}) is damaged: hash {}, expected {}", path,
-                                  region.offset / kHashBlock, region.offset, region.offset + region.bytes,
-                                  hash_text(found), hash_text(region.hash)));
+      throw Damage(fmt::format("{}: MiB {} (metadata, bytes {} to {}) is damaged: hash {}, expected {}", path,
+                               region.offset / kHashBlock, region.offset, region.offset + region.bytes,
+                               hash_text(found), hash_text(region.hash)));
   }
 }
 
@@ -248,13 +249,13 @@ std::vector<StoredDataset> read_datasets(const std::string& folder, const FileRe
       begin += region->bytes;
       hashes.push_back(region->hash);
     }
-    if (begin != end) throw DataError(fmt::format("{}: the manifest does not cover bytes {} to {}", path, begin, end));
+    if (begin != end) throw Damage(fmt::format("{}: the manifest does not cover bytes {} to {}", path, begin, end));
   };
   for_each_region(record.bytes, datasets, match_gap, [&](const StoredDataset& dataset) {
     hashes.insert(hashes.end(), dataset.hashes.begin(), dataset.hashes.end());
   });
   if (const std::uint64_t found = hash_of_hashes(hashes); found != record.hash)
-    throw DataError(
+    throw Damage(
         fmt::format("{}: hash {} over the file's hashes, expected {}", path, hash_text(found), hash_text(record.hash)));
   return datasets;
 }

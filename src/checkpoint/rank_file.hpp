@@ -37,13 +37,13 @@ struct StoredDataset {
 [[nodiscard]] FileRecord record_of_metadata_file(const std::string& folder, const std::string& name);
 
 /// The size of a file, and every byte of it that belongs to no bulk dataset, against its entry.
-/// \throws DataError with the file and the range of bytes, expected and found
+/// \throws Damage with the file and the range of bytes, expected and found
 void check_metadata(const std::string& folder, const FileRecord& record);
 
 /// Finds the bulk datasets of a rank file, which must have passed check_metadata, and checks that they and the metadata
 /// regions cover the file exactly and give the file's hash.
 /// \return in file order
-/// \throws DataError naming the file
+/// \throws Damage naming the file
 [[nodiscard]] std::vector<StoredDataset> read_datasets(const std::string& folder, const FileRecord& record,
                                                        const std::vector<StateKind>& kinds);
 

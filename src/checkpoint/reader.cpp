@@ -5,8 +5,11 @@
 #include <unordered_set>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include "checkpoint/damage.hpp"
 #include "checkpoint/files.hpp"
+#include "checkpoint/hash.hpp"
 #include "checkpoint/layout.hpp"
 #include "checkpoint/tensor_file.hpp"
 #include "core/error.hpp"
@@ -42,14 +45,17 @@ const ShardMap& CheckpointReader::layout(const std::string& kind) const { return
 
 std::vector<std::string> CheckpointReader::verify(BulkStorage& bulk) {
   std::vector<std::string> problems;
-  for (const FileRecord& record : manifest_.files) {
+  for (std::size_t i = 0; i < manifest_.files.size(); ++i) {
+    const FileRecord& record = manifest_.files[i];
+    const int piece = static_cast<int>(i);  // of the rank files, which come first
     try {
       check_metadata(folder_, record);
       if (record.name == kTensorFile) continue;
       const std::vector<StoredDataset> datasets = read_datasets(folder_, record, kinds_);
       BlockReader blocks(bulk, staging_bytes_);
       for (const StoredDataset& dataset : datasets)
-        std::ranges::move(blocks.check(dataset), std::back_inserter(problems));
+        for (const DamagedBlock& damage : blocks.check(dataset))
+          problems.push_back(damage.what() + tensors_in(dataset, piece, damage.block()));
     } catch (const DataError& error) {
       problems.emplace_back(error.what());
     }
@@ -141,14 +147,36 @@ void CheckpointReader::read_elements(BlockReader& blocks, const std::string& kin
   const std::int64_t shard_elements = layout(kind).shard_elements(stored.unit);
   std::int64_t position = stored.offset + begin;  // in the writer's flat unit
   while (!to.empty()) {
-    const std::int64_t piece = position / shard_elements;
+    const int piece = static_cast<int>(position / shard_elements);
     const std::int64_t inside = position - piece * shard_elements;
     const auto count =
         static_cast<std::size_t>(std::min<std::int64_t>(static_cast<std::int64_t>(to.size()), shard_elements - inside));
-    blocks.read(dataset(kind, stored.unit, static_cast<int>(piece)), inside, to.first(count));
+    const StoredDataset& from = dataset(kind, stored.unit, piece);
+    try {
+      blocks.read(from, inside, to.first(count));
+    } catch (const DamagedBlock& damage) {
+      throw Damage(damage.what() + tensors_in(from, piece, damage.block()));
+    }
     to = to.subspan(count);
     position += static_cast<std::int64_t>(count);
   }
+}
+
+/// "; it holds " and whose bytes lie in a block.
+std::string CheckpointReader::tensors_in(const StoredDataset& dataset, int piece, std::size_t block) const {
+  constexpr std::size_t kMost = 4;  // that are named
+  const ShardMap& map = layout(dataset.kind);
+  const Range shard = map.shard(dataset.unit, piece);
+  const std::int64_t begin = shard.begin + static_cast<std::int64_t>(block * kHashBlock / sizeof(float));
+  const std::int64_t end = begin + static_cast<std::int64_t>(dataset.block_bytes(block) / sizeof(float));
+  std::vector<std::string> names;
+  if (begin < shard.end)
+    for (const TensorPiece& found : map.pieces(dataset.unit, {begin, std::min(end, shard.end)}))
+      names.push_back(map.tensors()[static_cast<std::size_t>(found.tensor)].name);
+  if (names.empty()) return "; it holds nothing but padding";
+  const std::size_t more = names.size() - std::min(names.size(), kMost);
+  names.resize(names.size() - more);
+  return fmt::format("; it holds {}{}", fmt::join(names, ", "), more > 0 ? fmt::format(" and {} more", more) : "");
 }
 
 }  // namespace spillway::checkpoint

@@ -21,7 +21,7 @@ namespace spillway::checkpoint {
 class CheckpointReader {
  public:
   /// \param staging_bytes  each of the two buffers of a read, allocated for it
-  /// \throws DataError naming the file if the manifest or checkpoint.h5 is missing or damaged
+  /// \throws DataError naming the file if the manifest is missing or damaged, Damage if checkpoint.h5 is
   explicit CheckpointReader(const std::string& step_folder, std::size_t staging_bytes = std::size_t{4} << 20);
   CheckpointReader(const CheckpointReader&) = delete;
   CheckpointReader& operator=(const CheckpointReader&) = delete;
@@ -37,15 +37,15 @@ class CheckpointReader {
   /// The sizes and hashes of the files, in bytes.
   [[nodiscard]] const std::vector<FileRecord>& files() const noexcept { return manifest_.files; }
 
-  /// Reads and checks every byte of every file. \return a line for each thing wrong, with file and MiB; empty if all is
-  /// well
+  /// Reads and checks every byte of every file. \return a line for each thing wrong, with file, MiB and tensors; empty
+  /// if all is well
   /// \throws IoError if a file cannot be read
   [[nodiscard]] std::vector<std::string> verify(BulkStorage& bulk);
 
   /// Gives `sink` piece number `piece` of every unit of its kinds, each in the sink's layout of it: any that has the
   /// same tensors as the checkpoint has of that kind, at any number of ranks. Reads only the blocks needed.
-  /// \throws DataError if a tensor is missing, unknown or of another shape, if a kind is missing, or if a block is
-  ///          damaged; whatever can be known beforehand before the sink gets anything
+  /// \throws DataError if a tensor is missing, unknown or of another shape, or if a kind is missing: before the sink
+  ///          gets anything; Damage if a block is damaged, naming the tensors in it
   void read_shard(int piece, BulkStorage& bulk, StateSink& sink);
 
   /// Elements `range` of a tensor, flat, row-major. \throws DataError if kind or tensor is not there
@@ -65,6 +65,7 @@ class CheckpointReader {
   [[nodiscard]] const TensorSpec& tensor(const std::string& kind, const std::string& name) const;
   void read_elements(BlockReader& blocks, const std::string& kind, const std::string& name, std::int64_t begin,
                      std::span<float> to);
+  [[nodiscard]] std::string tensors_in(const StoredDataset& dataset, int piece, std::size_t block) const;
 
   std::string folder_;
   std::size_t staging_bytes_;

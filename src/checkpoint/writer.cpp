@@ -2,6 +2,7 @@
 #include "checkpoint/writer.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include <fmt/format.h>
@@ -49,6 +50,17 @@ void describe(const std::vector<StateKind>& kinds, Manifest& manifest) {
     manifest.kinds.push_back({kind, static_cast<std::size_t>(found - manifest.layouts.begin())});
     if (found == manifest.layouts.end()) manifest.layouts.push_back(layout->tensors());
   }
+}
+
+/// There must be room for the state's values; the rest is small beside them. \throws IoError
+void require_room(const std::string& root, const std::vector<StateKind>& kinds) {
+  std::uint64_t bytes = 0;
+  for (const auto& [kind, layout] : kinds)
+    for (int unit = 0; unit < layout->units(); ++unit)
+      bytes += static_cast<std::uint64_t>(dataset_elements(layout->shard_elements(unit))) * sizeof(float) *
+               static_cast<std::uint64_t>(layout->ranks());
+  if (const auto room = free_bytes(root); room && *room < bytes)
+    throw IoError(fmt::format("{}: {} bytes are free, a checkpoint takes {}", root, *room, bytes), ENOSPC);
 }
 
 }  // namespace
@@ -128,7 +140,9 @@ Save::Save(comm::Communicator& communicator, WriteRequest request)
   folder_ = together(outcome_of([&] {
               if (!is_root()) return std::string();
               check_pieces(pieces);
-              return prepare_folder(request_.root, request_.step);
+              std::string folder = prepare_folder(request_.root, request_.step);  // what it removes makes room
+              require_room(request_.root, request_.source.kinds());
+              return folder;
             })).front();
 }
 

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/checkpoints.hpp"
 
+#include <array>
 #include <filesystem>
 #include <utility>
 
 #include <fmt/format.h>
 
+#include "checkpoint/damage.hpp"
 #include "checkpoint/files.hpp"
 #include "core/error.hpp"
-#include "train/agreement.hpp"
 #include "train/bulk_files.hpp"
 #include "train/checkpoint_state.hpp"
 
@@ -62,26 +63,43 @@ std::string Checkpoints::save(const RunState& state) {
   return finish().folder;
 }
 
-void Checkpoints::restore(const std::string& folder) { read(folder, true); }
-void Checkpoints::restore_weights(const std::string& folder) { read(folder, false); }
+void Checkpoints::restore(const std::string& folder) {
+  bool damaged = false;
+  try {
+    agree(communicator_, [&] {
+      try {
+        read(folder, true);
+      } catch (const checkpoint::Damage&) {
+        damaged = true;
+        throw;
+      }
+    });
+  } catch (const AgreedFailure& failure) {
+    const std::array<double, 1> mine = {static_cast<double>(damaged)};
+    if (comm::ordered_sum(communicator_, mine).front() == 0.0) throw;
+    throw DamagedCheckpoint(failure.what(), failure.exit_code());
+  }
+}
+
+void Checkpoints::restore_weights(const std::string& folder) {
+  agree(communicator_, [&] { read(folder, false); });
+}
 
 void Checkpoints::read(const std::string& folder, bool optimizer_state) {
-  agree(communicator_, [&] {
-    const Job& job = engine_.job();
-    checkpoint::CheckpointReader reader(folder);
-    BulkFiles bulk(*store_);
-    const int copies = job.zero.copies();
-    for (int piece = job.zero.shard * copies; piece < (job.zero.shard + 1) * copies; ++piece) {
-      EngineSink sink(engine_, sharded_kinds(job, optimizer_state), piece);
+  const Job& job = engine_.job();
+  checkpoint::CheckpointReader reader(folder);
+  BulkFiles bulk(*store_);
+  const int copies = job.zero.copies();
+  for (int piece = job.zero.shard * copies; piece < (job.zero.shard + 1) * copies; ++piece) {
+    EngineSink sink(engine_, sharded_kinds(job, optimizer_state), piece);
+    reader.read_shard(piece, bulk, sink);
+  }
+  if (optimizer_state && job.adafactor)
+    for (int piece = 0; piece < job.map->ranks(); ++piece) {
+      EngineSink sink(engine_, replicated_kinds(job), piece);
       reader.read_shard(piece, bulk, sink);
     }
-    if (optimizer_state && job.adafactor)
-      for (int piece = 0; piece < job.map->ranks(); ++piece) {
-        EngineSink sink(engine_, replicated_kinds(job), piece);
-        reader.read_shard(piece, bulk, sink);
-      }
-    engine_.weights_changed();
-  });
+  engine_.weights_changed();
 }
 
 }  // namespace spillway::train

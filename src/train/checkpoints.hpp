@@ -9,6 +9,7 @@
 #include "checkpoint/directory.hpp"
 #include "checkpoint/reader.hpp"
 #include "offload/block_store.hpp"
+#include "train/agreement.hpp"
 #include "train/engine.hpp"
 #include "train/run_state.hpp"
 #include "train/running_save.hpp"
@@ -26,6 +27,12 @@ namespace spillway::train {
 struct SavedCheckpoint {
   std::string folder;
   double seconds = 0.0;
+};
+
+/// A checkpoint that is damaged, as some rank found while the state was read from it; every rank throws it.
+class DamagedCheckpoint : public AgreedFailure {
+ public:
+  using AgreedFailure::AgreedFailure;
 };
 
 /// Saves and restores an engine's state. Collective, but for what says otherwise. Saves run beside training if the engine has a snapshot; else
@@ -47,12 +54,13 @@ class Checkpoints {
   SavedCheckpoint finish();
   /// begin() and finish(). \return the folder
   std::string save(const RunState& state);
-  /// Fills weights and moments from a checkpoint of any rank count and stage.
+  /// Fills weights and moments from a checkpoint of any rank count and stage. \throws DamagedCheckpoint
   void restore(const std::string& folder);
   /// Fills the weights alone.
   void restore_weights(const std::string& folder);
 
  private:
+  /// This rank's part. Not collective.
   void read(const std::string& folder, bool moments);
 
   Engine& engine_;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/resume.hpp"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -8,6 +9,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "checkpoint/damage.hpp"
 #include "checkpoint/directory.hpp"
 #include "checkpoint/reader.hpp"
 #include "core/log.hpp"
@@ -26,7 +28,6 @@ constexpr const char* kResume = "checkpoint.resume";
 /// The newest checkpoint if a stop of the same command left it and the run is not done.
 std::optional<std::string> left_by_a_stop(const RunOptions& options, const ConfigRecord& config,
                                           const std::string& root) {
-  if (options.checkpoint.resume == "auto") return std::nullopt;
   const auto newest = checkpoint::latest(root);
   if (!newest) return std::nullopt;
   const RunState state = run_state_from_json(checkpoint::CheckpointReader(newest->path).metadata(), newest->path);
@@ -39,6 +40,31 @@ std::optional<std::string> left_by_a_stop(const RunOptions& options, const Confi
   return newest->path;
 }
 
+/// What rank 0 tells the others.
+std::string choice(const std::string& folder, bool stopped) {
+  return nlohmann::json{
+      {"folder", folder}, {"metadata", checkpoint::CheckpointReader(folder).metadata()}, {"stopped", stopped}}
+      .dump();
+}
+
+/// Of the newest checkpoint that is not known to be damaged; empty if there is none at all.
+std::string newest_whole(const std::string& root, const std::vector<std::string>& damaged) {
+  const std::vector<checkpoint::CheckpointEntry> entries = checkpoint::list(root);
+  if (entries.empty()) return {};
+  for (auto entry = entries.rbegin(); entry != entries.rend(); ++entry) {
+    if (std::ranges::find(damaged, entry->path) != damaged.end()) continue;
+    try {
+      return choice(entry->path, false);
+    } catch (const checkpoint::Damage& damage) {
+      log::warning(fmt::format("{} cannot be resumed from: {}", entry->path, damage.what()));
+    }
+  }
+  throw DataError(
+      fmt::format("{}: every checkpoint is damaged; to begin anew, remove them or set checkpoint.resume = "
+                  "\"none\"",
+                  root));
+}
+
 std::string mark_path(const RunOptions& options) { return options.train.output_dir + "/FINISHED"; }
 
 /// No two runs train for the same time to the last bit.
@@ -49,16 +75,14 @@ std::string mark_of(const RunState& state) {
 }  // namespace
 
 std::optional<ResumePoint> find_resume_point(const RunOptions& options, const ConfigRecord& config,
+                                             const std::vector<std::string>& damaged,
                                              comm::Communicator& communicator) {
   const std::string root = options.checkpoint_dir();
   const std::string chosen = text_of_rank_0(communicator, [&]() -> std::string {
+    if (options.checkpoint.resume == "auto") return newest_whole(root, damaged);
     const auto left = left_by_a_stop(options, config, root);
     const auto folder = left ? left : find_checkpoint(options.checkpoint, root);
-    if (!folder) return {};
-    return nlohmann::json{{"folder", *folder},
-                          {"metadata", checkpoint::CheckpointReader(*folder).metadata()},
-                          {"stopped", left.has_value()}}
-        .dump();
+    return folder ? choice(*folder, left.has_value()) : std::string();
   });
   if (chosen.empty()) return std::nullopt;
   const auto object = nlohmann::json::parse(chosen);

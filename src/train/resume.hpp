@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "comm/communicator.hpp"
 #include "train/run_state.hpp"
@@ -17,8 +18,11 @@ struct ResumePoint {
 
 /// What checkpoint.resume names, as rank 0 sees it, on every rank. One exception: "none" and a path say where a run begins, so when
 /// the newest checkpoint in its folder was left by a stop of a run with the same checkpoint.resume, that one is taken, which the log
-/// says: the same command again goes on. Collective.
+/// says: the same command again goes on. With "auto", checkpoints that are damaged are passed over, loudly. Collective.
+/// \param damaged  folders that were found so already
+/// \throws AgreedFailure if none is left, or the one named is damaged
 [[nodiscard]] std::optional<ResumePoint> find_resume_point(const RunOptions& options, const ConfigRecord& config,
+                                                           const std::vector<std::string>& damaged,
                                                            comm::Communicator& communicator);
 
 /// Whether output_dir has the model and the results of exactly this state, written to their end. Reads files.

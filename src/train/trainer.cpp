@@ -4,6 +4,9 @@
 #include <filesystem>
 #include <fstream>
 #include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -11,6 +14,7 @@
 #include "offload/scratch_file.hpp"
 #include "train/agreement.hpp"
 #include "train/best_model.hpp"
+#include "train/checkpoints.hpp"
 #include "train/hugging_face.hpp"
 #include "train/plan_file.hpp"
 #include "train/plan_report.hpp"
@@ -42,36 +46,10 @@ void remove_abandoned_state(const OffloadOptions& offload) {
       log::info(fmt::format("removed {}, which a run that was killed had left", folder));
 }
 
-}  // namespace
-
-Outcome train(const TrainRequest& request, Runtime& runtime) {
+/// Goes on from a checkpoint, or begins. \throws DamagedCheckpoint before anything of this run is on a disk
+Outcome train_from(const std::optional<ResumePoint>& resumed, const TrainRequest& request, RunOptions options,
+                   const StopRequest& stop, Runtime& runtime) {
   comm::Communicator& communicator = runtime.communicator;
-  RunOptions options = request.options;
-  SlurmJob slurm;
-  agree(communicator, [&] { slurm = this_slurm_job(); });
-  // From here on: reading a large model takes a while.
-  const StopRequest stop({.time_limit = options.train.time_limit, .start = runtime.start, .slurm = slurm});
-
-  const bool own_folder = !options.checkpoint.dir.empty();
-  agree(communicator, [&] {
-    check_best_model_options(options);
-    if (options.report.trace && options.report.trace_last < options.report.trace_first)
-      throw ConfigError(fmt::format("report.trace_last = {} is before report.trace_first = {}",
-                                    options.report.trace_last, options.report.trace_first));
-    if (request.dry_run) return;
-    if (communicator.rank() == 0) {
-      std::error_code ignored;
-      fs::remove(options.train.output_dir + "/REQUEUE", ignored);  // what fails from here on must not ask for it
-      make_writable("train.output_dir", options.train.output_dir);
-      if (own_folder) make_writable("checkpoint.dir", options.checkpoint.dir);
-      if (options.checkpoint.export_model) check_export_directory(options.train.output_dir + "/model");
-    }
-    remove_abandoned_state(options.offload);
-  });
-  if (!request.dry_run)
-    check_shared_folder(own_folder ? "checkpoint.dir" : "train.output_dir",
-                        own_folder ? options.checkpoint.dir : options.train.output_dir, communicator);
-  const std::optional<ResumePoint> resumed = find_resume_point(options, request.config, communicator);
   RunState state = resumed ? resumed->state : RunState();
   agree(communicator, [&] {
     if (!resumed) return;
@@ -119,6 +97,48 @@ Outcome train(const TrainRequest& request, Runtime& runtime) {
   const auto engine = make_engine(*job, runtime);
   return run_training(request, runtime, *job, *engine, stop, resumed ? std::optional(resumed->folder) : std::nullopt,
                       state);
+}
+
+}  // namespace
+
+Outcome train(const TrainRequest& request, Runtime& runtime) {
+  comm::Communicator& communicator = runtime.communicator;
+  const RunOptions& options = request.options;
+  SlurmJob slurm;
+  agree(communicator, [&] { slurm = this_slurm_job(); });
+  // From here on: reading a large model takes a while.
+  const StopRequest stop({.time_limit = options.train.time_limit, .start = runtime.start, .slurm = slurm});
+
+  const bool own_folder = !options.checkpoint.dir.empty();
+  agree(communicator, [&] {
+    check_best_model_options(options);
+    if (options.report.trace && options.report.trace_last < options.report.trace_first)
+      throw ConfigError(fmt::format("report.trace_last = {} is before report.trace_first = {}",
+                                    options.report.trace_last, options.report.trace_first));
+    if (request.dry_run) return;
+    if (communicator.rank() == 0) {
+      std::error_code ignored;
+      fs::remove(options.train.output_dir + "/REQUEUE", ignored);  // what fails from here on must not ask for it
+      make_writable("train.output_dir", options.train.output_dir);
+      if (own_folder) make_writable("checkpoint.dir", options.checkpoint.dir);
+      if (options.checkpoint.export_model) check_export_directory(options.train.output_dir + "/model");
+    }
+    remove_abandoned_state(options.offload);
+  });
+  if (!request.dry_run)
+    check_shared_folder(own_folder ? "checkpoint.dir" : "train.output_dir",
+                        own_folder ? options.checkpoint.dir : options.train.output_dir, communicator);
+  std::vector<std::string> damaged;
+  for (;;) {
+    const std::optional<ResumePoint> resumed = find_resume_point(options, request.config, damaged, communicator);
+    try {
+      return train_from(resumed, request, options, stop, runtime);
+    } catch (const DamagedCheckpoint& failure) {
+      if (options.checkpoint.resume != "auto") throw;
+      log::warning(fmt::format("{} cannot be resumed from: {}", resumed->folder, failure.what()));
+      damaged.push_back(resumed->folder);
+    }
+  }
 }
 
 }  // namespace spillway::train

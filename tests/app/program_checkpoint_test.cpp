@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // checkpoint list, show, verify and export; resuming from checkpoints that fit, and from those that do not.
+#include <tuple>
+
 #include <gmock/gmock.h>
 
 #include "app/workplace.hpp"
@@ -90,8 +92,9 @@ TEST_P(ProgramCheckpoint, Verify_OfAFlippedByte_NamesFileAndMiB) {
   const ProgramResult result = checkpoint({"verify", copy});
 
   EXPECT_EQ(result.exit_code, 4) << describe(result);
-  EXPECT_THAT(result.err, AllOf(HasSubstr(copy + " is damaged"), HasSubstr("rank-00001-of-00002.h5"),
-                                HasSubstr("MiB 0"), Not(HasSubstr("rank-00000-of-00002.h5"))));
+  EXPECT_THAT(result.err,
+              AllOf(HasSubstr(copy + " is damaged"), HasSubstr("rank-00001-of-00002.h5"), HasSubstr("MiB 0"),
+                    HasSubstr("; it holds "), Not(HasSubstr("rank-00000-of-00002.h5"))));
   EXPECT_THAT(result.out, IsEmpty());
 }
 
@@ -178,18 +181,47 @@ TEST_P(ProgramCheckpoint, Resume_FromADamagedOne_NamesTheDamage) {
       place_.train(GetParam(), {"checkpoint.resume=" + copy, "train.max_steps=8", "train.output_dir=" + output()});
 
   EXPECT_EQ(result.exit_code, 4) << describe(result);
-  EXPECT_THAT(result.err, AllOf(HasSubstr(copy + "/rank-00000-of-00002.h5"), HasSubstr("MiB 0")));
+  EXPECT_THAT(result.err,
+              AllOf(HasSubstr(copy + "/rank-00000-of-00002.h5"), HasSubstr("MiB 0"), HasSubstr("; it holds ")));
 }
 
 TEST_P(ProgramCheckpoint, Resume_WhenTheNewestIsDamaged_GoesBackToTheOneBefore) {
+  // On nvme what the first try has left would stand in the second one's way.
+  std::vector<std::string> settings = {"train.logging_steps=1"};
+  if (!place_.in_memory()) settings.insert(settings.end(), {"offload.placement=nvme", "offload.nvme_dirs=[\"nvme\"]"});
+  place_.write("nvme/note", "");
+  for (const auto& [file, at, words] : {std::tuple{"manifest.json", 200, "checkpoint left out: "},
+                                        {"checkpoint.h5", 100, "cannot be resumed from: "},
+                                        {"rank-00001-of-00002.h5", 50000, "cannot be resumed from: "}}) {
+    SCOPED_TRACE(file);
+    const std::string root = copied("out/checkpoints"), resumed = output();
+    flip_byte(root + "/step-000000006/" + file, static_cast<std::size_t>(at));
+
+    std::vector<std::string> here = settings;
+    here.insert(here.end(), {"checkpoint.dir=" + root, "train.output_dir=" + resumed});
+    const ProgramResult result = place_.train(GetParam(), here);
+
+    EXPECT_EQ(result.exit_code, 0) << describe(result);
+    EXPECT_THAT(result.err, AllOf(HasSubstr("warning: "), HasSubstr(words), HasSubstr(root + "/step-000000006/" + file),
+                                  HasSubstr("resumed from " + root + "/step-000000003 at step 3")));
+    if (GetParam() == 2) {
+      EXPECT_TRUE(place_.read(resumed + "/model/model.safetensors") == place_.read("out/model/model.safetensors"));
+    }
+    EXPECT_EQ(checkpoint({"verify", root + "/step-000000006"}).exit_code, 0) << "it was saved again";
+  }
+}
+
+TEST_P(ProgramCheckpoint, Resume_WhenAllAreDamaged_EndsAndBeginsNothingAnew) {
   const std::string root = copied("out/checkpoints");
-  place_.write(root + "/step-000000006/manifest.json", "{}");
+  for (const char* step : {"/step-000000003", "/step-000000006"})
+    flip_byte(root + step + "/rank-00000-of-00002.h5", 50000);
 
   const ProgramResult result = place_.train(GetParam(), {"checkpoint.dir=" + root, "train.output_dir=" + output()});
 
-  EXPECT_EQ(result.exit_code, 0) << describe(result);
-  EXPECT_THAT(result.err, AllOf(HasSubstr("checkpoint left out: " + root + "/step-000000006/manifest.json"),
-                                HasSubstr("resumed from " + root + "/step-000000003 at step 3")));
+  EXPECT_EQ(result.exit_code, 4) << describe(result);
+  EXPECT_THAT(result.err, AllOf(HasSubstr(root + "/step-000000003 cannot be resumed from: "),
+                                HasSubstr(root + "/step-000000006 cannot be resumed from: "),
+                                HasSubstr(root + ": every checkpoint is damaged")));
 }
 
 TEST_P(ProgramCheckpoint, Resume_OfAnotherModelsCheckpoint_NamesTheTensor) {
@@ -250,6 +282,42 @@ TEST_P(ProgramCheckpoint, Show_KnowsTheBestOfTheFinalEvaluation) {
   const ProgramResult result = checkpoint({"show", kStep6});
 
   EXPECT_THAT(result.out, MatchesRegex(".*\nbest bleu so far: [0-9.]+ at step 6\n.*"));
+}
+
+TEST_P(ProgramCheckpoint, SavedBesideTraining_HasTheBytesOfOneThatTrainingWaitedFor) {
+  std::vector<std::string> outputs;
+  for (const char* beside : {"true", "false"}) {
+    outputs.push_back(output());
+    const ProgramResult result =
+        place_.train(GetParam(), {std::string("checkpoint.async=") + beside, "checkpoint.save_steps=1",
+                                  "checkpoint.save_total_limit=0", "train.output_dir=" + outputs.back()});
+    ASSERT_EQ(result.exit_code, 0) << describe(result);
+  }
+
+  for (int step = 1; step <= 6; ++step)
+    for (int rank = 0; rank < GetParam(); ++rank) {
+      const std::string file = "/checkpoints/step-00000000" + std::to_string(step) + "/rank-0000" +
+                               std::to_string(rank) + "-of-0000" + std::to_string(GetParam()) + ".h5";
+      EXPECT_TRUE(place_.read(outputs[0] + file) == place_.read(outputs[1] + file)) << file;
+    }
+  EXPECT_TRUE(place_.read(outputs[0] + "/model/model.safetensors") ==
+              place_.read(outputs[1] + "/model/model.safetensors"));
+}
+
+TEST_P(ProgramCheckpoint, UnderWayWhenTrainingDiverges_IsFinishedFirst) {
+  const std::string diverged = output();
+
+  // The first update makes weights of which fp32 cannot hold the products.
+  const ProgramResult result = place_.train(
+      GetParam(), {"optimizer.learning_rate=1e30", "checkpoint.save_steps=1", "train.output_dir=" + diverged});
+
+  EXPECT_EQ(result.exit_code, 5) << describe(result);
+  const std::size_t saved = result.err.find("saved " + diverged + "/checkpoints/step-000000001");
+  const std::size_t failed = result.err.find("training has diverged");
+  EXPECT_NE(saved, std::string::npos) << result.err;
+  EXPECT_NE(failed, std::string::npos) << result.err;
+  EXPECT_LT(saved, failed);
+  EXPECT_EQ(checkpoint({"verify", diverged + "/checkpoints/step-000000001"}).exit_code, 0);
 }
 
 /// A folder for each of two ranks, as nodes without a shared file system have them.

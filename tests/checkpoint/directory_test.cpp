@@ -1,11 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "checkpoint/directory.hpp"
 
+#include <algorithm>
+#include <chrono>
+#include <csignal>
 #include <filesystem>
+#include <iterator>
 
 #include <gmock/gmock.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "checkpoint/fixtures.hpp"
+#include "checkpoint/layout.hpp"
+#include "checkpoint/reader.hpp"
 #include "core/error.hpp"
 
 namespace spillway::checkpoint {
@@ -133,6 +141,56 @@ TEST(Directory, Prune_NeverRemovesTheNewestAndZeroKeepsAll) {
   EXPECT_THAT(steps_in(root.path()), ElementsAre(9, 1));
   prune(root.path(), 1, {});
   EXPECT_THAT(steps_in(root.path()), ElementsAre(1));
+}
+
+/// What is in a folder and in those below it, while another process removes it.
+int entries_below(const std::string& root) {
+  std::error_code gone;
+  int count = 0;
+  for (fs::recursive_directory_iterator entry(root, gone), end; !gone && entry != end; entry.increment(gone)) ++count;
+  return count;
+}
+
+/// A process that prunes, killed when no more than so much is left.
+void prune_and_kill(const std::string& root, int left) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    (void)prune(root, 1, {});
+    ::_exit(0);
+  }
+  int status = 0;
+  while (::waitpid(child, &status, WNOHANG) == 0)
+    if (entries_below(root) <= left) ::kill(child, SIGKILL);
+}
+
+TEST(Directory, AKillInTheMiddleOfADeletionLeavesAValidSet) {
+  const ScratchFolder folder;
+  for (const std::int64_t step : {1, 2, 3, 4, 5, 6}) save(folder / "whole", step, small_tensors(), 3);
+  const int all = entries_below(folder / "whole");
+  const int kept = 2 + entries_below(folder / "whole/step-000000006");  // LATEST and the folder itself
+  int in_the_middle = 0;
+  for (int goal = all - 1; goal > kept; --goal) {
+    const std::string root = folder / std::to_string(goal);
+    fs::copy(folder / "whole", root, fs::copy_options::recursive);
+
+    prune_and_kill(root, goal);
+
+    in_the_middle += entries_below(root) > kept ? 1 : 0;
+    const std::vector<CheckpointEntry> entries = list(root);
+    ASSERT_FALSE(entries.empty());
+    EXPECT_EQ(entries.back().step, 6);
+    const auto names = names_in(root);
+    EXPECT_EQ(std::ranges::count_if(names, [](const std::string& name) { return step_of_name(name).has_value(); }),
+              std::ssize(entries))
+        << "half of one is left under a name that counts";
+    for (const CheckpointEntry& entry : entries) {
+      PlainStorage storage;
+      EXPECT_THAT(CheckpointReader(entry.path).verify(storage), IsEmpty()) << entry.path;
+    }
+    fs::remove_all(prepare_folder(root, 7));
+    for (const std::string& name : names_in(root)) EXPECT_FALSE(name.ends_with(".tmp")) << name;
+  }
+  EXPECT_GT(in_the_middle, 0);
 }
 
 TEST(Directory, ARootThatIsAFileIsNamed) {

@@ -10,7 +10,8 @@ import time
 import unittest
 
 import slurm_cluster
-import slurm_workplace
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+import small_run  # noqa: E402
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "jobs" / "train.sbatch"
 CHECK_SECONDS = 30  # slurmctld looks at time limits so often, counted from its start
@@ -28,8 +29,8 @@ class TwoNodes(unittest.TestCase):
     def setUpClass(cls):
         cls.cluster = cluster
         cls.work = cluster.base / "work"
-        tier = "device" if in_memory(cluster.base) else "nvme"  # nothing is offloaded to what is memory itself
-        slurm_workplace.make(cls.work, steps=100_000_000, save_steps=0, tier=tier)
+        tier = "device" if small_run.in_memory(cluster.base) else "nvme"  # nothing is offloaded to what is memory itself
+        small_run.make(cls.work, steps=100_000_000, save_steps=0, tier=tier)
         os.chdir(cls.work)
         cls.local = cluster.base / "disk" / "nvme"
 
@@ -51,7 +52,7 @@ class TwoNodes(unittest.TestCase):
     def test_1_cancelled_saves_and_stays_away(self):
         job = self.submit("cancelled")
         self.wait_for_log(job, "\nstep 300/")
-        if not in_memory(self.cluster.base):
+        if not small_run.in_memory(self.cluster.base):
             self.assertEqual(len(self.scratch()), 2, "each rank's files are on its own node")
 
         slurm_cluster.run("scancel", job)
@@ -120,10 +121,6 @@ class TwoNodes(unittest.TestCase):
         if len(result.failures) + len(result.errors) > before:
             print(self.cluster.logs(), file=sys.stderr)
         return outcome
-
-
-def in_memory(folder):
-    return slurm_cluster.run("stat", "-f", "-c", "%T", str(folder)).strip() in ("tmpfs", "ramfs")
 
 
 if slurm_cluster.INSIDE not in os.environ:

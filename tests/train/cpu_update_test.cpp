@@ -15,17 +15,6 @@
 namespace spillway::test {
 namespace {
 
-/// What the device computes with, and the CPU beside it.
-train::EngineSwitches switches() {
-  const auto device = kernels::cpu::make_thread_pool(1), host = kernels::cpu::make_thread_pool(2);
-  train::EngineSwitches switches;
-  switches.kernels.emplace(train::KernelSet{.model = kernels::cpu::make_model_ops(device),
-                                            .optimizer = kernels::cpu::make_optimizer_ops(device),
-                                            .generation = kernels::cpu::make_generation_ops(device),
-                                            .cpu_optimizer = kernels::cpu::make_optimizer_ops(host)});
-  return switches;
-}
-
 /// The CPU's, one of whose updates fails.
 class FailingOps : public kernels::OptimizerOps {
  public:
@@ -65,7 +54,7 @@ class CpuUpdate : public testing::Test {
   void SetUp() override { write_training_folder(folder_.path()); }
   StateHashes hashes(const Numerics& numerics, const Placement& placement) {
     const auto communicator = comm::make_single_communicator();
-    return train_placed(folder_.path(), numerics, placement, *communicator, device_.get(), switches());
+    return train_placed(folder_.path(), numerics, placement, *communicator, device_.get(), kernels_beside_gpu());
   }
 
   /// All moments in host memory, or on nvme, and all updated by the CPU.
@@ -112,7 +101,7 @@ TEST_F(CpuUpdate, OfWhateverPlacement_GivesTheBitsOfAllOnTheDevice) {
 }
 
 TEST_F(CpuUpdate, StateReadWhileUpdatesRun_IsThatOfTheLastStep) {
-  Trainee whole = trainee(options(), switches()), read = trainee(options(), switches());
+  Trainee whole = trainee(options(), kernels_beside_gpu()), read = trainee(options(), kernels_beside_gpu());
   whole.run(4);
 
   read.run(2);
@@ -127,7 +116,7 @@ TEST_F(CpuUpdate, StateReadWhileUpdatesRun_IsThatOfTheLastStep) {
 TEST_F(CpuUpdate, IsToldInThePlan) {
   train::RunOptions split = options();
   split.offload.optimizer_on = train::OptimizerPlace::split;
-  const Trainee all = trainee(options(), switches()), some = trainee(split, switches());
+  const Trainee all = trainee(options(), kernels_beside_gpu()), some = trainee(split, kernels_beside_gpu());
 
   EXPECT_THAT(train::plan_summary(all.job()), testing::HasSubstr("; the CPU updates 100.0 % of the parameters"));
   EXPECT_THAT(train::plan_json(all.job()), testing::HasSubstr("\"share_updated_on_cpu\": 1.0"));
@@ -137,7 +126,7 @@ TEST_F(CpuUpdate, IsToldInThePlan) {
 TEST_F(CpuUpdate, OfAFrozenUnit_IsNone) {
   train::RunOptions frozen = options();
   frozen.train.freeze_encoder = true;
-  Trainee run = trainee(frozen, switches());
+  Trainee run = trainee(frozen, kernels_beside_gpu());
 
   for (std::size_t extent = 0; extent < run.job().facts.extent_units.size(); ++extent) {
     const auto unit = static_cast<std::size_t>(run.job().facts.extent_units[extent]);
@@ -147,7 +136,7 @@ TEST_F(CpuUpdate, OfAFrozenUnit_IsNone) {
 
 TEST_F(CpuUpdate, ThatFails_EndsTheRunWithItsMessage) {
   for (const int failing : {0, 30}) {
-    train::EngineSwitches with = switches();
+    train::EngineSwitches with = kernels_beside_gpu();
     with.kernels->cpu_optimizer = std::make_unique<FailingOps>(std::move(with.kernels->cpu_optimizer), failing);
     Trainee run = trainee(options(), std::move(with));
 
@@ -159,7 +148,7 @@ TEST_F(CpuUpdate, WhoseDriveFails_EndsTheRunAndNamesUnitAndExtent) {
   const auto memory = offload::make_memory_store();
   auto store = std::make_unique<FaultyStore>(*memory, Faults{});
   FaultyStore& drive = *store;
-  train::EngineSwitches with = switches();
+  train::EngineSwitches with = kernels_beside_gpu();
   with.store = std::move(store);
   Trainee run = trainee(options(train::TierChoice::nvme), std::move(with));
   run.run(2);

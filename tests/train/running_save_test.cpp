@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Saves beside training: what is written, what waits for what, and what a save that fails leaves.
+// Saves beside training: what waits for what, and what a save that fails leaves.
 #include "train/running_save.hpp"
 
-#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <future>
-#include <iterator>
 #include <mutex>
 #include <tuple>
 
@@ -14,11 +12,9 @@
 #include <gmock/gmock.h>
 
 #include "core/error.hpp"
-#include "kernels/cpu/cpu_kernels.hpp"
 #include "support/faulty_store.hpp"
 #include "support/gated_store.hpp"
 #include "support/scratch_directory.hpp"
-#include "support/separate_device.hpp"
 #include "support/thread_ranks.hpp"
 #include "train/agreement.hpp"
 #include "train/checkpoints.hpp"
@@ -29,21 +25,9 @@ namespace {
 
 namespace fs = std::filesystem;
 using train::Saving;
-using train::TierChoice;
 
 std::unique_ptr<offload::BlockStore> plain_store() {
   return offload::make_posix_store({.queue_depth = 1, .direct = false});
-}
-
-/// What a device with memory of its own computes with, and the CPU beside it.
-train::EngineSwitches kernels_beside_gpu() {
-  const auto device = kernels::cpu::make_thread_pool(1), host = kernels::cpu::make_thread_pool(2);
-  train::EngineSwitches switches;
-  switches.kernels.emplace(train::KernelSet{.model = kernels::cpu::make_model_ops(device),
-                                            .optimizer = kernels::cpu::make_optimizer_ops(device),
-                                            .generation = kernels::cpu::make_generation_ops(device),
-                                            .cpu_optimizer = kernels::cpu::make_optimizer_ops(host)});
-  return switches;
 }
 
 class RunningSave : public ::testing::Test {
@@ -54,53 +38,9 @@ class RunningSave : public ::testing::Test {
   }
 
   std::string checkpoint() const { return saved_checkpoint(folder_.path()); }
-  SavedRun run(int ranks, const Numerics& numerics, const Placement& placement, Saving saving) {
-    return run_and_save(folder_.path(), ranks, numerics, placement, saving);
-  }
 
   ScratchDirectory folder_;
 };
-
-TEST_F(RunningSave, BesideTraining_WritesTheBytesOfABlockingSave) {
-  using train::Precision, train::StateFormat;
-  for (const Numerics& numerics :
-       {Numerics{.precision = Precision::bf16},
-        {.state_format = StateFormat::int8},
-        {.precision = Precision::bf16, .optimizer = train::OptimizerName::adafactor, .freeze_encoder = true}})
-    for (const int ranks : {1, 2, 3}) {
-      SCOPED_TRACE(testing::Message() << numerics << " on " << ranks << " ranks");
-      const SavedRun expected = run(ranks, numerics, {.stage = 0}, Saving::blocking);
-      ASSERT_EQ(expected.files.size(), static_cast<std::size_t>(ranks));
-      const bool moments = numerics.optimizer == train::OptimizerName::adamw;
-      std::vector<Placement> placements = {{.stage = 0},
-                                           {.stage = 3, .weight = TierChoice::nvme},
-                                           {.stage = 2,
-                                            .exp_avg = moments ? TierChoice::nvme : TierChoice::device,
-                                            .exp_avg_sq = moments ? TierChoice::host : TierChoice::device}};
-      std::ranges::copy_if(test::placements(ranks), std::back_inserter(placements), [&](const Placement& placement) {
-        return placement.spread != Spread::none && can_spread(numerics, placement.spread);
-      });
-      for (const Placement& placement : placements)
-        for (const Saving saving : {Saving::whole, Saving::in_pieces})
-          EXPECT_EQ(run(ranks, numerics, placement, saving), expected)
-              << placement << (saving == Saving::whole ? ", whole" : ", in pieces");
-    }
-}
-
-TEST_F(RunningSave, BesideADeviceWithMemoryOfItsOwn_WritesTheBytesOfABlockingSave) {
-  using train::Precision;
-  const Numerics numerics{.precision = Precision::bf16, .state_format = train::StateFormat::int8};
-  const SavedRun expected = run(1, numerics, {.stage = 0}, Saving::blocking);
-  const auto device = make_separate_device();
-  std::vector<Placement> placements = placements_beside_gpu();
-  for (const HostState state : kAllHostStates) placements.push_back({.stage = 0, .host = state});
-  placements.push_back({.stage = 0, .exp_avg = TierChoice::nvme});
-  for (const Placement& placement : placements)
-    for (const Saving saving : {Saving::whole, Saving::in_pieces})
-      EXPECT_EQ(run_and_save(folder_.path(), 1, numerics, placement, saving, device.get(), kernels_beside_gpu()),
-                expected)
-          << placement << (saving == Saving::whole ? ", whole" : ", in pieces");
-}
 
 /// One rank's run whose checkpoints go through a gate.
 class GatedSave : public RunningSave {
@@ -170,6 +110,50 @@ TEST_F(GatedSave, ThatIsGivenUp_LeavesWhatAKillLeaves_AndStopsNoStep) {
   });
   EXPECT_FALSE(fs::exists(checkpoint()));
   EXPECT_TRUE(fs::exists(checkpoint() + ".tmp"));
+}
+
+TEST_F(GatedSave, ThatIsSlow_LeavesTheOldOnesUntilItIsCommitted) {
+  const auto saved = [&] {
+    std::vector<int> steps;
+    for (const int step : {1, 2, 3})
+      if (fs::exists(folder_.file(fmt::format("out/checkpoints/step-{:09}", step)))) steps.push_back(step);
+    return steps;
+  };
+  with_trainee(Saving::whole, [&](Trainee& trainee, train::Checkpoints& checkpoints) {
+    for (const int step : {1, 2}) (void)checkpoints.save({.step = step});
+    gate_.close();
+    checkpoints.begin({.step = 3});
+
+    trainee.run(kPlacedSteps - kSavedStep);
+
+    EXPECT_THAT(saved(), testing::ElementsAre(1, 2));
+    gate_.open();
+    (void)checkpoints.finish();
+    EXPECT_THAT(saved(), testing::ElementsAre(2, 3)) << "save_total_limit is 2";
+  });
+}
+
+TEST_F(GatedSave, WhoseFolderVanishes_FailsAndTheNextMakesItAnew) {
+  const std::string folder = folder_.file("out/checkpoints");
+  with_trainee(Saving::whole, [&](Trainee& trainee, train::Checkpoints& checkpoints) {
+    gate_.close();
+    checkpoints.begin({.step = 1});
+    fs::remove_all(folder);
+    gate_.open();
+
+    trainee.run(kPlacedSteps - kSavedStep);
+    trainee.engine().finish_update();
+    try {
+      (void)checkpoints.finish();
+      ADD_FAILURE() << "the save went well";
+    } catch (const train::AgreedFailure& error) {
+      EXPECT_EQ(error.exit_code(), ExitCode::failure);
+      EXPECT_THAT(error.what(),
+                  testing::AllOf(testing::HasSubstr("step 1 was not saved: "), testing::HasSubstr(folder)));
+    }
+    EXPECT_EQ(checkpoints.save({.step = 2}), folder + "/step-000000002");
+  });
+  expect_valid_checkpoint(folder + "/step-000000002", 2);
 }
 
 /// A save whose last rank's drive fails while training goes on.

@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/cpu/cpu_kernels.hpp"
 #include "train/spread_state.hpp"
 #include "train/state_places.hpp"
 
@@ -148,6 +149,16 @@ std::vector<Placement> placements(int ranks) {
           {.stage = stage, .weight = kNvme, .exp_avg = kNvme, .exp_avg_sq = kHost, .store = memory, .nodes = 2});
     }
   return all;
+}
+
+train::EngineSwitches kernels_beside_gpu() {
+  const auto device = kernels::cpu::make_thread_pool(1), host = kernels::cpu::make_thread_pool(2);
+  train::EngineSwitches switches;
+  switches.kernels.emplace(train::KernelSet{.model = kernels::cpu::make_model_ops(device),
+                                            .optimizer = kernels::cpu::make_optimizer_ops(device),
+                                            .generation = kernels::cpu::make_generation_ops(device),
+                                            .cpu_optimizer = kernels::cpu::make_optimizer_ops(host)});
+  return switches;
 }
 
 std::vector<Placement> placements_beside_gpu() {

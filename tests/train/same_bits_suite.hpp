@@ -57,6 +57,8 @@ std::ostream& operator<<(std::ostream& out, const Placement& placement);
 
 /// Those with a GPU alone: state outside its memory updated by the CPU, or by both.
 [[nodiscard]] std::vector<Placement> placements_beside_gpu();
+/// What a device that plays a GPU computes with, and the CPU beside it.
+[[nodiscard]] train::EngineSwitches kernels_beside_gpu();
 
 /// Weight, master and both moments each on device, host and nvme (files in memory, the fastest), the stages in turn.
 [[nodiscard]] std::vector<Placement> every_combination_of_tiers();

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A folder as somebody has it who is about to train: a small model's shape, sentence pairs, run.toml."""
 import json
+import subprocess
 
 MODEL = {
     "architectures": ["T5ForConditionalGeneration"], "model_type": "t5",
@@ -49,3 +50,9 @@ def make(folder, steps, save_steps, tier):
             lines = [" ".join(word[side] for word in pair) + "\n" for pair in pairs]
             (folder / "data" / f"{name}.{suffix}").write_text("".join(lines))
     (folder / "run.toml").write_text(RUN.format(steps=steps, save_steps=save_steps, tier=tier))
+
+
+def in_memory(folder):
+    """Whether a folder is memory itself, which nothing is offloaded to."""
+    kind = subprocess.run(["stat", "-f", "-c", "%T", str(folder)], capture_output=True, text=True, check=True).stdout
+    return kind.strip() in ("tmpfs", "ramfs")
