@@ -29,13 +29,18 @@ class MpiEnvironment {
   /// This rank's number among, and the number of, the ranks on its node.
   [[nodiscard]] int local_rank() const { return nodes_.local_rank_of(rank_); }
   [[nodiscard]] int local_size() const { return nodes_.ranks_on(nodes_.node_of(rank_)); }
+  /// Ends a job that hangs, from before MPI_Init to the end of MPI_Finalize; with a communicator's.
+  [[nodiscard]] const std::shared_ptr<Watchdog>& watchdog() const noexcept { return watchdog_; }
   /// Ends every rank of the job with `exit_code`, at once. From any thread.
   [[noreturn]] static void abort(int exit_code) noexcept;
 
  private:
+  void wait_for_all() noexcept;
+
   bool initialised_ = false;
   int rank_ = 0, size_ = 1;
   NodeLayout nodes_;
+  std::shared_ptr<Watchdog> watchdog_;
 };
 
 /// How tensors are cut. MPI counts in int, and sees progress only when a whole message has come.
