@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "app/commands.hpp"
+#include "app/same_call.hpp"
 #include "core/host_name.hpp"
 #include "core/log.hpp"
 #include "train/agreement.hpp"
@@ -30,6 +31,7 @@ ExitCode print_text(const PrintText& print, const Runtime& runtime) {
 ExitCode run(const std::vector<std::string>& arguments, Runtime& runtime) {
   std::optional<Command> command;
   agree(runtime.communicator, [&] { command = parse_command_line(arguments); });
+  require_same_call(runtime.communicator, arguments);
   struct Dispatch {
     Runtime& runtime;
     ExitCode operator()(const TrainArguments& asked) const { return train_command(asked, runtime); }
