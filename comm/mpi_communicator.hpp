@@ -6,6 +6,7 @@
 
 #include "comm/communicator.hpp"
 #include "comm/node_layout.hpp"
+#include "comm/watchdog.hpp"
 #include "core/device.hpp"
 
 namespace spillway::comm {
@@ -15,7 +16,8 @@ namespace spillway::comm {
 /// aborts the job, because finalising would wait for ranks that wait for this one.
 class MpiEnvironment {
  public:
-  MpiEnvironment(int* argc, char*** argv);
+  /// \param timeout  of the watchdog, until somebody sets another
+  MpiEnvironment(int* argc, char*** argv, std::chrono::milliseconds timeout = Watchdog::kDefaultTimeout);
   ~MpiEnvironment();
   MpiEnvironment(const MpiEnvironment&) = delete;
   MpiEnvironment& operator=(const MpiEnvironment&) = delete;

@@ -32,7 +32,7 @@ constexpr std::chrono::seconds kAbortPatience{10};
 
 }  // namespace
 
-MpiEnvironment::MpiEnvironment(int* argc, char*** argv) {
+MpiEnvironment::MpiEnvironment(int* argc, char*** argv, std::chrono::milliseconds timeout) {
   if (!has_launcher()) {
     watchdog_ = std::make_shared<Watchdog>();
     return;
@@ -41,6 +41,7 @@ MpiEnvironment::MpiEnvironment(int* argc, char*** argv) {
     log::error(reason);
     abort(static_cast<int>(ExitCode::failure));
   });
+  watchdog_->set_timeout(timeout);
   const Watchdog::Call call(*watchdog_, "MPI_Init");
   initialised_ = true;
   int provided = MPI_THREAD_SINGLE;
