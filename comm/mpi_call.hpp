@@ -7,8 +7,8 @@
 
 namespace spillway::comm {
 
-/// MPI's threads are serialized: every call holds this. Only `abort` ever contends, from a thread that is not the
-/// communicator's.
+/// MPI's threads are serialized: every call holds this. Beside the communicator's thread only the watchdog's
+/// does, ten times a second, and `abort`: neither may wait for a call that hangs.
 [[nodiscard]] std::timed_mutex& mpi_gate();
 
 /// \throws CommunicationError that names `call`, `rank` and MPI's reason unless `result` is MPI_SUCCESS

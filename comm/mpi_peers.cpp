@@ -5,6 +5,7 @@
 #include <array>
 #include <cstring>
 #include <list>
+#include <mutex>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -21,6 +22,7 @@ constexpr int kQuestion = 1, kAnswer = 2;  // tags
 constexpr std::size_t kAnswerBytes = 512;  // short enough to be sent without the receiver's help
 constexpr std::size_t kHostBytes = 64;
 constexpr std::chrono::milliseconds kPause{10};
+constexpr std::chrono::milliseconds kGatePatience{100};  // calls take microseconds
 
 using Message = std::array<char, kAnswerBytes>;
 
@@ -47,11 +49,11 @@ Position unpacked(const Message& message) {
   return position;
 }
 
-/// Other ranks may be gone: a call that fails means that they do not answer.
+/// Other ranks may be gone, and another thread's call may hang: what fails is an answer that does not come.
 template <typename Call>
 bool succeeds(Call call) {
-  const std::scoped_lock lock(mpi_gate());
-  return call() == MPI_SUCCESS;
+  const std::unique_lock lock(mpi_gate(), kGatePatience);
+  return lock.owns_lock() && call() == MPI_SUCCESS;
 }
 
 class MpiPeers : public Peers {
@@ -70,9 +72,11 @@ class MpiPeers : public Peers {
   MpiPeers& operator=(const MpiPeers&) = delete;
   ~MpiPeers() override {
     const std::scoped_lock lock(mpi_gate());
-    if (question_ != MPI_REQUEST_NULL) {
-      MPI_Cancel(&question_);
-      MPI_Wait(&question_, MPI_STATUS_IGNORE);
+    due_.push_back(question_);
+    for (MPI_Request& request : due_) {
+      if (request == MPI_REQUEST_NULL) continue;
+      MPI_Cancel(&request);
+      MPI_Wait(&request, MPI_STATUS_IGNORE);
     }
     MPI_Comm_free(&group_);
   }
@@ -81,6 +85,7 @@ class MpiPeers : public Peers {
   [[nodiscard]] const std::vector<std::string>& hosts() const override { return hosts_; }
 
   void answer(const Position& mine) override {
+    if (question_ == MPI_REQUEST_NULL) listen();
     for (int asked = 1; asked != 0 && question_ != MPI_REQUEST_NULL;) {
       MPI_Status status;
       if (!succeeds([&] { return MPI_Test(&question_, &asked, &status); }) || asked == 0) break;
@@ -93,26 +98,26 @@ class MpiPeers : public Peers {
                                                          std::chrono::milliseconds patience) override {
     std::vector<std::optional<Position>> positions(hosts_.size());
     positions[static_cast<std::size_t>(rank_)] = mine;
-    // Never freed: what is left of them when the job ends may still be written to.
-    auto* const received = new std::vector<Message>(hosts_.size());
-    std::vector<MPI_Request> requests(hosts_.size(), MPI_REQUEST_NULL);
+    received_.resize(hosts_.size());
+    due_.resize(hosts_.size(), MPI_REQUEST_NULL);
     static const Message empty{};
-    for (std::size_t rank = 0; rank < hosts_.size(); ++rank) {
+    const auto end = std::chrono::steady_clock::now() + patience;
+    const auto time_is_left = [&] { return std::chrono::steady_clock::now() < end; };
+    for (std::size_t rank = 0; rank < hosts_.size() && time_is_left(); ++rank) {
       if (static_cast<int>(rank) == rank_) continue;
       succeeds([&] {
-        return MPI_Irecv((*received)[rank].data(), kAnswerBytes, MPI_CHAR, static_cast<int>(rank), kAnswer, group_,
-                         &requests[rank]);
+        return MPI_Irecv(received_[rank].data(), kAnswerBytes, MPI_CHAR, static_cast<int>(rank), kAnswer, group_,
+                         &due_[rank]);
       });
       send(empty, static_cast<int>(rank), kQuestion);
     }
-    const auto end = std::chrono::steady_clock::now() + patience;
-    while (std::chrono::steady_clock::now() < end) {
+    while (time_is_left()) {
       bool all = true;
-      for (std::size_t rank = 0; rank < requests.size(); ++rank) {
-        if (positions[rank] || requests[rank] == MPI_REQUEST_NULL) continue;
+      for (std::size_t rank = 0; rank < due_.size(); ++rank) {
+        if (due_[rank] == MPI_REQUEST_NULL) continue;
         int there = 0;
-        succeeds([&] { return MPI_Test(&requests[rank], &there, MPI_STATUS_IGNORE); });
-        if (there != 0) positions[rank] = unpacked((*received)[rank]);
+        succeeds([&] { return MPI_Test(&due_[rank], &there, MPI_STATUS_IGNORE); });
+        if (there != 0) positions[rank] = unpacked(received_[rank]);
         all = all && there != 0;
       }
       if (all) break;
@@ -143,6 +148,9 @@ class MpiPeers : public Peers {
   MPI_Request question_ = MPI_REQUEST_NULL;
   Message asked_{};
   std::list<Message> answers_;  // an answer is given once to each rank that asks, and then the job ends
+  // Of the only question that this rank asks: an answer for each rank, and what it is received with.
+  std::vector<Message> received_;
+  std::vector<MPI_Request> due_;
 };
 
 }  // namespace
