@@ -19,7 +19,7 @@ using ::testing::Not;
 
 using Settings = std::vector<std::string>;
 
-const Settings kEndless = {"train.max_steps=100000000", "train.collective_timeout=2s", "train.logging_steps=20",
+const Settings kEndless = {"train.max_steps=100000000", "train.collective_timeout=3s", "train.logging_steps=20",
                            "checkpoint.save_steps=20"};
 
 /// The process of a rank; 0 if it has none.
@@ -68,9 +68,9 @@ TEST_P(ProgramHangOfRanks, WhenARankIsStopped_TheJobEndsAndNamesIt) {
 
   send(program, GetParam() - 1, SIGSTOP, "\nsaved ");
 
-  const ProgramResult result = program.wait(std::chrono::seconds(20));
+  const ProgramResult result = program.wait(std::chrono::seconds(30));
   expect_failed(result);
-  EXPECT_THAT(result.err, AllOf(HasSubstr("rank 0 on "), HasSubstr(", step "), HasSubstr("has not ended for 2."),
+  EXPECT_THAT(result.err, AllOf(HasSubstr("rank 0 on "), HasSubstr(", step "), HasSubstr("has not ended for 3."),
                                 HasSubstr("rank " + std::to_string(GetParam() - 1) + " on "),
                                 HasSubstr("gives no answer: it has died or is stopped")));
 }
@@ -80,7 +80,7 @@ TEST_P(ProgramHangOfRanks, WhenARankIsKilled_TheJobEnds) {
 
   send(program, GetParam() - 1, SIGKILL, "\nsaved ");
 
-  expect_failed(program.wait(std::chrono::seconds(20)));
+  expect_failed(program.wait(std::chrono::seconds(30)));
 }
 
 TEST_P(ProgramHangOfRanks, WhereTheLauncherLeavesTheSurvivors_TheyEndAndSayWhy) {
@@ -90,7 +90,7 @@ TEST_P(ProgramHangOfRanks, WhereTheLauncherLeavesTheSurvivors_TheyEndAndSayWhy) 
 
   send(program, GetParam() - 1, SIGKILL, "\nsaved ");
 
-  const ProgramResult result = program.wait(std::chrono::seconds(20));  // its code is of no use then
+  const ProgramResult result = program.wait(std::chrono::seconds(30));  // its code is of no use then
   expect_left(result);
   EXPECT_THAT(result.err, AllOf(HasSubstr("rank 0 on "), HasSubstr("gives no answer: it has died or is stopped")));
 }
@@ -100,7 +100,7 @@ TEST_F(ProgramHang, WhenRank0IsStopped_AnotherSaysSo) {
 
   send(program, 0, SIGSTOP, "\nsaved ");
 
-  const ProgramResult result = program.wait(std::chrono::seconds(20));
+  const ProgramResult result = program.wait(std::chrono::seconds(30));
   expect_failed(result);
   EXPECT_THAT(result.err, AllOf(HasSubstr("[rank 1] rank 1 on "), HasSubstr("rank 0 on ")));
 }
@@ -126,7 +126,7 @@ TEST_F(ProgramHang, AJobThatIsSuspendedAsAWhole_GoesOn) {
   Program program(place_.train_call(2, kEndless));
   send(program, 0, SIGSTOP, "\nsaved ");
   ::kill(process_of(program, 1), SIGSTOP);
-  std::this_thread::sleep_for(std::chrono::seconds(4));
+  std::this_thread::sleep_for(std::chrono::seconds(5));
 
   for (const int rank : {0, 1}) ::kill(process_of(program, rank), SIGCONT);
   for (const int rank : {0, 1}) ::kill(process_of(program, rank), SIGUSR1);

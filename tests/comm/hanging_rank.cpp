@@ -17,12 +17,15 @@ namespace {
 using spillway::ConstTensorView;
 using spillway::TensorView;
 
+constexpr std::chrono::seconds kTimeout{1};
+
 bool first() { return std::string_view(std::getenv("OMPI_COMM_WORLD_RANK")) == "0"; }
 
 void run(spillway::comm::Communicator& communicator, std::string_view way) {
   const bool one = communicator.rank() == 1;
   spillway::comm::Watchdog& watchdog = communicator.watchdog();
   communicator.barrier();
+  watchdog.set_timeout(kTimeout);  // ranks may take longer to start
   watchdog.begin_step(7);
   watchdog.about("acquire encoder.3");
   if (one && way == "killed") raise(SIGKILL);
@@ -46,7 +49,8 @@ int main(int argc, char** argv) {
   const std::string_view way = argv[1];
   if (way == "start" && !first()) raise(SIGSTOP);
   try {
-    const spillway::comm::MpiEnvironment environment(&argc, &argv, std::chrono::seconds(1));
+    const spillway::comm::MpiEnvironment environment(
+        &argc, &argv, way == "start" ? kTimeout : spillway::comm::Watchdog::kDefaultTimeout);
     const auto device = spillway::make_host_device();
     const auto communicator = spillway::comm::make_mpi_communicator(environment, *device);
     run(*communicator, way);
