@@ -101,7 +101,7 @@ void MpiEnvironment::abort(int exit_code) noexcept {
     std::_Exit(exit_code);
   }).detach();
   // Wait for a call under way in the communicator's thread, but not for one that hangs.
-  const std::unique_lock lock(mpi_gate(), std::chrono::seconds(1));
+  const std::unique_lock lock = mpi_gate_within(std::chrono::seconds(1));
   int initialised = 0;
   MPI_Initialized(&initialised);
   if (initialised != 0 && !finalising) MPI_Abort(MPI_COMM_WORLD, exit_code);

@@ -52,7 +52,7 @@ Position unpacked(const Message& message) {
 /// Other ranks may be gone, and another thread's call may hang: what fails is an answer that does not come.
 template <typename Call>
 bool succeeds(Call call) {
-  const std::unique_lock lock(mpi_gate(), kGatePatience);
+  const std::unique_lock lock = mpi_gate_within(kGatePatience);
   return lock.owns_lock() && call() == MPI_SUCCESS;
 }
 
