@@ -59,36 +59,31 @@ class ProgramHang : public testing::Test {
   Workplace place_;
 };
 
-class ProgramHangOfRanks : public ProgramHang, public testing::WithParamInterface<int> {};
+TEST_F(ProgramHang, WhenARankIsStopped_TheJobEndsAndNamesIt) {
+  Program program(place_.train_call(3, kEndless));
 
-INSTANTIATE_TEST_SUITE_P(Ranks, ProgramHangOfRanks, testing::Values(2, 3));
-
-TEST_P(ProgramHangOfRanks, WhenARankIsStopped_TheJobEndsAndNamesIt) {
-  Program program(place_.train_call(GetParam(), kEndless));
-
-  send(program, GetParam() - 1, SIGSTOP, "\nsaved ");
+  send(program, 2, SIGSTOP, "\nsaved ");
 
   const ProgramResult result = program.wait(std::chrono::seconds(30));
   expect_failed(result);
   EXPECT_THAT(result.err, AllOf(HasSubstr("rank 0 on "), HasSubstr(", step "), HasSubstr("has not ended for 3."),
-                                HasSubstr("rank " + std::to_string(GetParam() - 1) + " on "),
-                                HasSubstr("gives no answer: it has died or is stopped")));
+                                HasSubstr("rank 2 on "), HasSubstr("gives no answer: it has died or is stopped")));
 }
 
-TEST_P(ProgramHangOfRanks, WhenARankIsKilled_TheJobEnds) {
-  Program program(place_.train_call(GetParam(), kEndless));
+TEST_F(ProgramHang, WhenARankIsKilled_TheJobEnds) {
+  Program program(place_.train_call(2, kEndless));
 
-  send(program, GetParam() - 1, SIGKILL, "\nsaved ");
+  send(program, 1, SIGKILL, "\nsaved ");
 
   expect_failed(program.wait(std::chrono::seconds(30)));
 }
 
-TEST_P(ProgramHangOfRanks, WhereTheLauncherLeavesTheSurvivors_TheyEndAndSayWhy) {
-  ProgramCall call = place_.train_call(GetParam(), kEndless);
+TEST_F(ProgramHang, WhereTheLauncherLeavesTheSurvivors_TheyEndAndSayWhy) {
+  ProgramCall call = place_.train_call(3, kEndless);
   call.command.insert(call.command.begin() + 1, "--enable-recovery");
   Program program(call);
 
-  send(program, GetParam() - 1, SIGKILL, "\nsaved ");
+  send(program, 2, SIGKILL, "\nsaved ");
 
   const ProgramResult result = program.wait(std::chrono::seconds(30));  // its code is of no use then
   expect_left(result);
