@@ -24,6 +24,19 @@ def skip(reason):
     sys.exit(0)
 
 
+def process_of(job, rank):
+    """The program's process of a rank."""
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes().split(b"\0")
+            is_it = {f"SLURM_JOB_ID={job}".encode(), f"SLURM_PROCID={rank}".encode()} <= set(environment)
+            if is_it and (process / "comm").read_text() == "spillway\n":
+                return int(process.name)
+        except OSError:
+            continue  # it has ended
+    raise AssertionError(f"rank {rank} of job {job} has no process")
+
+
 class TwoNodes(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -142,19 +155,6 @@ class TwoNodes(unittest.TestCase):
         if len(result.failures) + len(result.errors) > before:
             print(self.cluster.logs(), file=sys.stderr)
         return outcome
-
-
-def process_of(job, rank):
-    """The program's process of a rank."""
-    for process in pathlib.Path("/proc").glob("[0-9]*"):
-        try:
-            environment = (process / "environ").read_bytes().split(b"\0")
-            is_it = {f"SLURM_JOB_ID={job}".encode(), f"SLURM_PROCID={rank}".encode()} <= set(environment)
-            if is_it and (process / "comm").read_text() == "spillway\n":
-                return int(process.name)
-        except OSError:
-            continue  # it has ended
-    raise AssertionError(f"rank {rank} of job {job} has no process")
 
 
 def in_memory(folder):
