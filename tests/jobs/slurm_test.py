@@ -142,7 +142,8 @@ class TwoNodes(unittest.TestCase):
                 os.kill(process_of(job, 1), number)
 
                 self.cluster.wait_for(job, JobState="FAILED", Restarts="0")
-                self.assertIn("task 0: Exited with exit code 5", self.log(job))
+                # Slurm ends the ranks when one aborts, and may be faster than that one's own end.
+                self.assertRegex(self.log(job), "task 0: (Exited with exit code 5|Killed)")
                 self.assertIn("rank 0 on nodeA, step ", self.log(job))
                 self.assertIn("rank 1 on nodeB gives no answer: it has died or is stopped", self.log(job))
                 self.assertFalse((self.work / name / "REQUEUE").exists())
