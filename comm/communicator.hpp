@@ -13,6 +13,8 @@
 
 namespace spillway::comm {
 
+class Watchdog;
+
 /// Collectives of a fixed group of ranks. Every rank makes the same calls in the same order. The tensor collectives
 /// return at once: they run on the communicator's own queue (for MPI the one thread that calls MPI), start when `after`
 /// has happened, and are done when the returned event is; the views must live until then. An event rethrows
@@ -63,6 +65,9 @@ class Communicator {
   /// any two of them have in common. What breaks one breaks all. A group's scratch is reserved apart.
   /// \param color  0 or more
   [[nodiscard]] virtual std::unique_ptr<Communicator> split(int color, int key) = 0;
+
+  /// Which sees to it that no collective of this communicator or its groups hangs: told what they are about, it can name it.
+  [[nodiscard]] virtual Watchdog& watchdog() noexcept = 0;
 
   /// Bytes that this rank has sent to others so far, in its groups too.
   [[nodiscard]] virtual std::uint64_t bytes_sent() const noexcept = 0;

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <string>
+#include <thread>
 
 #include <fmt/format.h>
 
@@ -10,9 +11,20 @@
 
 namespace spillway::comm {
 
-std::timed_mutex& mpi_gate() {
-  static std::timed_mutex gate;  // MPI's own state is the process's, too
+std::mutex& mpi_gate() {
+  static std::mutex gate;  // MPI's own state is the process's, too
   return gate;
+}
+
+/// Tries again and again: a timed mutex locks with a call that GCC's thread sanitizer does not see.
+std::unique_lock<std::mutex> mpi_gate_within(std::chrono::milliseconds patience) {
+  const auto end = std::chrono::steady_clock::now() + patience;
+  std::unique_lock lock(mpi_gate(), std::try_to_lock);
+  while (!lock.owns_lock() && std::chrono::steady_clock::now() < end) {
+    std::this_thread::sleep_for(std::chrono::microseconds(50));
+    (void)lock.try_lock();
+  }
+  return lock;
 }
 
 void check_mpi(const char* call, int rank, int result) {

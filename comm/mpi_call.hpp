@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <mutex>
 
 #include <mpi.h>
 
 namespace spillway::comm {
 
-/// MPI's threads are serialized: every call holds this. Only `abort` ever contends, from a thread that is not the
-/// communicator's.
-[[nodiscard]] std::timed_mutex& mpi_gate();
+/// MPI's threads are serialized: every call holds this. Beside the communicator's thread only the watchdog's
+/// does, ten times a second, and `abort`: neither may wait for a call that hangs.
+[[nodiscard]] std::mutex& mpi_gate();
+/// The gate, if it is free within `patience`.
+[[nodiscard]] std::unique_lock<std::mutex> mpi_gate_within(std::chrono::milliseconds patience);
 
 /// \throws CommunicationError that names `call`, `rank` and MPI's reason unless `result` is MPI_SUCCESS
 void check_mpi(const char* call, int rank, int result);

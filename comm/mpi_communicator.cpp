@@ -28,7 +28,8 @@ constexpr unsigned long kTimerSlackNanoseconds = 1000;  // the default, 50 µs, 
 class MpiCommunicator : public QueuedCommunicator {
  public:
   MpiCommunicator(const MpiEnvironment& environment, Device& device, const MpiOptions& options)
-      : QueuedCommunicator(environment.rank(), environment.size(), device.create_worker_queue("comm")),
+      : QueuedCommunicator(environment.rank(), environment.size(), device.create_worker_queue("comm"),
+                           environment.watchdog()),
         device_(device),
         options_(options),
         pieces_(static_cast<std::size_t>(size())),
@@ -37,9 +38,11 @@ class MpiCommunicator : public QueuedCommunicator {
         options_.block_bytes % 8 != 0)
       throw Error(
           fmt::format("MPI messages of {} bytes in blocks of {} bytes", options_.message_bytes, options_.block_bytes));
-    run_on_queue([this] {
+    run_on_queue({"MPI_Comm_idup"}, [this] {
       prctl(PR_SET_TIMERSLACK, kTimerSlackNanoseconds);
-      mpi_call("MPI_Comm_dup", rank(), [this] { return MPI_Comm_dup(MPI_COMM_WORLD, &group_); });
+      mpi_call("MPI_Comm_idup", this->rank(),
+               [this] { return MPI_Comm_idup(MPI_COMM_WORLD, &group_, &requests_.emplace_back()); });
+      complete("MPI_Comm_idup");
     });
   }
   /// Takes over `group`, whose rank and size these are.
@@ -150,7 +153,9 @@ class MpiCommunicator : public QueuedCommunicator {
   std::unique_ptr<Communicator> do_split(int color, int key) override {
     MPI_Comm group = MPI_COMM_NULL;
     int group_rank = 0, group_size = 1;
-    run_on_queue([&] {
+    // The call blocks with MPI in its hands: it is made when all are there.
+    run_on_queue({"split"}, [&] {
+      do_barrier();
       mpi_call("MPI_Comm_split", rank(), [&] { return MPI_Comm_split(group_, color, key, &group); });
       mpi_call("MPI_Comm_rank", rank(), [&] { return MPI_Comm_rank(group, &group_rank); });
       mpi_call("MPI_Comm_size", rank(), [&] { return MPI_Comm_size(group, &group_size); });

@@ -6,6 +6,7 @@
 
 #include "comm/communicator.hpp"
 #include "comm/node_layout.hpp"
+#include "comm/watchdog.hpp"
 #include "core/device.hpp"
 
 namespace spillway::comm {
@@ -15,7 +16,8 @@ namespace spillway::comm {
 /// aborts the job, because finalising would wait for ranks that wait for this one.
 class MpiEnvironment {
  public:
-  MpiEnvironment(int* argc, char*** argv);
+  /// \param timeout  of the watchdog, until somebody sets another
+  MpiEnvironment(int* argc, char*** argv, std::chrono::milliseconds timeout = Watchdog::kDefaultTimeout);
   ~MpiEnvironment();
   MpiEnvironment(const MpiEnvironment&) = delete;
   MpiEnvironment& operator=(const MpiEnvironment&) = delete;
@@ -29,13 +31,18 @@ class MpiEnvironment {
   /// This rank's number among, and the number of, the ranks on its node.
   [[nodiscard]] int local_rank() const { return nodes_.local_rank_of(rank_); }
   [[nodiscard]] int local_size() const { return nodes_.ranks_on(nodes_.node_of(rank_)); }
+  /// Ends a job that hangs, from before MPI_Init to the end of MPI_Finalize; with a communicator's.
+  [[nodiscard]] const std::shared_ptr<Watchdog>& watchdog() const noexcept { return watchdog_; }
   /// Ends every rank of the job with `exit_code`, at once. From any thread.
   [[noreturn]] static void abort(int exit_code) noexcept;
 
  private:
+  void wait_for_all() noexcept;
+
   bool initialised_ = false;
   int rank_ = 0, size_ = 1;
   NodeLayout nodes_;
+  std::shared_ptr<Watchdog> watchdog_;
 };
 
 /// How tensors are cut. MPI counts in int, and sees progress only when a whole message has come.

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <atomic>
 #include <chrono>
 #include <cstdlib>
 #include <exception>
+#include <thread>
 #include <vector>
 
 #include <fmt/format.h>
 
 #include "comm/mpi_call.hpp"
 #include "comm/mpi_communicator.hpp"
+#include "comm/mpi_peers.hpp"
+#include "comm/watchdog.hpp"
 #include "core/error.hpp"
 #include "core/log.hpp"
 
@@ -21,10 +25,24 @@ bool has_launcher() {
   return false;
 }
 
+std::atomic<bool> finalising = false;  // MPI is the process's
+
+/// What an abort may take that has to go through MPI and the launcher.
+constexpr std::chrono::seconds kAbortPatience{10};
+
 }  // namespace
 
-MpiEnvironment::MpiEnvironment(int* argc, char*** argv) {
-  if (!has_launcher()) return;
+MpiEnvironment::MpiEnvironment(int* argc, char*** argv, std::chrono::milliseconds timeout) {
+  if (!has_launcher()) {
+    watchdog_ = std::make_shared<Watchdog>();
+    return;
+  }
+  watchdog_ = std::make_shared<Watchdog>([](const std::string& reason) {
+    log::error(reason);
+    abort(static_cast<int>(ExitCode::failure));
+  });
+  watchdog_->set_timeout(timeout);
+  const Watchdog::Call call(*watchdog_, "MPI_Init");
   initialised_ = true;
   int provided = MPI_THREAD_SINGLE;
   check_mpi("MPI_Init_thread", rank_, MPI_Init_thread(argc, argv, MPI_THREAD_SERIALIZED, &provided));
@@ -44,6 +62,7 @@ MpiEnvironment::MpiEnvironment(int* argc, char*** argv) {
   check_mpi("MPI_Allgather", rank_,
             MPI_Allgather(&first, 1, MPI_INT, first_of_rank.data(), 1, MPI_INT, MPI_COMM_WORLD));
   nodes_ = NodeLayout(first_of_rank);
+  if (size_ > 1) watchdog_->set_peers(make_mpi_peers(rank_, size_));
 }
 
 MpiEnvironment::~MpiEnvironment() {
@@ -51,15 +70,41 @@ MpiEnvironment::~MpiEnvironment() {
     log::error(fmt::format("rank {}: an error leaves the MPI environment; the job ends", rank_));
     abort(static_cast<int>(ExitCode::failure));
   }
-  if (initialised_ && MPI_Finalize() != MPI_SUCCESS) log::error(fmt::format("rank {}: MPI_Finalize failed", rank_));
+  if (!initialised_) return;
+  wait_for_all();
+  watchdog_->set_peers(nullptr);
+  const Watchdog::Call call(*watchdog_, "MPI_Finalize");
+  finalising = true;
+  if (MPI_Finalize() != MPI_SUCCESS) log::error(fmt::format("rank {}: MPI_Finalize failed", rank_));
+}
+
+/// MPI_Finalize does so too, but once it has begun nobody can be asked.
+void MpiEnvironment::wait_for_all() noexcept {
+  const Watchdog::Call call(*watchdog_, "the end of the program", 0, size_);
+  MPI_Request request = MPI_REQUEST_NULL;
+  int done = 0;
+  for (bool begun = false; done == 0; begun = true) {
+    {
+      const std::scoped_lock lock(mpi_gate());
+      if ((!begun && MPI_Ibarrier(MPI_COMM_WORLD, &request) != MPI_SUCCESS) ||
+          MPI_Test(&request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS)
+        return;
+    }
+    if (done == 0) std::this_thread::sleep_for(std::chrono::microseconds(200));
+  }
 }
 
 void MpiEnvironment::abort(int exit_code) noexcept {
-  // Wait for a call under way in the communicator's thread, but not for one that hangs: the job has to end.
-  const std::unique_lock lock(mpi_gate(), std::chrono::seconds(1));
+  // MPI may wait for what has failed, and the job has to end.
+  std::thread([exit_code] {
+    std::this_thread::sleep_for(kAbortPatience);
+    std::_Exit(exit_code);
+  }).detach();
+  // Wait for a call under way in the communicator's thread, but not for one that hangs.
+  const std::unique_lock lock = mpi_gate_within(std::chrono::seconds(1));
   int initialised = 0;
   MPI_Initialized(&initialised);
-  if (initialised != 0) MPI_Abort(MPI_COMM_WORLD, exit_code);
+  if (initialised != 0 && !finalising) MPI_Abort(MPI_COMM_WORLD, exit_code);
   std::_Exit(exit_code);
 }
 

@@ -42,14 +42,23 @@ void require_permutation(std::span<const int> pieces, int size) {
 
 }  // namespace
 
-Event QueuedCommunicator::enqueue(const Event& after, std::function<void()> work) {
+Event QueuedCommunicator::enqueue(const Event& after, const Operation& operation, std::function<void()> work) {
   queue_->wait(after);
-  queue_->submit(std::move(work));
+  if (size_ == 1) {
+    queue_->submit(std::move(work));
+  } else {
+    queue_->submit([this, operation, subject = watchdog_->subject(), work = std::move(work)] {
+      const Watchdog::Call call(*watchdog_, operation.name, operation.bytes, size_, subject);
+      work();
+    });
+  }
   last_ = queue_->record();
   return last_;
 }
 
-void QueuedCommunicator::run_on_queue(std::function<void()> work) { enqueue({}, std::move(work)).wait(); }
+void QueuedCommunicator::run_on_queue(const Operation& operation, std::function<void()> work) {
+  enqueue({}, operation, std::move(work)).wait();
+}
 
 Event QueuedCommunicator::all_gather(const Event& after, ConstTensorView shard, TensorView full) {
   if (shard.dtype() != full.dtype())
@@ -57,7 +66,9 @@ Event QueuedCommunicator::all_gather(const Event& after, ConstTensorView shard, 
         fmt::format("all_gather: a shard of {} for a tensor of {}", name_of(shard.dtype()), name_of(full.dtype())));
   require_elements("all_gather", full, shard, size_);
   require_place("all_gather", full, shard, rank_, rank_);
-  return enqueue(after, [this, shard, full] { do_all_gather({shard.data(), shard.bytes()}, full.data()); });
+  return enqueue(after, {"all_gather", full.bytes()}, [this, shard, full] {
+    do_all_gather({shard.data(), shard.bytes()}, full.data());
+  });
 }
 
 Event QueuedCommunicator::reduce_scatter(const Event& after, ConstTensorView full, TensorView shard,
@@ -71,21 +82,24 @@ Event QueuedCommunicator::reduce_scatter(const Event& after, ConstTensorView ful
   require_elements("reduce_scatter", full, shard, size_);
   if (!piece_of_rank.empty()) require_permutation(piece_of_rank, size_);
   require_place("reduce_scatter", full, shard, rank_, piece_of(piece_of_rank, rank_));
-  return enqueue(after, [this, full, shard, piece_of_rank] { do_reduce_scatter(full, shard, piece_of_rank); });
+  return enqueue(after, {"reduce_scatter", full.bytes()},
+                 [this, full, shard, piece_of_rank] { do_reduce_scatter(full, shard, piece_of_rank); });
 }
 
 Event QueuedCommunicator::broadcast(const Event& after, TensorView tensor, int root) {
   if (root < 0 || root >= size_) throw Error(fmt::format("broadcast: root {} of {} ranks", root, size_));
-  return enqueue(after, [this, tensor, root] { do_broadcast({tensor.data(), tensor.bytes()}, root); });
+  return enqueue(after, {"broadcast", tensor.bytes()}, [this, tensor, root] {
+    do_broadcast({tensor.data(), tensor.bytes()}, root);
+  });
 }
 
 void QueuedCommunicator::barrier() {
-  run_on_queue([this] { do_barrier(); });
+  run_on_queue({"barrier"}, [this] { do_barrier(); });
 }
 
 std::vector<std::vector<std::byte>> QueuedCommunicator::exchange(std::span<const std::byte> bytes) {
   std::vector<std::vector<std::byte>> all;
-  run_on_queue([&] { all = do_exchange(bytes); });
+  run_on_queue({"exchange"}, [&] { all = do_exchange(bytes); });
   return all;
 }
 

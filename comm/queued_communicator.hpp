@@ -10,13 +10,14 @@
 #include <vector>
 
 #include "comm/communicator.hpp"
+#include "comm/watchdog.hpp"
 #include "core/device.hpp"
 #include "core/tensor_view.hpp"
 
 namespace spillway::comm {
 
 /// What the host backends share: the views are checked on the caller's thread, then the work goes to the communicator's
-/// own queue, behind `after`. A backend says only what that work is: its `do_` functions run on the queue's thread, one
+/// own queue, behind `after`, where the watchdog sees it. A backend says only what that work is: its `do_` functions run on the queue's thread, one
 /// at a time.
 class QueuedCommunicator : public Communicator {
  public:
@@ -29,14 +30,21 @@ class QueuedCommunicator : public Communicator {
   void barrier() override;
   [[nodiscard]] std::vector<std::vector<std::byte>> exchange(std::span<const std::byte> bytes) override;
   [[nodiscard]] std::unique_ptr<Communicator> split(int color, int key) override;
+  [[nodiscard]] Watchdog& watchdog() noexcept override { return *watchdog_; }
   [[nodiscard]] std::uint64_t bytes_sent() const noexcept override { return bytes_sent_; }
 
  protected:
-  QueuedCommunicator(int rank, int size, std::unique_ptr<Queue> queue)
-      : rank_(rank), size_(size), queue_(std::move(queue)) {}
+  /// What is watched: operation, and bytes that are the same on every rank; 0 if there are none.
+  struct Operation {
+    const char* name;
+    std::size_t bytes = 0;
+  };
+
+  QueuedCommunicator(int rank, int size, std::unique_ptr<Queue> queue, std::shared_ptr<Watchdog> watchdog)
+      : rank_(rank), size_(size), queue_(std::move(queue)), watchdog_(std::move(watchdog)) {}
   /// A group of `parent`, which outlives it, on its queue.
   QueuedCommunicator(int rank, int size, QueuedCommunicator& parent)
-      : rank_(rank), size_(size), parent_(&parent), queue_(parent.queue_) {}
+      : rank_(rank), size_(size), parent_(&parent), queue_(parent.queue_), watchdog_(parent.watchdog_) {}
 
   /// `shard` of every rank, all of one length, to its place in `full`.
   virtual void do_all_gather(std::span<const std::byte> shard, std::byte* full) = 0;
@@ -50,7 +58,7 @@ class QueuedCommunicator : public Communicator {
   [[nodiscard]] virtual std::unique_ptr<Communicator> do_split(int color, int key) = 0;
 
   /// Runs `work` on the queue's thread. Blocks. \throws what it or earlier work threw
-  void run_on_queue(std::function<void()> work);
+  void run_on_queue(const Operation& operation, std::function<void()> work);
   /// Whether work of this communicator, its groups apart, is still to be done.
   [[nodiscard]] bool busy() const { return !last_.ready(); }
   [[nodiscard]] bool is_group() const noexcept { return parent_ != nullptr; }
@@ -61,12 +69,13 @@ class QueuedCommunicator : public Communicator {
   void count_sent(std::size_t bytes) noexcept;
 
  private:
-  Event enqueue(const Event& after, std::function<void()> work);
+  Event enqueue(const Event& after, const Operation& operation, std::function<void()> work);
 
   int rank_, size_;
   std::atomic<std::uint64_t> bytes_sent_{0};
   QueuedCommunicator* parent_ = nullptr;
   std::shared_ptr<Queue> queue_;
+  std::shared_ptr<Watchdog> watchdog_;
   Event last_;
 };
 

@@ -12,7 +12,7 @@ namespace {
 class SingleCommunicator : public QueuedCommunicator {
  public:
   SingleCommunicator()
-      : QueuedCommunicator(0, 1, make_host_device()->create_worker_queue("comm")),
+      : QueuedCommunicator(0, 1, make_host_device()->create_worker_queue("comm"), std::make_shared<Watchdog>()),
         aborted_(std::make_shared<std::atomic<bool>>(false)) {}
   explicit SingleCommunicator(SingleCommunicator& parent)
       : QueuedCommunicator(0, 1, parent), aborted_(parent.aborted_) {}
@@ -44,7 +44,7 @@ class SingleCommunicator : public QueuedCommunicator {
     return {{bytes.begin(), bytes.end()}};
   }
   std::unique_ptr<Communicator> do_split(int, int) override {
-    run_on_queue([this] { require_whole(); });
+    run_on_queue({"split"}, [this] { require_whole(); });
     return std::make_unique<SingleCommunicator>(*this);
   }
 

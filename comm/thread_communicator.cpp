@@ -10,6 +10,7 @@
 #include "comm/queued_communicator.hpp"
 #include "comm/rank_order_sum.hpp"
 #include "core/error.hpp"
+#include "core/host_name.hpp"
 #include "core/log.hpp"
 
 namespace spillway::comm {
@@ -77,6 +78,49 @@ class ThreadGroup {
   std::uint64_t meeting_ = 0, parting_ = 0;
 };
 
+/// The watchdogs of one process's ranks.
+struct Roll {
+  explicit Roll(std::size_t ranks) : watchdogs(ranks), hosts(ranks, host_name()) {}
+
+  std::mutex mutex;
+  std::vector<std::weak_ptr<Watchdog>> watchdogs;
+  std::vector<std::string> hosts;
+};
+
+/// The ranks of one process.
+class ThreadPeers : public Peers {
+ public:
+  ThreadPeers(int rank, std::shared_ptr<Roll> roll) : rank_(rank), roll_(std::move(roll)) {}
+  [[nodiscard]] int rank() const override { return rank_; }
+  [[nodiscard]] const std::vector<std::string>& hosts() const override { return roll_->hosts; }
+  void answer(const Position&) override {}
+  [[nodiscard]] std::vector<std::optional<Position>> ask(const Position&, std::chrono::milliseconds) override {
+    const std::scoped_lock lock(roll_->mutex);
+    std::vector<std::optional<Position>> positions;
+    for (const std::weak_ptr<Watchdog>& watchdog : roll_->watchdogs) {
+      const std::shared_ptr<Watchdog> alive = watchdog.lock();
+      positions.push_back(alive ? std::optional(alive->position()) : std::nullopt);
+    }
+    return positions;
+  }
+
+ private:
+  int rank_;
+  std::shared_ptr<Roll> roll_;
+};
+
+std::shared_ptr<Watchdog> make_watchdog(int rank, const std::shared_ptr<Family>& family,
+                                        const std::shared_ptr<Roll>& roll) {
+  auto watchdog = std::make_shared<Watchdog>([rank, family](const std::string& reason) {
+    log::error(reason);
+    family->break_up(fmt::format("rank {}: {}", rank, reason));
+  });
+  watchdog->set_peers(std::make_unique<ThreadPeers>(rank, roll));
+  const std::scoped_lock lock(roll->mutex);
+  roll->watchdogs[static_cast<std::size_t>(rank)] = watchdog;
+  return watchdog;
+}
+
 /// What was posted may be read from its making, when all have met, to its end, when all have read.
 class Meeting {
  public:
@@ -91,8 +135,9 @@ class Meeting {
 
 class ThreadCommunicator : public QueuedCommunicator {
  public:
-  ThreadCommunicator(int rank, std::shared_ptr<ThreadGroup> group)
-      : QueuedCommunicator(rank, group->ranks(), make_host_device()->create_worker_queue(fmt::format("comm-{}", rank))),
+  ThreadCommunicator(int rank, std::shared_ptr<ThreadGroup> group, std::shared_ptr<Watchdog> watchdog)
+      : QueuedCommunicator(rank, group->ranks(), make_host_device()->create_worker_queue(fmt::format("comm-{}", rank)),
+                           std::move(watchdog)),
         group_(std::move(group)),
         pieces_(static_cast<std::size_t>(size())) {}
   ThreadCommunicator(int rank, std::shared_ptr<ThreadGroup> group, ThreadCommunicator& parent)
@@ -169,7 +214,7 @@ class ThreadCommunicator : public QueuedCommunicator {
     // The first member makes what they share, and the others copy it from there.
     std::shared_ptr<ThreadGroup> group;
     if (place == 0) group = std::make_shared<ThreadGroup>(members.size(), group_->family());
-    run_on_queue([&] {
+    run_on_queue({"split"}, [&] {
       group_->post(rank(), std::as_bytes(std::span(&group, 1)));
       const Meeting meeting(*group_);
       const std::span<const std::byte> made = group_->posted(members.front().second);
@@ -202,8 +247,11 @@ class ThreadCommunicator : public QueuedCommunicator {
 
 std::vector<std::unique_ptr<Communicator>> make_thread_communicators(int ranks) {
   const auto group = std::make_shared<ThreadGroup>(static_cast<std::size_t>(ranks), std::make_shared<Family>());
+  const auto roll = std::make_shared<Roll>(static_cast<std::size_t>(ranks));
   std::vector<std::unique_ptr<Communicator>> communicators;
-  for (int rank = 0; rank < ranks; ++rank) communicators.push_back(std::make_unique<ThreadCommunicator>(rank, group));
+  for (int rank = 0; rank < ranks; ++rank)
+    communicators.push_back(
+        std::make_unique<ThreadCommunicator>(rank, group, make_watchdog(rank, group->family(), roll)));
   return communicators;
 }
 

@@ -30,7 +30,7 @@ CLI::Option* add_key(CLI::App* command, const std::string& flag, const std::stri
     settings.push_back(setting_from_text(section, key, text, flag));
   };
   CLI::Option* option = command->add_option_function<std::string>(flag, store, found->doc);
-  // What asks for a missing feature is refused by name, but not offered.
+  // What has no effect yet is taken, but not offered.
   if (!found->available) option->group("");
   return option;
 }

@@ -23,9 +23,6 @@ struct KeyBinding {
   bool takes_text = false;
 };
 
-/// What a value asks for that this version does not have; nothing for every other value, right or wrong.
-using MissingFeature = std::function<std::optional<std::string>(const ConfigValue&)>;
-
 /// One key of the configuration.
 struct ConfigKey {
   std::string section;
@@ -33,10 +30,9 @@ struct ConfigKey {
   KeyBinding binding;
   /// One line for people, with the unit.
   std::string doc;
-  MissingFeature missing = {};
   /// For a key that may be absent: the value, in TOML, when the model says nothing either. Otherwise "".
   std::string fallback = {};
-  /// False while nothing but the default can be asked for: such a key is not shown to people.
+  /// False while the key has no effect: such a key is not shown to people.
   bool available = true;
 };
 

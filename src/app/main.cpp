@@ -9,6 +9,8 @@
 #include <unistd.h>
 
 #include "app/commands.hpp"
+#include "app/same_call.hpp"
+#include "app/units.hpp"
 #include "core/host_name.hpp"
 #include "core/log.hpp"
 #include "train/agreement.hpp"
@@ -22,6 +24,13 @@ using train::current_failure;
 using train::Failure;
 namespace {
 
+/// train.collective_timeout as far as it is known before the configuration is read, which ranks come together for.
+std::chrono::milliseconds timeout_of_start() {
+  const char* text = std::getenv("SPILLWAY_TRAIN_COLLECTIVE_TIMEOUT");
+  const auto asked = text != nullptr ? parse_duration(text) : std::nullopt;
+  return asked && asked->count() > 0 ? *asked : comm::Watchdog::kDefaultTimeout;
+}
+
 ExitCode print_text(const PrintText& print, const Runtime& runtime) {
   if (runtime.communicator.rank() == 0) std::cout << print.text << std::flush;
   return ExitCode::done;
@@ -30,6 +39,7 @@ ExitCode print_text(const PrintText& print, const Runtime& runtime) {
 ExitCode run(const std::vector<std::string>& arguments, Runtime& runtime) {
   std::optional<Command> command;
   agree(runtime.communicator, [&] { command = parse_command_line(arguments); });
+  require_same_call(runtime.communicator, arguments);
   struct Dispatch {
     Runtime& runtime;
     ExitCode operator()(const TrainArguments& asked) const { return train_command(asked, runtime); }
@@ -74,7 +84,7 @@ int main(int argc, char** argv) {
   signal(SIGXFSZ, SIG_IGN);
   try {
     train::StopRequest::expect_warnings();
-    const comm::MpiEnvironment environment(&argc, &argv);
+    const comm::MpiEnvironment environment(&argc, &argv, app::timeout_of_start());
     log::start(environment.rank(), isatty(STDERR_FILENO) == 1 && std::getenv("NO_COLOR") == nullptr,
                environment.nodes().nodes() > 1 ? host_name() : std::string());
     // Caught in here: an exception that leaves the environment ends the job before anybody has said why.

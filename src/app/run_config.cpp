@@ -13,20 +13,9 @@
 namespace spillway::app {
 namespace {
 
-/// A value that is the default asks for nothing, whoever writes it out.
-bool is_default(const ConfigKey& key, const ConfigValue& value) {
-  train::RunOptions asked;
-  return key.binding.read(value, asked) &&
-         key.binding.print(asked) == key.binding.print(train::RunOptions()).value_or(key.fallback);
-}
-
 void apply(const ConfigKey& key, const Setting& setting, train::RunOptions& options) {
   const std::string where =
       fmt::format("{}: {}.{} = {}", setting.origin, key.section, key.key, toml_text(setting.value));
-  if (const auto feature = key.missing ? key.missing(setting.value) : std::nullopt;
-      feature && !is_default(key, setting.value)) {
-    throw ConfigError(fmt::format("{} asks for {}, which this version does not have yet", where, *feature));
-  }
   if (!key.binding.read(setting.value, options)) {
     throw ConfigError(fmt::format("{}: expected {}, found {}", where, key.binding.expected, describe(setting.value)));
   }

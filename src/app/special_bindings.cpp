@@ -52,12 +52,14 @@ KeyBinding micro_batch() {
       });
 }
 
-KeyBinding duration(std::chrono::seconds TrainOptions::*member) {
+KeyBinding duration(std::chrono::seconds TrainOptions::*member, std::chrono::seconds least) {
+  const std::string limit = least.count() > 0 ? " of at least " + duration_text(least) + "," : std::string();
   return bind_member(
-      "a duration such as \"3h50m\"", &Run::train, member,
-      [](const ConfigValue& value) -> std::optional<std::chrono::seconds> {
+      "a duration" + limit + " such as \"3h50m\"", &Run::train, member,
+      [least](const ConfigValue& value) -> std::optional<std::chrono::seconds> {
         const auto* content = std::get_if<std::string>(&value.content);
-        return content != nullptr ? parse_duration(*content) : std::nullopt;
+        const auto asked = content != nullptr ? parse_duration(*content) : std::nullopt;
+        return asked && *asked >= least ? asked : std::nullopt;
       },
       [](std::chrono::seconds content) { return toml_string(duration_text(content)); });
 }

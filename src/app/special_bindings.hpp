@@ -22,8 +22,8 @@ namespace spillway::app {
 [[nodiscard]] KeyBinding budget(std::optional<std::uint64_t> train::MemoryOptions::*member);
 /// train.per_device_train_batch_size: a number of samples, or "auto".
 [[nodiscard]] KeyBinding micro_batch();
-/// "3h50m"; "" is 0.
-[[nodiscard]] KeyBinding duration(std::chrono::seconds train::TrainOptions::*member);
+/// "3h50m"; "" is 0, where that is not less than `least`.
+[[nodiscard]] KeyBinding duration(std::chrono::seconds train::TrainOptions::*member, std::chrono::seconds least = {});
 /// A number of steps, or "epoch".
 template <class Options>
 [[nodiscard]] KeyBinding interval(Options train::RunOptions::*section, train::StepInterval Options::*member) {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/key_bindings.hpp"
-#include "app/missing_features.hpp"
 #include "app/schema_sections.hpp"
 #include "app/special_bindings.hpp"
 

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/key_bindings.hpp"
-#include "app/missing_features.hpp"
 #include "app/schema_sections.hpp"
 #include "app/special_bindings.hpp"
 
@@ -9,8 +8,6 @@ namespace {
 
 using namespace train;
 using Run = RunOptions;
-
-constexpr bool kNotYet = false;
 
 constexpr Range kAtLeastZero = {.min = 0};
 
@@ -169,16 +166,12 @@ std::vector<ConfigKey> training_keys() {
        .doc = "optimizer steps from one line of metrics to the next"},
       {.section = "train",
        .key = "collective_timeout",
-       .binding = duration(&TrainOptions::collective_timeout),
-       .doc = "a rank that stalls longer ends the job",
-       .missing = asked_when_set("a time limit for collectives"),
-       .available = kNotYet},
+       .binding = duration(&TrainOptions::collective_timeout, std::chrono::seconds(1)),
+       .doc = "a rank that keeps the others waiting longer ends the job, exit code 5"},
       {.section = "train",
        .key = "consistency_check_steps",
        .binding = integer(&Run::train, &TrainOptions::consistency_check_steps, 0),
-       .doc = "optimizer steps from one comparison of the weights across ranks to the next; 0: never",
-       .missing = asked_when_above(0, "a comparison of the weights across ranks"),
-       .available = kNotYet},
+       .doc = "optimizer steps from one comparison of the weights across ranks to the next; 0: never"},
       {.section = "train",
        .key = "time_limit",
        .binding = duration(&TrainOptions::time_limit),

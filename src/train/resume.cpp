@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <span>
 #include <sstream>
+#include <vector>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -16,6 +18,7 @@
 #include "core/text_file.hpp"
 #include "train/agreement.hpp"
 #include "train/checkpoints.hpp"
+#include "train/collective_schedule.hpp"
 #include "train/metrics.hpp"
 
 namespace spillway::train {
@@ -106,23 +109,39 @@ void mark_results(const RunOptions& options, const RunState& state) { write_text
 
 void unmark_results(const RunOptions& options) { fs::remove(mark_path(options)); }
 
+namespace {
+
+/// Every rank's text, in rank order.
+std::vector<std::string> texts_of_all(comm::Communicator& communicator, const std::string& mine) {
+  std::vector<std::string> all;
+  for (const auto& bytes : communicator.exchange(std::as_bytes(std::span(mine))))
+    all.emplace_back(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  return all;
+}
+
+}  // namespace
+
 void compare_ranks(const Job& job, const ContentRecord& contents, std::int64_t step, comm::Communicator& communicator) {
-  ContentRecord mine = contents;
-  const std::string program = "step program";
-  mine[program] = fmt::format("{:016x}", job.plan.program.hash());
-  mine["step to go on from"] = std::to_string(step);
-  mine["last step"] = std::to_string(job.total_steps);
-  const std::string text = nlohmann::json(mine).dump();
-  std::vector<ContentRecord> all;
-  for (const auto& bytes : communicator.exchange(std::as_bytes(std::span(text))))
-    all.push_back(nlohmann::json::parse(std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size()))
-                      .get<ContentRecord>());
-  for (std::size_t rank = 1; rank < all.size(); ++rank) {
-    const std::string different = differences(all[0], "rank 0", all[rank], fmt::format("rank {}", rank));
-    if (!different.empty())
-      throw AgreedFailure("the ranks would not train the same:" + different,
-                          all[rank].at(program) == all[0].at(program) ? ExitCode::data : ExitCode::failure);
-  }
+  // Contents are what the user gave the ranks. The rest follows from that and from the program.
+  const std::vector<ScheduledCollective> schedule = collective_schedule(job);
+  const ContentRecord derived = {{"step program", fmt::format("{:016x}", job.plan.program.hash())},
+                                 {"collectives of a step", fmt::format("{:016x}", hash_of(schedule))},
+                                 {"step to go on from", std::to_string(step)},
+                                 {"last step", std::to_string(job.total_steps)}};
+  const std::vector<std::string> all = texts_of_all(communicator, nlohmann::json{contents, derived}.dump());
+  const auto other = std::ranges::find_if(all, [&](const std::string& text) { return text != all[0]; });
+  if (other == all.end()) return;
+  const int rank = static_cast<int>(other - all.begin());
+  // All ranks are here: they have the same texts.
+  const std::vector<std::string> schedules = texts_of_all(communicator, text_of(schedule));
+  const auto here = nlohmann::json::parse(all[0]).get<std::vector<ContentRecord>>();
+  const auto there = nlohmann::json::parse(*other).get<std::vector<ContentRecord>>();
+  const std::string name = fmt::format("rank {}", rank);
+  const std::string of_contents = differences(here[0], "rank 0", there[0], name);
+  throw AgreedFailure("the ranks would not train the same:" + of_contents +
+                          differences(here[1], "rank 0", there[1], name) +
+                          first_difference(schedules[0], schedules[static_cast<std::size_t>(rank)], rank),
+                      of_contents.empty() ? ExitCode::failure : ExitCode::data);
 }
 
 }  // namespace spillway::train

@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "comm/watchdog.hpp"
 #include "core/error.hpp"
 #include "core/profiler_range.hpp"
 #include "train/agreement.hpp"
@@ -56,6 +57,7 @@ StepResult StepExecutor::run(const StepInput& input) {
   stalls_.begin_step();
   for (std::size_t i = 0; i < program_.ops.size(); ++i) {
     const ProfilerRange range(names_.op(i).c_str());
+    communicator_.watchdog().about(names_.op(i));
     const Trace::OpSpan span(trace_, i, queue_);
     run_op(program_.ops[i], input, result, numbers);
   }

@@ -10,10 +10,12 @@
 #include <fmt/format.h>
 
 #include "checkpoint/root_lock.hpp"
+#include "comm/watchdog.hpp"
 #include "core/log.hpp"
 #include "train/agreement.hpp"
 #include "train/best_model.hpp"
 #include "train/checkpoints.hpp"
+#include "train/consistency.hpp"
 #include "train/due.hpp"
 #include "train/evaluation.hpp"
 #include "train/hugging_face.hpp"
@@ -45,6 +47,7 @@ class Run {
       : request_(request),
         options_(job.options),
         communicator_(runtime.communicator),
+        watchdog_(communicator_.watchdog()),
         job_(job),
         engine_(engine),
         checkpoints_(engine_, communicator_),
@@ -61,6 +64,8 @@ class Run {
     } else {
       state_.loss_scale.reset();
     }
+    if (options_.train.consistency_check_steps > 0) consistency_.emplace(engine_, communicator_, state_.step);
+    watchdog_.about("loading the weights");
     if (resume_from) {
       checkpoints_.restore(*resume_from);
       log::info(fmt::format("resumed from {} at step {}", *resume_from, state_.step));
@@ -81,6 +86,8 @@ class Run {
   Outcome execute() {
     try {
       return train();
+    } catch (const Inconsistency&) {
+      throw;  // what is being saved may be as wrong
     } catch (const AgreedFailure&) {
       // Every rank is here. What a failed step had no part in is worth keeping.
       finish_save_quietly();
@@ -94,6 +101,7 @@ class Run {
     interval_.resume();
     while (state_.step < job_.total_steps) {
       step();
+      if (train::due(options_.train.consistency_check_steps, state_.step, state_.cursor)) check_consistency();
       if (stop_.saves_ready()) advance_save();
       // One step later, so that the last one's update overlaps what follows as always.
       if (engine_.trace() != nullptr && state_.step == engine_.trace()->last() + 1) write_trace_file();
@@ -133,9 +141,11 @@ class Run {
     learning_rate_ =
         learning_rate_at(options_.schedule, options_.optimizer.learning_rate, state_.optimizer_step, job_.total_steps);
     engine_.clock().add(Activity::data, seconds_since(start));
+    watchdog_.begin_step(state_.step + 1);
     const StepResult result = engine_.step(batch.samples, target_tokens, state_.step, learning_rate_,
                                            state_.optimizer_step + 1, loss_scale());
 
+    watchdog_.about("end of the step");
     // One exchange a step: the loss for the log, and whether somebody asked any rank to stop.
     const double loss_sum = stop_.share(result.loss_sum, state_, checkpoints_.ready());
 
@@ -186,7 +196,15 @@ class Run {
     log::warning(fmt::format("{}: skipped; loss scale {} -> {}", what, before, scaler_->scale()));
   }
 
+  void check_consistency() {
+    watchdog_.about("consistency check");
+    engine_.finish_update();
+    const IntervalMetrics::Pause pause(interval_);
+    consistency_->run(state_);
+  }
+
   void write_metrics() {
+    watchdog_.about("metrics");
     if (state_.step == job_.total_steps) engine_.finish_update();  // what it moves belongs to this line
     StepMetrics metrics = interval_.take();
     accounting_.add(metrics);
@@ -207,6 +225,7 @@ class Run {
 
   void evaluate_now() {
     if (!job_.eval_examples) return;
+    watchdog_.about("evaluation");
     progress_.hide();
     engine_.finish_update();
     const IntervalMetrics::Pause pause(interval_);
@@ -231,6 +250,7 @@ class Run {
           fmt::format("report.trace: no step from {} to {} was run; there is no trace", trace->first(), trace->last()));
       return;
     }
+    watchdog_.about("trace");
     const std::string path = options_.train.output_dir + "/trace.json";
     write_trace(path, *trace, communicator_);
     log::info(fmt::format("the trace is in {}", path));
@@ -245,6 +265,7 @@ class Run {
   void save() {
     if (last_saved_ == state_.step) return;
     finish_save();
+    watchdog_.about("checkpoint");
     const auto start = Clock::now();
     if (evaluated_step_ == state_.step) note_evaluation(state_, *last_evaluation_);
     stop_.save_began();
@@ -262,6 +283,7 @@ class Run {
   }
 
   void advance_save() {
+    watchdog_.about("checkpoint");
     const auto start = Clock::now();
     if (const std::optional<SavedCheckpoint> checkpoint = checkpoints_.advance()) saved(*checkpoint);
     interval_.add_save(seconds_since(start));
@@ -269,6 +291,7 @@ class Run {
 
   void finish_save() {
     if (!checkpoints_.under_way()) return;
+    watchdog_.about("checkpoint");
     const auto start = Clock::now();
     saved(checkpoints_.finish());
     interval_.add_save(seconds_since(start));
@@ -324,6 +347,7 @@ class Run {
     write_trace_file();
     if (options_.checkpoint.load_best_model_at_end) load_best_model();
     if (options_.checkpoint.export_model) {
+      watchdog_.about("export of the model");
       const std::string folder = options_.train.output_dir + "/model";
       export_model(folder, job_.source, *job_.layout, job_.zero, engine_.state(), communicator_);
       log::info(fmt::format("the model is in {}", folder));
@@ -363,6 +387,7 @@ class Run {
   const TrainRequest& request_;
   const RunOptions& options_;
   comm::Communicator& communicator_;
+  comm::Watchdog& watchdog_;
   const Job& job_;
   Engine& engine_;
   Checkpoints checkpoints_;
@@ -376,6 +401,7 @@ class Run {
   std::optional<RunOutputs> outputs_;
   std::optional<Evaluation> last_evaluation_;
   std::optional<LossScaler> scaler_;  // fp16
+  std::optional<ConsistencyCheck> consistency_;
   bool trace_written_ = false;
   std::int64_t last_saved_ = -1, evaluated_step_ = -1;
   double learning_rate_ = 0.0, grad_norm_ = 0.0;

@@ -66,15 +66,14 @@ TEST(ConfigurationPage, NamesEveryKeyOfTheSchemaAndNoOther) {
   EXPECT_EQ(page.size(), schema.size());
 }
 
-TEST(ConfigurationPage, NamesEveryKeyThatIsRefusedForNow) {
+TEST(ConfigurationPage, NamesEveryKeyThatHasNoEffectYet) {
   const std::vector<std::string> schema = rows_of_schema(false);
 
-  const std::vector<std::string> page = rows_of_page("Keys that are refused for now");
+  const std::vector<std::string> page = rows_of_page("Keys that have no effect yet");
 
-  EXPECT_EQ(only_in(schema, page), "")
-      << "docs/configuration.md, Keys that are refused for now: these rows are missing";
+  EXPECT_EQ(only_in(schema, page), "") << "docs/configuration.md, Keys that have no effect yet: these rows are missing";
   EXPECT_EQ(only_in(page, schema), "")
-      << "docs/configuration.md, Keys that are refused for now: the schema says otherwise";
+      << "docs/configuration.md, Keys that have no effect yet: the schema says otherwise";
   EXPECT_EQ(page.size(), schema.size());
 }
 

@@ -56,10 +56,10 @@ TEST_P(ProgramConfig, WhatIsNoToml_IsQuoted) {
   EXPECT_THAT(result.err, AllOf(HasSubstr("run.toml:16:"), HasSubstr("not valid TOML"), HasSubstr("max_steps 6")));
 }
 
-TEST_P(ProgramConfig, AFeatureThatIsNotThereYet_IsRefusedByName) {
-  expect_refused(place_.train(ranks_, {"train.collective_timeout=6m"}), 2,
-                 "--set: train.collective_timeout = \"6m\" asks for a time limit for collectives, which this version "
-                 "does not have yet");
+TEST_P(ProgramConfig, ATimeoutThatNoCollectiveCouldKeepTo_IsRefused) {
+  expect_refused(place_.train(ranks_, {"train.collective_timeout="}), 2,
+                 "--set: train.collective_timeout = \"\": expected a duration of at least 1s, such as \"3h50m\", found "
+                 "the string \"\"");
 }
 
 TEST_P(ProgramConfig, Fp16OnTheCpu_IsRefused) {

@@ -59,6 +59,7 @@ class BorrowedCommunicator final : public comm::Communicator {
   [[nodiscard]] std::unique_ptr<comm::Communicator> split(int color, int key) override {
     return owned_.split(color, key);
   }
+  [[nodiscard]] comm::Watchdog& watchdog() noexcept override { return owned_.watchdog(); }
   [[nodiscard]] std::uint64_t bytes_sent() const noexcept override { return owned_.bytes_sent(); }
   void abort(int exit_code, const std::string& reason) noexcept override { owned_.abort(exit_code, reason); }
   [[nodiscard]] int collectives() const noexcept { return collectives_; }

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""jobs/train.sbatch in a real Slurm of two nodes: signalled before the time limit, a node lost, cancelled, started by mpirun.
+"""jobs/train.sbatch in a real Slurm of two nodes: signalled before the time limit, a node lost, cancelled, started by mpirun, a rank lost.
 SPILLWAY names the program."""
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +23,19 @@ def skip(reason):
     # As GoogleTest says it, for the sum of all tests.
     print(f"[ RUN      ] {NAME}\n{reason}\n[  SKIPPED ] {NAME} (0 ms)")
     sys.exit(0)
+
+
+def process_of(job, rank):
+    """The program's process of a rank."""
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes().split(b"\0")
+            is_it = {f"SLURM_JOB_ID={job}".encode(), f"SLURM_PROCID={rank}".encode()} <= set(environment)
+            if is_it and (process / "comm").read_text() == "spillway\n":
+                return int(process.name)
+        except OSError:
+            continue  # it has ended
+    raise AssertionError(f"rank {rank} of job {job} has no process")
 
 
 class TwoNodes(unittest.TestCase):
@@ -114,6 +128,28 @@ class TwoNodes(unittest.TestCase):
         model = pathlib.Path("model") / "model.safetensors"
         self.assertEqual((self.work / "out" / model).read_bytes(), (self.work / "whole" / model).read_bytes())
         self.assertEqual(self.scratch(), [])
+
+    def test_5_whether_a_rank_dies_or_stops_the_other_ends_the_job_and_nobody_starts_it_again(self):
+        for name, number in (("killed", signal.SIGKILL), ("stopped", signal.SIGSTOP)):
+            with self.subTest(name):
+                # Slurm leaves the survivor alone.
+                settings = (f"train.output_dir={name}", "train.collective_timeout=3s", "checkpoint.save_steps=100",
+                            "offload.exp_avg=device", "offload.exp_avg_sq=device")
+                train = [os.environ["SPILLWAY"], "train", "run.toml", *(word for setting in settings for word in ("--set", setting))]
+                job = self.cluster.submit("--nodes=2", "--output=%j.out", "--requeue", "--wrap",
+                                          " ".join(["srun --kill-on-bad-exit=0 --mpi=pmix", *train]))
+                self.wait_for_log(job, f"\nsaved {name}/checkpoints/step-")
+
+                os.kill(process_of(job, 1), number)
+
+                self.cluster.wait_for(job, JobState="FAILED", Restarts="0")
+                # Slurm ends the ranks when one aborts, and may be faster than that one's own end.
+                self.assertRegex(self.log(job), "task 0: (Exited with exit code 5|Killed)")
+                self.assertIn("rank 0 on nodeA, step ", self.log(job))
+                self.assertIn("rank 1 on nodeB gives no answer: it has died or is stopped", self.log(job))
+                self.assertFalse((self.work / name / "REQUEUE").exists())
+                step = (self.work / name / "checkpoints" / "LATEST").read_text().strip()
+                slurm_cluster.run(os.environ["SPILLWAY"], "checkpoint", "verify", f"{name}/checkpoints/{step}")
 
     def run(self, result=None):
         before = len(result.failures) + len(result.errors)

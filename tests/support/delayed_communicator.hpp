@@ -28,6 +28,7 @@ class DelayedCommunicator : public comm::Communicator {
   }
   /// The group's latency comes after that of what was asked before.
   [[nodiscard]] std::unique_ptr<comm::Communicator> split(int color, int key) override;
+  [[nodiscard]] comm::Watchdog& watchdog() noexcept override { return inner_->watchdog(); }
   [[nodiscard]] std::uint64_t bytes_sent() const noexcept override { return inner_->bytes_sent(); }
   void abort(int exit_code, const std::string& reason) noexcept override { inner_->abort(exit_code, reason); }
 
