@@ -13,7 +13,6 @@
 namespace spillway::train {
 namespace {
 
-constexpr std::size_t kBufferBytes = std::size_t{4} << 20;
 constexpr std::size_t kMostLines = 8;
 
 std::string ranks_text(const std::vector<std::size_t>& ranks) {

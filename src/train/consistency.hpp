@@ -31,7 +31,10 @@ using Holdings = std::map<std::string, std::string>;
 /// of stage 3, the weights are copies that each rank or group has updated; within a group of stage 3 they show that all received the same.
 class ConsistencyCheck {
  public:
-  /// Keeps the references. Beside a GPU it takes 4 MiB of pinned memory. \param step  at which the run begins
+  /// Of pinned memory that it takes beside a GPU.
+  static constexpr std::size_t kBufferBytes = std::size_t{4} << 20;
+
+  /// Keeps the references. \param step  at which the run begins
   ConsistencyCheck(Engine& engine, comm::Communicator& communicator, std::int64_t step);
 
   /// After a step. Blocks until its update is over. Collective. \throws Inconsistency on every rank

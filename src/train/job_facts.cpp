@@ -14,6 +14,7 @@
 #include "kernels/cpu/top_continuations.hpp"
 #include "train/adafactor.hpp"
 #include "train/batches.hpp"
+#include "train/consistency.hpp"
 #include "train/kernel_set.hpp"
 #include "train/nvme_weight_reader.hpp"
 #include "train/planned_machine.hpp"
@@ -186,6 +187,8 @@ void add_training_facts(plan::JobFacts& facts, const Job& job) {
   for (int unit = 0; unit < job.map->units(); ++unit) largest = std::max(largest, job.map->shard_elements(unit));
   facts.reduce_bytes = comm::mpi_scratch_bytes(static_cast<std::size_t>(largest) * sizeof(float), job.map->ranks());
   facts.staging_bytes = kStagingBytes;
+  if (job.on_gpu && job.options.train.consistency_check_steps > 0)
+    facts.staging_bytes += ConsistencyCheck::kBufferBytes;
 }
 
 }  // namespace
