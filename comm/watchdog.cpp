@@ -123,8 +123,11 @@ void Watchdog::run() {
     lock.unlock();
     if (stalled) {
       const std::string message = report(mine, std::chrono::duration_cast<std::chrono::milliseconds>(waited));
-      if (waits_in_vain(mine)) end_job_(message);
-      return;
+      if (waits_in_vain(mine)) return end_job_(message);
+      lock.lock();
+      waited = {};  // it has ended after all
+      first_ = true;
+      continue;
     }
     {
       const std::scoped_lock peers_lock(peers_mutex_);

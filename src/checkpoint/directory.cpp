@@ -84,6 +84,10 @@ std::vector<CheckpointEntry> list(const std::string& root) {
   return entries;
 }
 
+bool holds_any(const std::string& root) {
+  return std::ranges::any_of(folders_of(root), [&](const std::string& name) { return is_committed(root, name); });
+}
+
 std::optional<CheckpointEntry> latest(const std::string& root) {
   const auto entries = list(root);
   if (entries.empty()) return std::nullopt;

@@ -20,6 +20,8 @@ struct CheckpointEntry {
 /// warning and left out; folders being written are ignored. A root that does not exist has none. \throws IoError if it
 /// cannot be read
 [[nodiscard]] std::vector<CheckpointEntry> list(const std::string& root);
+/// Whether anything was ever committed that is still there, though its manifest may be damaged. \throws IoError as list
+[[nodiscard]] bool holds_any(const std::string& root);
 
 /// The one that was committed last. The manifests decide, not LATEST: a kill between a commit and its LATEST loses
 /// nothing.

@@ -53,7 +53,7 @@ std::string choice(const std::string& folder, bool stopped) {
 /// Of the newest checkpoint that is not known to be damaged; empty if there is none at all.
 std::string newest_whole(const std::string& root, const std::vector<std::string>& damaged) {
   const std::vector<checkpoint::CheckpointEntry> entries = checkpoint::list(root);
-  if (entries.empty()) return {};
+  if (entries.empty() && !checkpoint::holds_any(root)) return {};
   for (auto entry = entries.rbegin(); entry != entries.rend(); ++entry) {
     if (std::ranges::find(damaged, entry->path) != damaged.end()) continue;
     try {

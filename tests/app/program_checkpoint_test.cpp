@@ -212,16 +212,20 @@ TEST_P(ProgramCheckpoint, Resume_WhenTheNewestIsDamaged_GoesBackToTheOneBefore) 
 }
 
 TEST_P(ProgramCheckpoint, Resume_WhenAllAreDamaged_EndsAndBeginsNothingAnew) {
-  const std::string root = copied("out/checkpoints");
-  for (const char* step : {"/step-000000003", "/step-000000006"})
-    flip_byte(root + step + "/rank-00000-of-00002.h5", 50000);
+  for (const auto& [file, at] : {std::pair{"rank-00000-of-00002.h5", 50000}, {"manifest.json", 200}}) {
+    SCOPED_TRACE(file);
+    const std::string root = copied("out/checkpoints");
+    for (const char* step : {"/step-000000003/", "/step-000000006/"})
+      flip_byte(root + step + file, static_cast<std::size_t>(at));
 
-  const ProgramResult result = place_.train(GetParam(), {"checkpoint.dir=" + root, "train.output_dir=" + output()});
+    const ProgramResult result = place_.train(GetParam(), {"checkpoint.dir=" + root, "train.output_dir=" + output()});
 
-  EXPECT_EQ(result.exit_code, 4) << describe(result);
-  EXPECT_THAT(result.err, AllOf(HasSubstr(root + "/step-000000003 cannot be resumed from: "),
-                                HasSubstr(root + "/step-000000006 cannot be resumed from: "),
-                                HasSubstr(root + ": every checkpoint is damaged")));
+    EXPECT_EQ(result.exit_code, 4) << describe(result);
+    EXPECT_THAT(result.err,
+                AllOf(HasSubstr(root + "/step-000000003"), HasSubstr(root + "/step-000000006"),
+                      HasSubstr(std::string(file) == "manifest.json" ? "left out: " : "cannot be resumed from: "),
+                      HasSubstr(root + ": every checkpoint is damaged")));
+  }
 }
 
 TEST_P(ProgramCheckpoint, Resume_OfAnotherModelsCheckpoint_NamesTheTensor) {
