@@ -3,15 +3,31 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 namespace spillway::plan {
 namespace {
+
+constexpr double kAboutAsFast = 1.02;
 
 std::optional<Prediction> predict(const Plan& plan, const JobFacts& job, const StepCosts& costs,
                                   const MachineProfile& profile) {
   const StateBytes state = state_bytes(plan.placement, plan.shape(), job, costs);
   if (!missing_rates(profile, costs, state).empty()) return std::nullopt;
   return simulate(plan.program, plan.first_kept_stage, costs, state, profile);
+}
+
+/// Of the plans that are about as fast as the fastest, the one with the least outside the device: host memory and links have others who want
+/// them, and what the plan does not know of slows transfers above all.
+PredictedPlan nearest_of(std::vector<PredictedPlan> plans) {
+  const auto seconds = [](const PredictedPlan& plan) { return plan.prediction->seconds; };
+  const double slowest = kAboutAsFast * seconds(*std::ranges::min_element(plans, {}, seconds));
+  std::erase_if(plans, [&](const PredictedPlan& plan) { return seconds(plan) > slowest; });
+  const auto outside = [&](const PredictedPlan& plan) {
+    const Ledger& ledger = plan.plan.ledger;
+    return std::pair(ledger.peak(Tier::host) + ledger.peak(Tier::nvme), seconds(plan));
+  };
+  return std::move(*std::ranges::min_element(plans, {}, outside));
 }
 
 /// The same job where gradients are the first to leave the device: they go down the link under the backward pass, so that less goes down
@@ -34,6 +50,7 @@ PredictedPlan fastest_plan(const JobFacts& job, const Budgets& budgets, const St
   best.prediction = predict(best.plan, job, costs, *profile);
   if (!best.prediction) return best;
   double to_beat = kWorthIt * best.prediction->seconds;
+  std::vector<PredictedPlan> plans = {best};
   const JobFacts* facts = &job;  // of the best
   Shape best_shape = {best.plan.program.group_size, best.plan.first_kept_stage};
   const auto consider = [&](const JobFacts& of_candidate, Candidate candidate) {
@@ -41,6 +58,8 @@ PredictedPlan fastest_plan(const JobFacts& job, const Budgets& budgets, const St
     const Shape shape = candidate.shape;
     Plan plan = plan_of(of_candidate, std::move(candidate));
     const std::optional<Prediction> prediction = predict(plan, of_candidate, costs, *profile);
+    if (prediction && prediction->seconds <= kAboutAsFast * best.prediction->seconds)
+      plans.push_back({plan, prediction});
     if (!prediction || prediction->seconds >= to_beat) return false;
     to_beat = prediction->seconds;
     best = {std::move(plan), prediction};
@@ -61,10 +80,10 @@ PredictedPlan fastest_plan(const JobFacts& job, const Budgets& budgets, const St
     if (other) better = consider(*other, place(*other, budgets, with_usual, share)) || better;
     if (better) best_share = share;
   }
-  if (best_share == usual) return best;
+  if (best_share == usual) return nearest_of(std::move(plans));
   const JobFacts& with_share = *facts;
   for (const Shape& shape : shapes(job)) (void)consider(with_share, place(with_share, budgets, shape, best_share));
-  return best;
+  return nearest_of(std::move(plans));
 }
 
 }  // namespace spillway::plan

@@ -64,6 +64,20 @@ TEST(FastestPlan, WithAFastLink_KeepsActivationsAndMovesState) {
   EXPECT_EQ(chosen.prediction->use(Resource::pcie_up).bytes, 8.0 * kMiB);
 }
 
+TEST(FastestPlan, OfTwoAboutAsFast_TakesTheOneWithLessOutsideTheDevice) {
+  Choice choice;
+  choice.profile.pcie = PcieProfile{.up_rate = 1e15, .down_rate = 1e15, .both_rate = 1e15};
+  choice.profile.host.memory_rate = 1e15;
+  choice.profile.gpu->adamw_rate = 1e15;
+  choice.costs.stages[1].recompute.product_flops = 0.017 * 3e9;
+
+  const PredictedPlan chosen = choice.chosen();
+
+  EXPECT_TRUE(chosen.plan.placement.uses(2, Tier::device));
+  EXPECT_GT(chosen.plan.first_kept_stage, 1);
+  EXPECT_EQ(chosen.prediction->use(Resource::pcie_up).bytes, 0.0);
+}
+
 /// Sixteen blocks on a GPU that would take 1 MiB each if they run again and have moments of 2 MiB, in 24 MiB.
 Choice many_blocks(double flops) {
   constexpr std::size_t kBlocks = 16;
